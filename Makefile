@@ -1,0 +1,45 @@
+# Everything a person or a machine types. `make demo` and `make test` set themselves up.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test check format lint types imports benchmark clean
+
+demo: $(STAMP)
+	$(BIN)/edge-agent demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: lint imports types test
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+imports: $(STAMP)
+	$(BIN)/lint-imports --config setup.cfg --no-cache
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(STAMP)
+	$(BIN)/edge-agent benchmark plumbing
+	$(BIN)/edge-agent benchmark station
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "edge-agent needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing. Install it: sudo apt-get install -y python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,88 @@
+"""Replays a folder of recorded images, sorted by name, each at its own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_agent.camera.base import Exposure
+from edge_agent.camera.pace import Pace
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
+from edge_agent.records import Pixels
+from edge_agent.settings import FolderCamera as FolderSettings
+
+_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
+
+
+class FolderCamera:
+    """Shows every image of a folder once, or again and again with `repeat`. Colour is converted to gray once, on reading."""
+
+    def __init__(self, settings: FolderSettings, folder: Path) -> None:
+        self.name = settings.name
+        self.folder = folder
+        self._settings = settings
+        self._pace = Pace(settings.name, settings.rate_hz, settings.trigger)
+        self.is_live = self._pace.is_live
+        self.files = list_images(folder)
+        self.max_pixels = max(_pixels_of(file) for file in self.files)
+        self._index = -1
+        self._read: list[Pixels] = []
+
+    def open(self) -> None:
+        if not self._read:
+            self._read = [read_gray(file) for file in self.files[: self._settings.preload]]
+
+    def wait_for_trigger(self, timeout_s: float) -> str | None:
+        if not self._settings.repeat and self._index + 1 >= len(self.files):
+            raise EndOfImages(f"camera {self.name} has shown all {len(self.files)} images of {self.folder}")
+        part_id = self._pace.wait(timeout_s)
+        if part_id is None:
+            return None
+        self._index += 1
+        return part_id or self.files[self._index % len(self.files)].name
+
+    def fill(self, slot: Pixels) -> Exposure:
+        if self._read:
+            index = self._index % len(self._read)
+            pixels = self._read[index]
+        else:
+            index = self._index % len(self.files)
+            pixels = read_gray(self.files[index])
+        if pixels.size > slot.size:
+            raise CameraError(f"{self.files[index]} has {pixels.size} pixels, its header said at most {slot.size}")
+        np.copyto(slot[: pixels.size], pixels.ravel())
+        return Exposure(*pixels.shape, frame_id=self._index, name=self.files[index].name)
+
+    def trigger(self, part_id: str) -> None:
+        self._pace.trigger(part_id)
+
+    def close(self) -> None:
+        self._pace.close()
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the folder's images, sorted by name. Raises ConfigurationError where there is none."""
+    if not folder.is_dir():
+        raise ConfigurationError(f"the image folder {folder} does not exist. Give the path of a folder with images.")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)
+    if not files:
+        raise ConfigurationError(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}). Give a folder that does.")
+    return files
+
+
+def read_gray(file: Path) -> Pixels:
+    """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
+    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise CameraError(f"{file} is not a readable image")
+    return np.asarray(image, np.uint8)
+
+
+def _pixels_of(file: Path) -> int:
+    """The number of pixels of an image; a damaged file counts nothing here and is FAULT when its turn comes."""
+    try:
+        return int(read_gray(file).size)
+    except CameraError:
+        return 1

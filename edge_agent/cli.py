@@ -1,0 +1,73 @@
+"""The command line: picks one command, turns an error into an exit code.
+
+Exit codes: 0 well, 2 usage, 78 configuration or model that will never work, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from edge_agent import __version__
+from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.events import configure_logging
+
+COMMANDS = {
+    "run": "inspect: the daemon itself",
+    "demo": "see the whole station work on drawn parts, in a minute",
+    "replay": "run a folder of images through the very same line",
+    "check": "examine settings, recipes and models; print every problem with its remedy",
+    "watch": "show verdicts live",
+    "control": "ask the daemon: status, trigger, recipe, mode",
+    "collect": "the datacenter's side: receive and store results and pictures",
+    "benchmark": "measure the station: plumbing, station",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command; only the chosen command's module is imported."""
+    parser = argparse.ArgumentParser(prog="edge-agent", description="An edge inspection station.")
+    parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, meaning in COMMANDS.items():
+        commands.add_parser(name, help=meaning, description=meaning, add_help=False).add_argument(
+            "rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS
+        )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 2
+    configure_logging(chosen.log_level)
+    module = importlib.import_module(f"edge_agent.commands.{chosen.command}")
+    command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
+    module.add_arguments(command)
+    parsed = command.parse_args([*chosen.rest, *rest])
+    return _guarded(module.run, parsed)
+
+
+def _guarded(run: object, arguments: argparse.Namespace) -> int:
+    assert callable(run)
+    try:
+        return int(run(arguments))
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"edge-agent: {problem.message if not problem.file else problem}", file=sys.stderr)
+        return error.exit_code
+    except EdgeAgentError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe, as with `| head`
+        return 0

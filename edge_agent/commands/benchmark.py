@@ -1,0 +1,56 @@
+"""Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
+
+Both print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_agent.commands.benchmark_plumbing import measure_plumbing
+from edge_agent.commands.benchmark_station import measure_station
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["plumbing", "station"])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses")
+    parser.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="plumbing: the share of parts with a defect")
+    parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
+    parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
+    parser.add_argument("--seconds", type=float, default=20, help="station: how long each side runs, twice")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.what == "plumbing":
+        result = measure_plumbing(args.parts or 30_000, args.ng_share)
+    else:
+        result = measure_station(args.model, args.hint, args.seconds)
+    result["machine"] = machine()
+    result["command"] = " ".join(["edge-agent", *sys.argv[1:]])
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    table = Table(title=f"benchmark {args.what}", show_header=False)
+    for key, value in result.items():
+        table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    return 0
+
+
+def machine() -> str:
+    """The processor and how many of it this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{len(os.sched_getaffinity(0))} x {name}, Linux {platform.release()}, Python {platform.python_version()}"

@@ -1,0 +1,193 @@
+"""Everything around the network at full speed, beside a bare loop of the same steps in the same run.
+
+The daemon runs in a process of its own on recorded maps; the subscriber, in this one, acknowledges every verdict and asks
+for what it missed. A part counts as accounted for when it was heard here and is in the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+import zmq
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.plc.gateway import Gateway
+from edge_agent.uplink.outbox import count_records
+
+_SIDE = 512
+_PACED_HZ, _PACED_PARTS = 200, 2000
+_PATIENCE_S = 120
+
+
+def measure_plumbing(parts: int, ng_share: float) -> dict[str, Any]:
+    """Run bare loop, daemon flat out, daemon at 200 parts/s; return the figures."""
+    with tempfile.TemporaryDirectory(prefix="edge-agent-benchmark-") as text:
+        folder = Path(text)
+        maps = recorded_maps(ng_share)
+        np.save(folder / "maps.npy", maps)
+        bare = _bare_parts_per_s(maps, min(parts, 20_000), folder)
+        flat_out = _run_daemon(folder, "flat", parts, 0)
+        paced = _run_daemon(folder, "paced", _PACED_PARTS, _PACED_HZ)
+    return {
+        "parts_per_s": round(parts / flat_out["seconds"], 1),
+        "ng_share": ng_share,
+        "unaccounted": flat_out["unaccounted"] + paced["unaccounted"],
+        "p50_ms": paced["map_to_verdict_ms"]["p50"],
+        "p99_ms": paced["map_to_verdict_ms"]["p99"],
+        "rss_growth_kb": flat_out["rss_growth_kb"],
+        "bare_parts_per_s": round(bare, 1),
+        "ratio_to_bare": round(parts / flat_out["seconds"] / bare, 3),
+        "cpu_ms_per_part": round(flat_out["cpu_ms_per_part"], 3),
+        "parts": parts,
+        "seconds": round(flat_out["seconds"], 2),
+    }
+
+
+def recorded_maps(ng_share: float) -> npt.NDArray[np.uint8]:
+    """(n, 1, 512, 512) uint8: as few maps as have the share of defects exactly; a defect is a disc of probability 0.9."""
+    count = max(1, round(1 / ng_share)) if ng_share > 0 else 10
+    maps = np.random.default_rng(1).integers(0, 40, (min(count, 200), 1, _SIDE, _SIDE), dtype=np.uint8)
+    if ng_share > 0:
+        row, col = np.ogrid[:_SIDE, :_SIDE]
+        maps[-1, 0][(row - 200) ** 2 + (col - 300) ** 2 < 15**2] = 230
+    return maps
+
+
+def _bare_parts_per_s(maps: npt.NDArray[np.uint8], parts: int, folder: Path) -> float:
+    """The bare loop in a process of its own, a subscriber here."""
+    endpoint = f"ipc://{folder}/bare"
+    code = (
+        "import sys, numpy; from edge_agent.commands.bareloop import parts_per_s; sys.setswitchinterval(0.0005);"
+        f"print(parts_per_s(numpy.load({str(folder / 'maps.npy')!r}), {parts}, {endpoint!r}))"
+    )
+    stop = threading.Event()
+    listener = threading.Thread(target=_listen_bare, args=(endpoint, stop), daemon=True)
+    listener.start()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+    stop.set()
+    listener.join()
+    if result.returncode:
+        raise EdgeAgentError(f"the bare loop failed: {result.stderr[-500:]}")
+    return float(result.stdout)
+
+
+def _listen_bare(endpoint: str, stop: threading.Event) -> None:
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.rcvtimeo, socket.linger = 100, 0
+        socket.subscribe(b"")
+        socket.connect(endpoint)
+        while not stop.is_set():
+            try:
+                socket.recv_multipart()
+            except zmq.Again:
+                continue
+
+
+def _settings(folder: Path, name: str, rate_hz: float) -> Path:
+    """A station on recorded maps: 16 drawn frames shown in turn, sockets local to the folder."""
+    recipe = {
+        "name": "plumbing",
+        "model": {"name": "recorded"},
+        "deadline_ms": 5000,
+        "regions": [{"name": "whole", "prepare": "native"}],
+        "rules": [
+            {"rule": "blob_count", "max": 0},
+            {"rule": "total_area", "max_px": 50},
+            {"rule": "area_ratio", "max": 0.001},
+            {"rule": "peak_score", "max": 0.8},
+        ],
+        "presence": {"gray_above": 40, "min_share": 0.3},
+        "quality": {"min_mean_gray": 4, "max_saturated_share": 0.3},
+        "evidence": {"max_crops": 1, "margin_px": 33, "pass_share": 0},
+    }
+    station = {
+        "station": "benchmark",
+        "state": f"state-{name}",
+        "recipes": ".",
+        "models": "models",
+        "cameras": [
+            {
+                "name": "camera",
+                "kind": "synthetic",
+                "rate_hz": rate_hz,
+                "preload": 16,
+                "defect_share": 0,
+                "empty_share": 0,
+            }
+        ],
+        "lines": [{"name": "line", "camera": "camera", "recipe": "plumbing", "frames": 16}],
+        "engine": {"kind": "recorded", "path": "maps.npy"},
+        "plc": {"verdicts": f"ipc://{folder}/{name}-v", "control": f"ipc://{folder}/{name}-c", "send_queue": 100_000},
+        "drain_s": 20,
+    }
+    (folder / "plumbing.yaml").write_text(yaml.safe_dump(recipe))
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(station))
+    _write_model(folder / "models" / "recorded")
+    return file
+
+
+def _write_model(folder: Path) -> None:
+    """Papers for maps without a network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(b"")
+    papers = {
+        "name": "recorded",
+        "version": 1,
+        "onnx": {"file": "model.onnx", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        "input": {"name": "frames", "layout": "NCHW", "dtype": "uint8", "rows": _SIDE, "cols": _SIDE, "channels": 1},
+        "output": {"kind": "map_and_peak", "map": "map", "peak": "peak", "layout": "NCHW"},
+        "head": "sigmoid",
+        "classes": ["defect"],
+        "stride": 1,
+    }
+    (folder / "model.yaml").write_text(yaml.safe_dump(papers))
+
+
+def _run_daemon(folder: Path, name: str, parts: int, rate_hz: float) -> dict[str, Any]:
+    """Run the daemon for `parts`, hear every verdict, watch its memory; return its summary with what was seen from here."""
+    config = _settings(folder, name, rate_hz)
+    summary_file = folder / f"{name}.json"
+    command = ["run", "--config", str(config), "--parts", str(parts), "--summary", str(summary_file)]
+    with (
+        open(folder / f"{name}.log", "wb") as log,
+        Gateway(f"ipc://{folder}/{name}-v", f"ipc://{folder}/{name}-c") as gateway,
+    ):
+        process = subprocess.Popen([sys.executable, "-m", "edge_agent", "--log-level", "warning", *command], stderr=log)
+        heard, memory = _hear(gateway, process, parts)
+        process.wait(timeout=_PATIENCE_S)
+    if process.returncode:
+        raise EdgeAgentError(f"the daemon failed: {(folder / f'{name}.log').read_text()[-800:]}")
+    summary: dict[str, Any] = json.loads(summary_file.read_text())
+    stored = count_records(folder / f"state-{name}" / "outbox")
+    summary["unaccounted"] = abs(parts - summary["outcomes"]) + (parts - heard) + max(0, parts - stored - summary["lost"])
+    summary["rss_growth_kb"] = memory[-1] - memory[len(memory) // 4] if len(memory) > 4 else 0
+    summary["cpu_ms_per_part"] = summary["cpu_seconds"] * 1000 / parts
+    return summary
+
+
+def _hear(gateway: Gateway, process: subprocess.Popen[bytes], parts: int) -> tuple[int, list[int]]:
+    heard, memory = 0, []
+    until = time.monotonic() + _PATIENCE_S
+    while heard < parts and time.monotonic() < until and process.poll() is None:
+        heard += sum(1 for _ in gateway.verdicts(0.25))
+        memory.append(_resident_kb(process.pid))
+    return heard, [kb for kb in memory if kb]
+
+
+def _resident_kb(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")), 0)

@@ -1,0 +1,156 @@
+"""The whole daemon on preloaded frames against OpenVINO's own `benchmark_app`: same model, same hint, same run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.inference.model import load_model
+
+_ROOT = Path(__file__).parents[2]
+_ROUNDS = 2
+_BARE_ENGINE = """
+import sys, time
+import numpy as np, openvino as ov
+onnx, name, rows, cols, hint, seconds = sys.argv[1:]
+core = ov.Core()
+model = core.read_model(onnx)
+model.reshape({name: [1, 1, int(rows), int(cols)]})
+compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": hint})
+jobs = ov.AsyncInferQueue(compiled)
+frame = np.random.default_rng(1).integers(0, 255, (1, 1, int(rows), int(cols)), dtype=np.uint8)
+for _ in range(10):
+    jobs.start_async({0: frame}, share_inputs=True)
+jobs.wait_all()
+count, began, cpu = 0, time.perf_counter(), time.process_time()
+while time.perf_counter() - began < float(seconds):
+    jobs.start_async({0: frame}, share_inputs=True)
+    count += 1
+jobs.wait_all()
+print((time.process_time() - cpu) * 1000 / count)
+"""
+
+
+def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
+    """Alternate engine and station `_ROUNDS` times; return the medians and their ratio."""
+    papers = load_model(_ROOT / "models" / model)
+    rows, cols = papers.input.rows, papers.input.cols
+    onnx = _ROOT / "models" / model / papers.onnx.file
+    engine, station, cpu = [], [], []
+    with tempfile.TemporaryDirectory(prefix="edge-agent-benchmark-") as text:
+        for _ in range(_ROUNDS):
+            engine.append(_engine_fps(onnx, papers.input.name, rows, cols, hint, seconds))
+            parts = max(50, int(engine[-1] * seconds))
+            run = _station(Path(text), model, rows, cols, hint, parts)
+            station.append(parts / run["seconds"])
+            bare_ms = _engine_cpu_ms(onnx, papers.input.name, rows, cols, hint, seconds / 2)
+            cpu.append(run["cpu_seconds"] / parts * 1000 - bare_ms)
+    engine_fps, station_fps = statistics.median(engine), statistics.median(station)
+    return {
+        "station_fps": round(station_fps, 2),
+        "engine_fps": round(engine_fps, 2),
+        "ratio": round(statistics.median(s / e for s, e in zip(station, engine, strict=True)), 4),
+        "cpu_ms_per_part": round(statistics.median(cpu), 3),
+        "model": model,
+        "hint": hint,
+        "seconds": seconds * _ROUNDS * 2,
+    }
+
+
+def _engine_fps(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds: float) -> float:
+    """OpenVINO's benchmark_app: images/s."""
+    tool = shutil.which("benchmark_app") or str(Path(sys.executable).parent / "benchmark_app")
+    if not Path(tool).exists():
+        raise ConfigurationError("OpenVINO's benchmark_app is not installed; it comes with the extra `cpu`.")
+    shape = f"{name}[1,1,{rows},{cols}]"
+    command = [
+        tool,
+        "-m",
+        str(onnx),
+        "-d",
+        "CPU",
+        "-hint",
+        hint,
+        "-shape",
+        shape,
+        "-t",
+        str(int(seconds)),
+        "-api",
+        "async",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    fps = re.search(r"Throughput:\s+([\d.]+)", result.stdout)
+    if result.returncode or not fps:
+        raise EdgeAgentError(f"benchmark_app failed: {result.stdout[-500:]} {result.stderr[-500:]}")
+    return float(fps[1])
+
+
+def _engine_cpu_ms(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds: float) -> float:
+    """CPU time of one inference in a bare asynchronous loop, counted after the warm-up."""
+    command = [sys.executable, "-c", _BARE_ENGINE, str(onnx), name, str(rows), str(cols), hint.upper(), str(seconds)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise EdgeAgentError(f"the bare engine loop failed: {result.stderr[-500:]}")
+    return float(result.stdout)
+
+
+def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: int) -> dict[str, Any]:
+    """The daemon, flat out on preloaded drawn frames, with every rule of the demo's kind."""
+    recipe = {
+        "name": "station",
+        "model": {"name": model},
+        "deadline_ms": 60_000,
+        "regions": [{"name": "whole", "prepare": "native"}],
+        "rules": [
+            {"rule": "blob_count", "max": 0},
+            {"rule": "area_ratio", "max": 0.001},
+            {"rule": "peak_score", "max": 0.98},
+        ],
+        "presence": {"gray_above": 40, "min_share": 0.3},
+        "quality": {"min_mean_gray": 4, "max_saturated_share": 0.3},
+        "evidence": {"max_crops": 4},
+    }
+    camera = {
+        "name": "camera",
+        "kind": "synthetic",
+        "rate_hz": 0,
+        "preload": 32,
+        "rows": rows,
+        "cols": cols,
+        "empty_share": 0,
+    }
+    station = {
+        "station": "benchmark",
+        "state": str(folder / "state"),
+        "recipes": ".",
+        "models": str(_ROOT / "models"),
+        "cameras": [camera],
+        "lines": [{"name": "line", "camera": "camera", "recipe": "station", "frames": 16}],
+        "engine": {"kind": "cpu", "hint": hint},
+        "plc": {"verdicts": f"ipc://{folder}/v", "control": f"ipc://{folder}/c", "expect_subscriber": False},
+    }
+    (folder / "station.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "settings.yaml").write_text(yaml.safe_dump(station))
+    summary = folder / "summary.json"
+    command = ["run", "--config", str(folder / "settings.yaml"), "--parts", str(parts), "--summary", str(summary)]
+    run = subprocess.run(
+        [sys.executable, "-m", "edge_agent", "--log-level", "warning", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        raise EdgeAgentError(f"the daemon failed: {run.stderr[-800:]}")
+    shutil.rmtree(folder / "state")
+    result: dict[str, Any] = json.loads(summary.read_text())
+    return result

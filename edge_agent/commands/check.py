@@ -1,0 +1,96 @@
+"""Examine settings, recipes and models without starting anything: every problem with its line and its remedy.
+
+Exit code 0 when all is well, 78 when the configuration will never work as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edge_agent.bundle import require_fit
+from edge_agent.camera import open_camera
+from edge_agent.errors import EXIT_CONFIGURATION, EXIT_OK, ConfigurationError, Problem, UsageError
+from edge_agent.inference.model import Model, load_model
+from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.settings import Station, load_station
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the station's settings, with all they name")
+    parser.add_argument("--recipe", type=Path, action="append", default=[], metavar="FILE", help="a recipe alone")
+    parser.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a model alone")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
+    parser.add_argument("--json", action="store_true", help="one JSON object with the problems")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not (args.config or args.recipe or args.model):
+        raise UsageError("nothing to check: give --config, --recipe or --model")
+    examination = Examination()
+    for file in args.recipe:
+        examination.attempt(lambda file=file: load_recipe(file))
+    for folder in args.model:
+        examination.attempt(lambda folder=folder: load_model(folder))
+    if args.config:
+        station = examination.attempt(lambda: load_station(args.config, args.overrides))
+        if station is not None:
+            examination.station(station)
+    return examination.report(args.json)
+
+
+class Examination:
+    """Collects problems; each look goes on after the last one's failure."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.seen: list[str] = []
+
+    def attempt(self, look: Callable[[], T]) -> T | None:
+        """Return what `look` returns, or None with its problems noted."""
+        try:
+            return look()
+        except ConfigurationError as error:
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
+            return None
+
+    def station(self, station: Station) -> None:
+        """Look at every camera, recipe and model the settings name."""
+        settings = station.settings
+        for camera in settings.cameras:
+            self.attempt(lambda camera=camera: open_camera(camera, station.base))
+        for line in settings.lines:
+            file = station.path(settings.recipes) / f"{line.recipe}.yaml"
+            recipe = self.attempt(lambda file=file: load_recipe(file))
+            if recipe is None:
+                continue
+            folder = station.path(settings.models) / recipe.model.name
+            model = self.attempt(lambda folder=folder: load_model(folder))
+            if model is not None:
+                self.attempt(lambda recipe=recipe, model=model, file=file: self._fit(recipe, model, file))
+
+    def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
+        require_fit(recipe, model, str(file))
+        self.seen.append(f"{recipe.name}: recipe {recipe.hash[:12]}, model {model.hash[:12]}")
+
+    def report(self, as_json: bool) -> int:
+        if as_json:
+            print(msgspec.json.encode({"ok": not self.problems, "problems": [_plain(p) for p in self.problems]}).decode())
+        else:
+            for problem in self.problems:
+                print(problem)
+            for line in self.seen:
+                print(f"well: {line}")
+            count = len(self.problems)
+            print(f"{count} problem{'s' if count != 1 else ''}" if count else "no problem found")
+        return EXIT_CONFIGURATION if self.problems else EXIT_OK
+
+
+def _plain(problem: Problem) -> dict[str, object]:
+    return {name: getattr(problem, name) for name in ("file", "line", "key", "message", "remedy")}

@@ -1,0 +1,94 @@
+"""Pictures for people: a frame with its blobs, zones and verdict; a probability map as heat; a sheet of many parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.recipe import Exclusion, Recipe, Zone
+from edge_agent.records import FAULT, NG, PASS, Blob, Pixels
+
+Picture = npt.NDArray[np.uint8]  # (rows, cols, 3) BGR
+_COLOURS = {PASS: (80, 175, 76), NG: (54, 67, 244), FAULT: (0, 160, 255)}
+_BLOB, _ZONE, _EXCLUSION, _REGION = (54, 67, 244), (230, 180, 40), (150, 150, 150), (200, 120, 0)
+_INK, _PAPER, _MUTED = (40, 40, 40), (250, 250, 250), (120, 120, 120)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome: str) -> Picture:
+    """The frame in gray with zones, exclusions, regions and a box and outline around each blob; the border says the outcome."""
+    picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
+    thick = max(1, round(max(picture.shape[:2]) / 300))
+    if recipe is not None:
+        _draw_recipe(picture, recipe, thick)
+    for blob in blobs:
+        margin = 3 * thick
+        corner = (int(blob.x) - margin, int(blob.y) - margin)
+        cv2.rectangle(picture, corner, (int(blob.x + blob.width) + margin, int(blob.y + blob.height) + margin), _BLOB, thick)
+    cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _COLOURS[outcome], 3 * thick)
+    return picture
+
+
+def _draw_recipe(picture: Picture, recipe: Recipe, thick: int) -> None:
+    for region in recipe.regions:
+        if region.width is not None and region.height is not None:
+            far = (region.x + region.width, region.y + region.height)
+            cv2.rectangle(picture, (region.x, region.y), far, _REGION, thick)
+    shapes: list[tuple[Zone | Exclusion, tuple[int, int, int]]] = [
+        *((rule, _ZONE) for rule in recipe.rules if isinstance(rule, Zone)),
+        *((exclusion, _EXCLUSION) for exclusion in recipe.exclusions),
+    ]
+    for shape, colour in shapes:
+        polygon = np.array(shape.polygon, np.int32)
+        cv2.polylines(picture, [polygon], True, colour, thick, cv2.LINE_AA)
+        x, y = polygon.min(axis=0)
+        write(picture, shape.name, (int(x) + 4, int(y) + 16 * thick), 0.45 * thick, colour)
+
+
+def heat(probability: Pixels) -> Picture:
+    """A probability map (0..255) from dark to bright, with a colour scale that survives a gray print."""
+    return np.asarray(cv2.applyColorMap(probability, cv2.COLORMAP_INFERNO), np.uint8)
+
+
+def write(picture: Picture, text: str, at: tuple[int, int], scale: float, colour: tuple[int, int, int], bold: bool = False) -> None:
+    cv2.putText(picture, text, at, _FONT, scale, colour, 2 if bold else 1, cv2.LINE_AA)
+
+
+def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: Sequence[str], side: int = 240) -> Picture:
+    """One part: picture and probability side by side, below them its outcome and why."""
+    height = side + 24 + 18 * 3
+    canvas = np.full((height, 2 * side + 6, 3), 255, np.uint8)
+    for column, picture in enumerate((frame, probability)):
+        left = column * (side + 6)
+        fitted = _fit(picture, side)
+        top, at = (side - fitted.shape[0]) // 2, left + (side - fitted.shape[1]) // 2
+        canvas[top : top + fitted.shape[0], at : at + fitted.shape[1]] = fitted
+    cv2.rectangle(canvas, (0, side + 6), (64, side + 26), _COLOURS[outcome], -1)
+    write(canvas, outcome, (6, side + 21), 0.48, (255, 255, 255), bold=True)
+    write(canvas, title, (74, side + 21), 0.46, _INK)
+    for row, line in enumerate(lines[:3]):
+        write(canvas, line[:64], (2, side + 42 + 17 * row), 0.4, _MUTED)
+    return canvas
+
+
+def _fit(picture: Picture, side: int) -> Picture:
+    scale = side / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8)
+
+
+def sheet(cards: Sequence[Picture], columns: int, title: str, subtitle: str) -> Picture:
+    """All cards in rows under a heading."""
+    gap, head = 18, 84
+    height, width = cards[0].shape[:2]
+    rows = -(-len(cards) // columns)
+    canvas = np.full((head + rows * (height + gap) + gap, gap + columns * (width + gap), 3), 250, np.uint8)
+    write(canvas, title, (gap, 38), 0.95, _INK, bold=True)
+    write(canvas, subtitle, (gap, 66), 0.5, _MUTED)
+    for index, each in enumerate(cards):
+        top, left = head + (index // columns) * (height + gap), gap + (index % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = each
+    return canvas

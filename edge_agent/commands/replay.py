@@ -1,0 +1,127 @@
+"""Run a folder of images through the very same line, flat out, and leave results, overlays and a summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_agent.bundle import Inspection
+from edge_agent.camera.folder import list_images
+from edge_agent.commands.drawing import overlay
+from edge_agent.daemon import Daemon
+from edge_agent.recipe import load_recipe
+from edge_agent.records import Judgement
+from edge_agent.settings import (
+    CpuEngine,
+    FolderCamera,
+    LineSettings,
+    PlcSettings,
+    Station,
+    StationSettings,
+    UplinkSettings,
+)
+from edge_agent.wire import Verdict
+
+_PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
+_FRAMES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="the folder with model.onnx and model.yaml")
+    parser.add_argument("--recipe", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--maps", action="store_true", help="leave the probability of any defect as maps/<image>.png too")
+    parser.add_argument("--no-overlays", action="store_true", help="results only")
+
+
+def run(args: argparse.Namespace) -> int:
+    files = list_images(args.images)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
+        station = replay_station(args.recipe, args.images, Path(state))
+        console = Console(stderr=True)
+        with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
+            task = progress.add_task("replay", total=len(files))
+            writer = ResultWriter(files, results, lambda: progress.advance(task))
+            pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
+            daemon = Daemon(station, observe=pictures.observe, model=args.model.resolve(), deadline_ms=_PATIENCE_MS)
+            daemon.publisher.on_verdict = writer.write
+            summary = daemon.run()
+    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(
+        f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT "
+        f"in {summary['seconds']:.1f} s -> {args.out}"
+    )
+    return 0
+
+
+def replay_station(recipe: Path, images: Path, state: Path) -> Station:
+    """A station of one line that shows every image once, its sockets local to `state`."""
+    load_recipe(recipe)
+    settings = StationSettings(
+        station="replay",
+        state=str(state),
+        recipes=str(recipe.resolve().parent),
+        cameras=(FolderCamera(name="folder", path=str(images.resolve())),),
+        lines=(LineSettings(name="replay", camera="folder", recipe=recipe.stem, frames=_FRAMES),),
+        engine=CpuEngine(hint="throughput"),
+        plc=PlcSettings(verdicts=f"ipc://{state}/verdicts", control=f"ipc://{state}/control", expect_subscriber=False),
+        uplink=UplinkSettings(),
+    )
+    return Station(settings=settings, file="replay", base=state)
+
+
+def result_of(verdict: Verdict, image: str) -> dict[str, Any]:
+    """The object that results.jsonl holds for one image."""
+    names = ("outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id")
+    return {"image": image, **{name: getattr(verdict, name) for name in names}}
+
+
+class ResultWriter:
+    """Writes one line per outcome, on the publisher's thread. Part n is the n-th file."""
+
+    def __init__(self, files: list[Path], out: IO[str], advance: Any) -> None:
+        self._files = files
+        self._out = out
+        self._advance = advance
+
+    def write(self, verdict: Verdict) -> None:
+        result = result_of(verdict, self._files[verdict.seq - 1].name)
+        self._out.write(msgspec.json.encode(result).decode() + "\n")
+        self._advance()
+
+
+class PictureWriter:
+    """Writes overlays and maps, on the inspect thread, while frame and map are still there."""
+
+    def __init__(self, out: Path, files: list[Path], maps: bool, overlays: bool) -> None:
+        self._names = picture_names(files)
+        self._overlays = out / "overlays" if overlays else None
+        self._maps = out / "maps" if maps else None
+        for folder in (self._overlays, self._maps):
+            if folder is not None:
+                folder.mkdir(exist_ok=True)
+
+    def observe(self, inspection: Inspection, judgement: Judgement) -> None:
+        name = self._names[inspection.part.seq - 1]
+        recipe = inspection.bundle.recipe
+        if self._overlays is not None:
+            picture = overlay(inspection.frame.pixels, judgement.blobs, recipe, judgement.outcome)
+            cv2.imwrite(str(self._overlays / name), picture)
+        if self._maps is not None:
+            cv2.imwrite(str(self._maps / name), inspection.frame_map())
+
+
+def picture_names(files: list[Path]) -> list[str]:
+    """Return a PNG name for each image: its stem, or its whole name where two images share the stem."""
+    stems = [file.stem for file in files]
+    return [f"{file.stem if stems.count(file.stem) == 1 else file.name}.png" for file in files]

@@ -1,0 +1,26 @@
+"""Inspect: the daemon itself. Runs until SIGTERM or SIGINT, then finishes the parts in flight."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from edge_agent.daemon import Daemon
+from edge_agent.settings import load_station
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the station's settings")
+    parser.add_argument("--parts", type=int, default=0, metavar="N", help="drain and exit after N outcomes; 0 is never")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write the counters as JSON at the end")
+
+
+def run(args: argparse.Namespace) -> int:
+    station = load_station(args.config, args.overrides)
+    daemon = Daemon(station, parts=args.parts)
+    summary = daemon.run()
+    if args.summary:
+        args.summary.write_text(json.dumps(summary, indent=2) + "\n")
+    return 0

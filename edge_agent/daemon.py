@@ -1,0 +1,228 @@
+"""The only builder: opens what the settings name, starts the lines, waits, closes in reverse order.
+
+Order of opening: journal, outbox, what the last run left, publisher, engines, evidence, sender, lines. A stop drains:
+no further trigger, parts in flight get their outcome, the outbox commits, the collector gets what it takes in time.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from edge_agent.bundle import Bundle, Foundry
+from edge_agent.camera import open_camera
+from edge_agent.clock import SystemClock
+from edge_agent.errors import EdgeAgentError
+from edge_agent.events import say
+from edge_agent.evidence import EvidencePicker
+from edge_agent.line import Budget, Line, Observe
+from edge_agent.plc.journal import Journal
+from edge_agent.plc.parts import LineBook, PartBook
+from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
+from edge_agent.recovery import deliver_unfinished
+from edge_agent.settings import LineSettings, Station
+from edge_agent.uplink.crops import EvidenceWorker
+from edge_agent.uplink.outbox import Outbox
+from edge_agent.uplink.sender import Sender
+from edge_agent.wire import Reply
+
+SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
+_POLL_S = 0.05
+
+
+class Daemon:
+    """The whole station in one process. `observe` sees every judged part with its frame and map, and `model` and `deadline_ms`
+    take the place of the recipe's, as replay needs."""
+
+    def __init__(
+        self,
+        station: Station,
+        *,
+        parts: int = 0,
+        observe: Observe | None = None,
+        model: Path | None = None,
+        deadline_ms: float | None = None,
+    ) -> None:
+        self.station = station
+        self._model = model
+        self._deadline_ms = deadline_ms
+        self._observe = observe
+        self._stop = threading.Event()
+        self._cpu_start_s = self._cpu_seconds = 0.0
+        self._budget = Budget(parts)
+        self._parts = parts
+        self._closers: list[Callable[[], None]] = []
+        self.lines: list[Line] = []
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            self._open()
+        except BaseException:
+            self._close_all()
+            raise
+
+    # --- opening --------------------------------------------------------------------------------------------------
+    def _open(self) -> None:
+        settings = self.station.settings
+        self._foundry = Foundry(self.station, self._model, self._deadline_ms)
+        bundles = {line.name: self._foundry.forge(line.recipe, 1) for line in settings.lines}
+        self._closers.append(self._foundry.close)
+        cameras = {line.name: open_camera(self.station.camera(line.camera), self.station.base) for line in settings.lines}
+        state = self.station.path(settings.state)
+        self.journal = Journal(state / "journal", settings.journal_parts)
+        self._closers.append(self.journal.close)
+        self.outbox = Outbox(
+            state / "outbox",
+            cap_mb=settings.uplink.outbox_cap_mb,
+            station=settings.station,
+            epoch=self.journal.epoch,
+            on_committed=self.journal.commit,
+        )
+        self._closers.append(lambda: self.outbox.close(settings.drain_s))
+        self._open_publisher()
+        self.evidence = EvidenceWorker(self.outbox)
+        self._closers.append(lambda: self.evidence.close(settings.drain_s))
+        self.sender = self._open_sender()
+        picker = EvidencePicker(settings.station, self.evidence)
+        for line in settings.lines:
+            self.lines.append(self._line(line, bundles[line.name], cameras[line.name], picker))
+
+    def _open_publisher(self) -> None:
+        settings = self.station.settings
+        books = [LineBook(line.name, line.mode) for line in settings.lines]
+        guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
+        book = PartBook(self.journal, books, guard_ns)
+        self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
+        self.publisher.control.on_trigger = self._trigger
+        self.publisher.control.on_recipe = self._change_recipe
+        deliver_unfinished(settings.station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY)
+
+    def _open_sender(self) -> Sender | None:
+        uplink = self.station.settings.uplink
+        if uplink.collector is None:
+            return None
+        sender = Sender(self.outbox, uplink.collector, self.station.settings.station)
+        self._closers.append(sender.close)
+        return sender
+
+    def _line(self, settings: LineSettings, bundle: Bundle, camera: Any, picker: EvidencePicker) -> Line:
+        observe = self._observe
+
+        def hand_over(inspection: Any, judgement: Any) -> None:
+            picker.pick(inspection, judgement)
+            if observe is not None:
+                observe(inspection, judgement)
+
+        self.publisher.alarms.limit_ng_run(settings.name, bundle.recipe.alarm_after_ng)
+        book = self.publisher.book.lines[settings.name]
+        return Line(book, camera, settings.frames, bundle, self.publisher, hand_over, self._budget)
+
+    # --- running --------------------------------------------------------------------------------------------------
+    def run(self) -> dict[str, Any]:
+        """Inspect until a signal, N parts or the last image; drain; return the summary."""
+        self._listen_for_signals()
+        self.start()
+        while not self._stop.wait(_POLL_S) and not self._is_done():
+            pass
+        return self.close()
+
+    def start(self) -> None:
+        self.publisher.start()
+        if self.sender is not None:
+            self.sender.start()
+        for line in self.lines:
+            line.start()
+        self._cpu_start_s = time.process_time()
+        say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _is_done(self) -> bool:
+        """True when no line will trigger again and every part has its outcome."""
+        return all(line.finished.is_set() for line in self.lines) and not self.publisher.book.open_parts()
+
+    def _listen_for_signals(self) -> None:
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            say("station.stopping", signal=signal.Signals(number).name)
+            self._stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    # --- asked for on the control socket --------------------------------------------------------------------------
+    def _trigger(self, line: str, part_id: str) -> None:
+        next(each for each in self.lines if each.book.name == line).camera.trigger(part_id)
+
+    def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
+        """Build the new bundle aside, swap between two parts, answer then."""
+        line = next(each for each in self.lines if each.book.name == name)
+
+        def build() -> None:
+            try:
+                bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1)
+            except EdgeAgentError as error:
+                say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
+                return answer(Reply(ok=False, error=str(error)))
+            line.swap(bundle)
+            self.publisher.alarms.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+            say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
+            return answer(Reply(ok=True))
+
+        threading.Thread(target=build, name="build-bundle", daemon=True).start()
+
+    # --- closing --------------------------------------------------------------------------------------------------
+    def close(self) -> dict[str, Any]:
+        """Drain and close everything; return the summary."""
+        drain_s = self.station.settings.drain_s
+        self._cpu_seconds = time.process_time() - self._cpu_start_s
+        for line in self.lines:
+            line.stop_triggers()
+        self.publisher.stop(drain_s)
+        for line in self.lines:
+            line.close()
+        self.evidence.close(drain_s)
+        self.outbox.flush(drain_s)
+        if self.sender is not None:
+            self.sender.drain(drain_s)
+        summary = self.summary()
+        self._close_all()
+        say("station.stopped", **{k: v for k, v in summary.items() if not isinstance(v, dict)})
+        return summary
+
+    def _close_all(self) -> None:
+        for closer in reversed(self._closers):
+            closer()
+        self._closers.clear()
+
+    def summary(self) -> dict[str, Any]:
+        """The counters of this run; they reconcile: triggers = outcomes = published."""
+        books = self.publisher.book.lines.values()
+        outcomes = {name: sum(book.outcomes[name] for book in books) for name in ("PASS", "NG", "FAULT")}
+        shipped = self.outbox.stats()
+        return {
+            "triggers": sum(book.triggers for book in books),
+            "outcomes": sum(outcomes.values()),
+            "pass": outcomes["PASS"],
+            "ng": outcomes["NG"],
+            "fault": outcomes["FAULT"],
+            "reasons": {reason: n for book in books for reason, n in book.reasons.items()},
+            "published": self.publisher.published,
+            "acknowledged": shipped.records_acknowledged,
+            "lost": shipped.records_lost,
+            "slips": None,
+            "false_rejects": None,
+            "latency_ms": _quantiles(self.publisher.latencies),
+            "map_to_verdict_ms": _quantiles(self.publisher.publish_latencies),
+            "seconds": self.publisher.seconds,
+            "cpu_seconds": self._cpu_seconds,
+        }
+
+
+def _quantiles(latencies: Any) -> dict[str, float | None]:
+    return {"p50": latencies.quantile_ms(0.5), "p99": latencies.quantile_ms(0.99)}

@@ -1,0 +1,107 @@
+"""Every error of the station: its exit code, what it means for a part, and what to do.
+
+A message names the thing, the value, the limit and the remedy. Reasons of a FAULT are one table, because the PLC's
+binary record, the documentation and the counters all speak of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd is told never to retry it
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a file: where it stands, what is wrong, what to do."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        key = f" {self.key}:" if self.key else ""
+        return f"{where}:{key} {self.message}" + (f" Remedy: {self.remedy}" if self.remedy else "")
+
+
+class EdgeAgentError(Exception):
+    """The root of what this station raises on purpose. `exit_code` is what a command ends with."""
+
+    exit_code = EXIT_FAILURE
+
+
+class UsageError(EdgeAgentError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigurationError(EdgeAgentError):
+    """Settings, a recipe or a model that will never work as they are. Carries every problem found."""
+
+    exit_code = EXIT_CONFIGURATION
+
+    def __init__(self, problems: list[Problem] | str) -> None:
+        self.problems = [Problem("", 0, "", problems)] if isinstance(problems, str) else problems
+        text = problems if isinstance(problems, str) else "\n".join(str(p) for p in problems)
+        super().__init__(text)
+
+
+class CameraError(EdgeAgentError):
+    """A camera did not deliver: absent, disconnected, or a picture that cannot be read."""
+
+
+class EndOfImages(EdgeAgentError):
+    """A camera with a finite number of pictures has shown them all. Not a fault: the line drains."""
+
+
+class EngineError(EdgeAgentError):
+    """The engine failed or its map cannot be believed; the part comes out as FAULT engine."""
+
+
+class DeliveryError(EdgeAgentError):
+    """A message, a queue file or a collector's answer cannot be used."""
+
+
+class Reason(str, Enum):
+    """Why a part came out as FAULT. The value travels in JSON, the index in `verdict.bin`; only ever add at the end."""
+
+    NO_FRAME = "no_frame"
+    BAD_FRAME = "bad_frame"
+    NO_PART = "no_part"
+    LATE = "late"
+    OVERRUN = "overrun"
+    ENGINE = "engine"
+    NOT_READY = "not_ready"
+    INTERRUPTED = "interrupted"
+    DARK = "dark"
+    SATURATED = "saturated"
+    OUT_OF_FOCUS = "out_of_focus"
+    FROZEN = "frozen"
+    INTERNAL = "internal"
+
+
+REASON_CODES = {reason.value: code for code, reason in enumerate(Reason, start=1)}
+
+REASON_MEANINGS = {
+    Reason.NO_FRAME: "the trigger's picture never came",
+    Reason.BAD_FRAME: "the picture is incomplete, unreadable or of the wrong size",
+    Reason.NO_PART: "the picture shows no part",
+    Reason.LATE: "no result before the part's deadline",
+    Reason.OVERRUN: "no free frame slot: the parts come faster than they are judged",
+    Reason.ENGINE: "the engine failed or gave an impossible map",
+    Reason.NOT_READY: "the line was not ready when the trigger came",
+    Reason.INTERRUPTED: "the daemon ended before the part was judged",
+    Reason.DARK: "the picture is too dark to judge",
+    Reason.SATURATED: "too much of the picture is saturated",
+    Reason.OUT_OF_FOCUS: "the picture is out of focus",
+    Reason.FROZEN: "the camera delivered the same picture twice",
+    Reason.INTERNAL: "an unexpected error inside the station; see the log",
+}

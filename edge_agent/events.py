@@ -1,0 +1,76 @@
+"""The table of log events: name, level, meaning, remedy. What is not in the table cannot be logged."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that may be said in the log."""
+
+    level: str
+    meaning: str
+    remedy: str = ""
+
+
+EVENTS: dict[str, Event] = {
+    "station.started": Event("info", "the daemon has read its settings and opened its rooms"),
+    "station.stopping": Event("info", "a stop was asked for; parts in flight are being finished"),
+    "station.stopped": Event("info", "everything is closed; the counters are final"),
+    "line.ready": Event("info", "the line judges parts"),
+    "line.not_ready": Event("warning", "the line cannot judge parts; triggers come out as FAULT not_ready", "see `why`"),
+    "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),
+    "line.recipe_changed": Event("info", "a new recipe judges the parts from here on"),
+    "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
+    "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
+    "line.ng_run_ended": Event("info", "a part passed after a run of NG"),
+    "part.judged": Event("debug", "one part has its outcome"),
+    "part.discarded": Event("warning", "a result came after its part's deadline and was discarded", "lower takt or model cost"),
+    "part.interrupted": Event("warning", "a part of the last run had no outcome; it is now FAULT interrupted"),
+    "part.failed": Event("error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback"),
+    "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "see `why`"),
+    "camera.recovered": Event("info", "the camera delivers again"),
+    "engine.failed": Event("error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`"),
+    "plc.unsubscribed": Event("warning", "nobody is subscribed to the verdicts", "start or reconnect the gateway"),
+    "plc.subscribed": Event("info", "somebody is subscribed to the verdicts"),
+    "plc.unacknowledged": Event("warning", "verdicts are not acknowledged in time", "look at the gateway"),
+    "plc.acknowledged": Event("info", "verdicts are acknowledged again"),
+    "plc.slow_subscriber": Event("warning", "a subscriber does not keep up; messages to it are dropped", "it can ask for a replay"),
+    "plc.subscriber_recovered": Event("info", "no message was dropped for a second"),
+    "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
+    "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
+    "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
+    "outbox.refused": Event("error", "the outbox takes no more records; losses are declared", "look at the disk"),
+    "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
+}
+
+
+def say(name: str, **values: Any) -> None:
+    """Log one event of the table at its level, with its remedy where it has one."""
+    event = EVENTS[name]
+    if event.remedy and event.level in ("warning", "error"):
+        values.setdefault("remedy", event.remedy)
+    getattr(structlog.get_logger(), event.level)(name, **values)
+
+
+def configure_logging(level: str = "info") -> None:
+    """Log to standard error: coloured on a terminal, JSON lines elsewhere."""
+    is_terminal = sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

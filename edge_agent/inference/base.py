@@ -1,0 +1,56 @@
+"""The Segmenter promise: tensors in, probability maps out, asynchronously, from slots made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.records import Pixels
+
+
+@dataclass(slots=True)
+class TensorSlot:
+    """One inference in flight. Owned by whoever leased it, until it is released.
+
+    `tensor` (rows, cols) uint8 is the engine's own input memory; `maps` (classes, rows, cols) uint8 its output;
+    `peak` the engine's float maximum, checked by `require_believable`. `ticket` is the caller's to use.
+    """
+
+    index: int
+    tensor: Pixels
+    maps: Pixels
+    peak: npt.NDArray[np.float32]
+    failure: str = ""
+    ticket: Any = None
+
+
+Done = Callable[[TensorSlot], None]
+
+
+class Segmenter(Protocol):
+    """An engine with a fixed number of tensor slots. `done` is called on the engine's own thread and must be short."""
+
+    rows: int
+    cols: int
+    classes: tuple[str, ...]
+    engine_id: str
+    model_hash: str
+    slots: int
+
+    def lease(self) -> TensorSlot | None:
+        """Return a free slot, or None. Never blocks."""
+
+    def release(self, slot: TensorSlot) -> None: ...
+
+    def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
+        """Start inference on `source`: the slot's own `tensor`, or any C-contiguous (rows, cols) uint8 array that stays
+        unchanged until `done`."""
+
+    def warm_up(self) -> float:
+        """Run every slot once; return the median latency in ms."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,114 @@
+"""What may be asked on the control socket, and the answers. Runs on the publisher thread; slow work is answered later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge_agent.errors import DeliveryError, EdgeAgentError
+from edge_agent.events import say
+from edge_agent.plc.parts import MODES
+from edge_agent.wire import Reply, Request, encode_json, read_request
+
+if TYPE_CHECKING:
+    from edge_agent.plc.publisher import Publisher
+
+Later = Callable[[Reply], None]
+_MOST_SEQS = 4096
+
+
+class Control:
+    """Answers requests. The daemon hangs in `on_trigger` and `on_recipe`, which belong to other rooms."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self.on_trigger: Callable[[str, str], None] | None = None  # line, part id
+        self.on_recipe: Callable[[str, str, Later], None] | None = None  # line, recipe, answer
+
+    def answer(self, identity: bytes, body: bytes) -> bytes | None:
+        """Return the reply, or None where it comes later."""
+        request = Request(op="")
+        try:
+            request = read_request(body)
+            reply = self._dispatch(identity, request)
+        except EdgeAgentError as error:
+            say("plc.request_refused", op=request.op, why=str(error))
+            reply = Reply(ok=False, error=str(error))
+        return None if reply is None else encode_json(_for(reply, request))
+
+    def _dispatch(self, identity: bytes, request: Request) -> Reply | None:
+        if len(request.seqs) > _MOST_SEQS:
+            raise DeliveryError(f"{len(request.seqs)} seqs in one request, at most {_MOST_SEQS}; ask in portions")
+        match request.op:
+            case "ack":
+                new = self._publisher.replay.acknowledge(request.line, request.epoch, request.seqs)
+                return Reply(ok=True, status={"new": new})
+            case "replay":
+                found, missing = self._publisher.replay.find(request.line, request.epoch, request.seqs)
+                return Reply(ok=True, verdicts=tuple(msgspec.Raw(v) for v in found), missing=tuple(missing))
+            case "status":
+                return Reply(ok=True, epoch=self._publisher.book.epoch, status=self._status())
+            case "trigger":
+                return self._trigger(request)
+            case "recipe":
+                return self._recipe(identity, request)
+            case "mode":
+                return self._mode(request)
+        raise DeliveryError(f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode")
+
+    def _known(self, line: str) -> str:
+        if line not in self._publisher.book.lines:
+            raise DeliveryError(f"line {line!r} is not known; one of {', '.join(self._publisher.book.lines)}")
+        return line
+
+    def _trigger(self, request: Request) -> Reply:
+        if self.on_trigger is None:
+            raise DeliveryError("this station takes no software trigger")
+        if len(request.part_id.encode()) > 64:
+            raise DeliveryError(f"part_id has {len(request.part_id.encode())} bytes, at most 64")
+        self.on_trigger(self._known(request.line), request.part_id)
+        return Reply(ok=True)
+
+    def _recipe(self, identity: bytes, request: Request) -> None:
+        if self.on_recipe is None:
+            raise DeliveryError("this station does not change recipes")
+        publisher = self._publisher
+
+        def later(reply: Reply) -> None:
+            body = encode_json(_for(reply, request))
+            publisher.call(lambda: publisher.sockets.reply(identity, body))
+
+        self.on_recipe(self._known(request.line), request.name, later)
+
+    def _mode(self, request: Request) -> Reply:
+        if request.mode not in MODES:
+            raise DeliveryError(f"mode {request.mode!r} is not known; one of {', '.join(MODES)}")
+        self._publisher.book.lines[self._known(request.line)].mode = request.mode
+        say("line.mode_changed", line=request.line, mode=request.mode)
+        return Reply(ok=True)
+
+    def _status(self) -> dict[str, object]:
+        publisher = self._publisher
+        return {
+            **publisher.heartbeat(),
+            "published": publisher.published,
+            "acknowledged": publisher.replay.acknowledged,
+            "subscribers": publisher.sockets.subscribers,
+            "dropped": publisher.sockets.dropped,
+            "counters": {
+                name: {
+                    "triggers": line.triggers,
+                    "outcomes": line.outcomes,
+                    "reasons": line.reasons,
+                    "discarded": line.discarded,
+                }
+                for name, line in publisher.book.lines.items()
+            },
+        }
+
+
+def _for(reply: Reply, request: Request) -> Reply:
+    """Echo the request's id, so that the asker can match the two."""
+    return msgspec.structs.replace(reply, id=request.id)

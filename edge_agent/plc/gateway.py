@@ -1,0 +1,158 @@
+"""The other end of the verdict link: what a gateway beside the PLC does, and `edge-agent watch` and the demo too.
+
+It believes a heartbeat's `seq`: whatever up to there it has not seen, it asks for again; what it has, it acknowledges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from edge_agent.errors import DeliveryError
+from edge_agent.wire import Reply, Request, Verdict, encode_json, read_reply, read_verdict_json
+
+_ASK_AGAIN_S = 0.2
+_MOST_AT_ONCE = 500
+_HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900
+
+
+class Gateway:
+    """Subscribes to one station. With a control address it also acknowledges and asks for what it missed."""
+
+    def __init__(self, verdicts: str, control: str | None = None, receive_queue: int = 10_000) -> None:
+        self._context = zmq.Context()
+        self._subscriber = self._socket(zmq.SUB, verdicts, receive_queue)
+        for prefix in ("verdict.json/", "shadow.json/", "heartbeat/", "welcome/"):
+            self._subscriber.subscribe(prefix)
+        self._control = self._socket(zmq.DEALER, control, 1000) if control else None
+        self._poller = zmq.Poller()
+        self._poller.register(self._subscriber, zmq.POLLIN)
+        if self._control:
+            self._poller.register(self._control, zmq.POLLIN)
+        self.heartbeat: dict[str, Any] = {}
+        self.heartbeat_at = 0.0
+        self.seen: dict[tuple[str, int], set[int]] = {}
+        self.replayed = 0
+        self.given_up: set[tuple[str, int, int]] = set()
+        self._asked_at: dict[tuple[str, int], float] = {}
+        self._unacknowledged: dict[tuple[str, int], list[int]] = {}
+
+    def _socket(self, kind: int, endpoint: str, queue: int) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.linger = 0
+        socket.rcvhwm = queue
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        if kind == zmq.DEALER:
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise DeliveryError(f"cannot connect to {endpoint}: {error}. Give an address such as tcp://127.0.0.1:5556") from None
+        return socket
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._subscriber.close()
+        if self._control:
+            self._control.close()
+        self._context.term()
+
+    def verdicts(self, timeout_s: float) -> Iterator[Verdict]:
+        """Yield every verdict once, live or replayed, until `timeout_s` have passed."""
+        until = time.monotonic() + timeout_s
+        while (left := until - time.monotonic()) > 0:
+            for socket, _ in self._poller.poll(min(50, max(1, int(left * 1000)))):
+                yield from self._drain(socket)
+            self._acknowledge()
+            self._ask_for_missing()
+
+    def _drain(self, socket: zmq.Socket[bytes]) -> Iterator[Verdict]:
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                frames = socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            with contextlib.suppress(DeliveryError, ValueError):
+                yield from (self._take(frames) if socket is self._subscriber else self._take_reply(read_reply(frames[-1])))
+
+    def _take(self, frames: list[bytes]) -> Iterator[Verdict]:
+        topic, _, rest = frames[0].partition(b" ")
+        if topic.startswith((b"heartbeat/", b"welcome/")):
+            self.heartbeat = json.loads(frames[1] if len(frames) > 1 else rest)
+            self.heartbeat_at = time.monotonic()
+            return
+        yield from self._once(read_verdict_json(frames[1]))
+
+    def _take_reply(self, reply: Reply) -> Iterator[Verdict]:
+        for raw in reply.verdicts:
+            before = self.replayed
+            for verdict in self._once(read_verdict_json(bytes(raw))):
+                self.replayed = before + 1
+                yield verdict
+        if reply.missing and reply.id:
+            line, epoch = reply.id.rsplit("|", 1)
+            self.given_up |= {(line, int(epoch), seq) for seq in reply.missing}
+            self.seen.setdefault((line, int(epoch)), set()).update(reply.missing)
+
+    def _once(self, verdict: Verdict) -> Iterator[Verdict]:
+        key = (verdict.line, verdict.epoch)
+        seen = self.seen.setdefault(key, set())
+        if verdict.seq in seen:
+            return
+        seen.add(verdict.seq)
+        self._unacknowledged.setdefault(key, []).append(verdict.seq)
+        yield verdict
+
+    def _send(self, request: Request) -> bool:
+        if self._control is None:
+            return False
+        try:
+            self._control.send(encode_json(request), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def _acknowledge(self) -> None:
+        for (line, epoch), seqs in self._unacknowledged.items():
+            portion = tuple(seqs[:_MOST_AT_ONCE])
+            if portion and self._send(Request(op="ack", line=line, epoch=epoch, seqs=portion)):
+                del seqs[: len(portion)]
+
+    def _ask_for_missing(self) -> None:
+        """Ask again for what a heartbeat says was published and never came."""
+        now = time.monotonic()
+        epoch = int(self.heartbeat.get("epoch", 0))
+        for line, state in self.heartbeat.get("lines", {}).items():
+            key = (line, epoch)
+            seen = self.seen.setdefault(key, set())
+            if len(seen) >= state["seq"] or now - self._asked_at.get(key, 0) < _ASK_AGAIN_S:
+                continue
+            missing = [seq for seq in range(1, state["seq"] + 1) if seq not in seen][:_MOST_AT_ONCE]
+            if missing and self._send(Request(op="replay", id=f"{line}|{epoch}", line=line, epoch=epoch, seqs=tuple(missing))):
+                self._asked_at[key] = now
+
+
+def ask(control: str, request: Request, timeout_s: float = 5) -> Reply:
+    """Send one request and return its reply. Raises DeliveryError where none comes in time."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(control)
+        socket.send(encode_json(request))
+        if not socket.poll(int(timeout_s * 1000)):
+            raise DeliveryError(f"no answer from {control} within {timeout_s} s. Is the daemon running there?")
+        return read_reply(socket.recv())

@@ -1,0 +1,156 @@
+"""The memory-mapped ring that kill -9 cannot empty.
+
+Every part has a slot: its trigger is stored before it is inspected, its outcome before it is published. Nothing is
+flushed, since the page cache outlives the process; only the epoch, one number per start, is flushed, so that not even a
+power cut makes an (epoch, seq) pair come twice. A slot is believed only where its CRCs hold.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.errors import ConfigurationError
+from edge_agent.events import say
+
+_HEADER = struct.Struct("<8sIIQ")  # magic, slot size, slots, epoch
+_MAGIC = b"EAJRNL01"
+_FIRST = 4096  # slots begin on the second page
+SLOT_BYTES = 2048
+_TRIGGER = struct.Struct("<QQQ64s64s")  # epoch, seq, trigger time in us, line, part id
+_STATE, _TRIGGER_CRC, _BODY_CRC, _BODY_LENGTH, _TRIGGER_AT = 0, 4, 8, 12, 16
+_BODY_AT = _TRIGGER_AT + _TRIGGER.size
+BODY_BYTES = SLOT_BYTES - _BODY_AT
+_EMPTY, _OPEN, _DECIDED, _COMMITTED = 0, 1, 2, 3
+_U32 = struct.Struct("<I")
+_PAIR = struct.Struct("<II")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a slot held when the last run ended. `body` is the outcome's record, None for a part without one."""
+
+    slot: int
+    epoch: int
+    seq: int
+    trigger_time_us: int
+    line: str
+    part_id: str
+    body: bytes | None
+
+
+class Journal:
+    """A file of `slots` parts. `open_part` runs under the publisher's lock; `decide` on its thread; `commit` on the outbox's."""
+
+    def __init__(self, file: Path, slots: int) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._slots = slots
+        previous = _previous_epoch(file)
+        self.unfinished = list(_unfinished(file))
+        self.epoch = max(previous + 1, int(time.time()))
+        self.overwritten = 0
+        self._next = 0
+        self._map = self._create(file)
+
+    def _create(self, file: Path) -> mmap.mmap:
+        """Lay the new journal beside the old one and put it in its place, durably; the old entries are in `unfinished`."""
+        size = _FIRST + self._slots * SLOT_BYTES
+        fresh = file.with_suffix(".new")
+        try:
+            with open(fresh, "wb") as out:
+                os.posix_fallocate(out.fileno(), 0, size)
+                out.write(_HEADER.pack(_MAGIC, SLOT_BYTES, self._slots, self.epoch))
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise ConfigurationError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
+        self._fresh, self._file = fresh, file
+        with open(fresh, "r+b") as handle:
+            return mmap.mmap(handle.fileno(), size)
+
+    def adopt(self) -> None:
+        """Replace the last run's file. Call only when everything in `unfinished` is safe elsewhere."""
+        os.replace(self._fresh, self._file)
+        folder = os.open(self._file.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int:
+        """Store a trigger; return its slot."""
+        index = self._next
+        self._next = (index + 1) % self._slots
+        at = _FIRST + index * SLOT_BYTES
+        if self._map[at] in (_OPEN, _DECIDED):
+            self.overwritten += 1
+        self._map[at] = _EMPTY
+        _TRIGGER.pack_into(self._map, at + _TRIGGER_AT, self.epoch, seq, trigger_time_us, line, part_id)
+        crc = zlib.crc32(self._map[at + _TRIGGER_AT : at + _BODY_AT])
+        _U32.pack_into(self._map, at + _TRIGGER_CRC, crc)
+        self._map[at] = _OPEN
+        return index
+
+    def decide(self, slot: int, body: bytes) -> None:
+        """Store an outcome of at most BODY_BYTES. Raises ValueError for a longer one: the caller shortens it."""
+        if len(body) > BODY_BYTES:
+            raise ValueError(f"a record of {len(body)} bytes does not fit a journal slot of {BODY_BYTES}")
+        at = _FIRST + slot * SLOT_BYTES
+        self._map[at + _BODY_AT : at + _BODY_AT + len(body)] = body
+        _PAIR.pack_into(self._map, at + _BODY_CRC, zlib.crc32(body), len(body))
+        self._map[at] = _DECIDED
+
+    def commit(self, slots: list[int]) -> None:
+        """Mark outcomes that are durable elsewhere."""
+        for slot in slots:
+            self._map[_FIRST + slot * SLOT_BYTES] = _COMMITTED
+
+    def close(self) -> None:
+        self._map.flush()
+        self._map.close()
+
+
+def _previous_epoch(file: Path) -> int:
+    try:
+        with open(file, "rb") as handle:
+            magic, _, _, epoch = _HEADER.unpack(handle.read(_HEADER.size))
+    except (OSError, struct.error):
+        return 0
+    return int(epoch) if magic == _MAGIC else 0
+
+
+def _unfinished(file: Path) -> Iterator[Entry]:
+    """Yield what the last run left undelivered, oldest first. A file that is no journal is put aside, loudly."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return
+    magic, slot_bytes, slots, _ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
+    if magic != _MAGIC or slot_bytes != SLOT_BYTES or len(data) < _FIRST + slots * SLOT_BYTES:
+        aside = file.with_suffix(f".damaged-{time.time_ns()}")
+        os.replace(file, aside)
+        say("journal.replaced", file=str(aside))
+        return
+    entries = (_entry(data, slot) for slot in range(slots))
+    yield from sorted((entry for entry in entries if entry is not None), key=lambda e: (e.epoch, e.line, e.seq))
+
+
+def _entry(data: bytes, slot: int) -> Entry | None:
+    at = _FIRST + slot * SLOT_BYTES
+    state = data[at]
+    if state not in (_OPEN, _DECIDED):
+        return None
+    trigger = data[at + _TRIGGER_AT : at + _BODY_AT]
+    if zlib.crc32(trigger) != _U32.unpack_from(data, at + _TRIGGER_CRC)[0]:
+        return None
+    epoch, seq, trigger_us, line, part_id = _TRIGGER.unpack(trigger)
+    crc, length = _PAIR.unpack_from(data, at + _BODY_CRC)
+    body: bytes | None = data[at + _BODY_AT : at + _BODY_AT + length]
+    if state != _DECIDED or length > BODY_BYTES or body is None or zlib.crc32(body) != crc:
+        body = None
+    name, part = line.rstrip(b"\0").decode(errors="replace"), part_id.rstrip(b"\0").decode(errors="replace")
+    return Entry(slot, epoch, seq, trigger_us, name, part, body)

@@ -1,0 +1,275 @@
+"""The thread that owns the clock of every part.
+
+A trigger is registered here first; a judgement, a deadline or the end of the daemon claims the part's one outcome; the
+outcome goes into the journal, to the subscribers and to the outbox, in that order. Nothing on this thread waits for a
+disk or for a peer.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+
+from edge_agent.clock import Clock
+from edge_agent.errors import Reason
+from edge_agent.events import say
+from edge_agent.plc.alarms import Alarms
+from edge_agent.plc.control import Control
+from edge_agent.plc.journal import BODY_BYTES, Journal
+from edge_agent.plc.latency import Latencies
+from edge_agent.plc.parts import LineBook, PartBook
+from edge_agent.plc.replay import ReplayBuffer
+from edge_agent.plc.sockets import PlcSockets
+from edge_agent.records import FAULT, Judgement, Part
+from edge_agent.settings import PlcSettings
+from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json, verdict_record
+
+RecordSink = Callable[[bytes, int, Any], bool]  # record, priority, journal slot -> taken
+RECORD_PRIORITY = 2
+_BATCH = 64  # outcomes published before deadlines and sockets get their turn
+_INTERRUPTED = Judgement(FAULT, (Reason.INTERRUPTED.value,))
+_LATE = Judgement(FAULT, (Reason.LATE.value,))
+
+
+class Publisher:
+    """Owns the parts' deadlines and outcomes and the PLC's sockets. `trigger` and `judged` may be called from any thread."""
+
+    def __init__(
+        self, station: str, settings: PlcSettings, journal: Journal, book: PartBook, outbox: RecordSink, clock: Clock
+    ) -> None:
+        self.station = station
+        self.book = book
+        self.journal = journal
+        self.replay = ReplayBuffer(settings.replay_parts)
+        self.published = 0
+        self.records_refused = 0
+        self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
+        self.latencies = Latencies()  # trigger to published verdict
+        self.publish_latencies = Latencies()  # probability map to published verdict
+        self.progress_ns = 0
+        self._first_ns = 0
+        self._last_ns = 0
+        self._settings = settings
+        self._outbox = outbox
+        self._clock = clock
+        self._judged: queue.SimpleQueue[tuple[Part, Judgement]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._is_asleep = False
+        self._asleep_until_ns = 0
+        self._stop = threading.Event()
+        self.sockets = PlcSockets(station, settings, journal.epoch, self._wake)
+        self.alarms = Alarms(settings)
+        self.control = Control(self)
+        self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}
+        self._next_heartbeat_ns = 0
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    # --- called from other threads --------------------------------------------------------------------------------
+    def start(self) -> None:
+        self._thread.start()
+
+    def trigger(self, line: LineBook, part_id: str = "") -> Part:
+        """Register a trigger before anything else happens to it; its clock runs from here."""
+        part = self.book.open_part(line, part_id, self._clock.monotonic_ns(), self._clock.wall_us())
+        if self._is_asleep and part.deadline_ns < self._asleep_until_ns:
+            self._rouse()
+        return part
+
+    def judged(self, part: Part, judgement: Judgement) -> None:
+        """Offer an outcome; it counts only if it is the part's first and comes before the deadline."""
+        self._judged.put((part, judgement))
+        if self._is_asleep:
+            self._rouse()
+
+    def fault(self, part: Part, reason: Reason) -> None:
+        self.judged(part, Judgement(FAULT, (reason.value,)))
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run something on the publisher thread: answers that come later, mode changes."""
+        self._calls.put(function)
+        self._rouse()
+
+    def stop(self, drain_s: float) -> None:
+        """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets."""
+        deadline = self._clock.monotonic_ns() + int(drain_s * 1e9)
+        while self.book.open_parts() and self._clock.monotonic_ns() < deadline:
+            self._stop.wait(0.005)
+        self._stop.set()
+        self._rouse()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        """From the first trigger to the last published outcome."""
+        return (self._last_ns - self._first_ns) / 1e9
+
+    def _rouse(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    # --- the publisher thread -------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._publish_waiting()
+            now_ns = self._clock.monotonic_ns()
+            self.progress_ns = now_ns
+            for part in self.book.expired(now_ns):
+                self._conclude(part, _LATE)
+            if now_ns >= self._next_heartbeat_ns:
+                self._beat(now_ns)
+            self._answer()
+            self._sleep()
+        self._finish()
+
+    def _publish_waiting(self) -> None:
+        get = self._judged.get_nowait
+        try:
+            for _ in range(_BATCH):
+                self._conclude(*get())
+        except queue.Empty:
+            pass
+
+    def _sleep(self) -> None:
+        """Wait for a socket, a judgement, the next deadline or the next heartbeat, whichever comes first."""
+        self._is_asleep = True
+        if self._judged.empty() and self._calls.empty():
+            due_ns = self._next_heartbeat_ns
+            deadline_ns = self.book.next_deadline_ns()
+            if deadline_ns is not None:
+                due_ns = min(due_ns, deadline_ns)
+            self._asleep_until_ns = due_ns
+            wait_ns = due_ns - self._clock.monotonic_ns()
+            if wait_ns > 0:
+                self.sockets.wait(-(-wait_ns // 1_000_000))
+        self._is_asleep = False
+
+    def _conclude(self, part: Part, judgement: Judgement) -> None:
+        """Make the judgement the part's one outcome: journal, PLC, outbox."""
+        line = self.book.lines[part.line]
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= part.deadline_ns and judgement is not _LATE:
+            judgement = _late_instead(judgement)
+        if not self.book.claim(part):
+            line.discarded += 1
+            return
+        verdict = self._verdict(part, judgement, (now_ns - part.trigger_ns) / 1e6)
+        record = _journalled(self.journal, part.journal_slot, verdict)
+        text = verdict_json(verdict)
+        self._send(part, verdict, text)
+        self.replay.add((part.line, part.epoch, part.seq), text, now_ns)
+        self._count(line, part, judgement, verdict.latency_ms)
+        if self.on_verdict is not None:
+            self.on_verdict(verdict)
+        if not self._outbox(record, RECORD_PRIORITY, part.journal_slot):
+            self.records_refused += 1
+
+    def _verdict(self, part: Part, judgement: Judgement, latency_ms: float) -> Verdict:
+        identity = part.identity
+        return Verdict(
+            station=self.station,
+            line=part.line,
+            epoch=part.epoch,
+            seq=part.seq,
+            part_id=part.part_id,
+            outcome=judgement.outcome,
+            reasons=judgement.reasons,
+            trigger_time_us=part.trigger_time_us,
+            latency_ms=round(latency_ms, 3),
+            recipe=identity.recipe,
+            recipe_hash=identity.recipe_hash,
+            model_hash=identity.model_hash,
+            engine_id=identity.engine_id,
+            blobs=judgement.blobs,
+            findings=judgement.findings,
+            shadow=part.shadow,
+            stages_ms=judgement.stages_ms,
+        )
+
+    def _send(self, part: Part, verdict: Verdict, text: bytes) -> None:
+        json_topic, bin_topic = self._topics[part.line, part.shadow]
+        self.sockets.publish(json_topic, text)
+        self.sockets.publish(bin_topic, verdict_bin(verdict))
+        self.published += 1
+
+    def _count(self, line: LineBook, part: Part, judgement: Judgement, latency_ms: float) -> None:
+        line.outcomes[judgement.outcome] += 1
+        if judgement.outcome == FAULT:
+            for reason in judgement.reasons:
+                line.reasons[reason] = line.reasons.get(reason, 0) + 1
+        line.close_seq(part.seq)
+        self._first_ns = self._first_ns or part.trigger_ns
+        self._last_ns = self._clock.monotonic_ns()
+        self.alarms.note_outcome(line.name, judgement.outcome)
+        self.latencies.add(latency_ms)
+        if judgement.map_ns:
+            self.publish_latencies.add((self._last_ns - judgement.map_ns) / 1e6)
+
+    def _beat(self, now_ns: int) -> None:
+        period_ns = int(self._settings.heartbeat_ms * 1e6)
+        self._next_heartbeat_ns = max(self._next_heartbeat_ns + period_ns, now_ns + period_ns // 2)
+        self.alarms.look(self.sockets, self.replay, now_ns)
+        body = encode_json(self.heartbeat())
+        self.sockets.publish(self.sockets.heartbeat_topic, body)
+        self.sockets.welcome(body)
+
+    def heartbeat(self) -> dict[str, Any]:
+        """What the PLC may rely on every 50 ms: silence means reject."""
+        return {
+            "station": self.station,
+            "epoch": self.book.epoch,
+            "time_us": self._clock.wall_us(),
+            "lines": {
+                name: {
+                    "state": line.state(),
+                    "mode": line.mode,
+                    "seq": line.published_through,
+                    "open": line.open,
+                    "recipe": line.identity.recipe if line.identity else "",
+                    "why": "" if line.ready else line.why_not_ready,
+                }
+                for name, line in self.book.lines.items()
+            },
+            "alarms": sorted(self.alarms.active),
+        }
+
+    def _answer(self) -> None:
+        while not self._calls.empty():
+            self._calls.get()()
+        try:
+            self.sockets.serve(self.control.answer)
+        except zmq.ZMQError as error:
+            say("plc.request_refused", why=str(error))
+
+    def _finish(self) -> None:
+        """The end: publish what was judged, interrupt the rest, send the last heartbeat."""
+        while not self._judged.empty():
+            self._publish_waiting()
+        for part in self.book.open_parts():
+            self._conclude(part, _INTERRUPTED)
+        for line in self.book.lines.values():
+            line.ready, line.why_not_ready = False, "stopped"
+        self._beat(self._clock.monotonic_ns())
+        self.sockets.close()
+        os.close(self._wake)
+
+
+def _late_instead(judgement: Judgement) -> Judgement:
+    """A result after the deadline is no verdict; its findings stay for the record."""
+    return Judgement(FAULT, _LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)
+
+
+def _journalled(journal: Journal, slot: int, verdict: Verdict) -> bytes:
+    """Store the outcome before anybody hears of it; a record too long for the slot is stored there without its details."""
+    record = verdict_record(verdict)
+    if len(record) <= BODY_BYTES:
+        journal.decide(slot, record)
+    else:
+        short = msgspec.structs.replace(verdict, blobs=(), findings=(), stages_ms={})
+        journal.decide(slot, verdict_record(short))
+    return record

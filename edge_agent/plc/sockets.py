@@ -1,0 +1,127 @@
+"""The PLC's two sockets: XPUB for verdicts and heartbeats, ROUTER for control. Used by the publisher thread alone.
+
+A slow subscriber loses messages, is counted, and slows nobody: a send is first tried with XPUB_NODROP, which says
+whether every subscriber has room; where one has not, the same message is sent again without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import zmq
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.settings import PlcSettings
+
+_HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900  # ZMTP heartbeats: a frozen peer is dropped within about a second
+_MAX_REQUEST_BYTES = 1 << 20
+_REQUESTS_AT_ONCE = 32
+Answer = Callable[[bytes, bytes], bytes | None]
+
+
+class PlcSockets:
+    """Binds both sockets. Raises EdgeAgentError naming the address where it is taken."""
+
+    def __init__(self, station: str, settings: PlcSettings, epoch: int, wake: int) -> None:
+        self.station = station
+        self.heartbeat_topic = f"heartbeat/{station}".encode()
+        self.subscribers = 0
+        self.dropped = 0
+        self._epoch = epoch
+        self._wake = wake
+        self._context = zmq.Context()
+        try:
+            self._verdicts = self._bound(zmq.XPUB, settings.verdicts)
+            self._control = self._bound(zmq.ROUTER, settings.control)
+        except EdgeAgentError:
+            self._context.destroy(linger=0)
+            raise
+        self._verdicts.sndhwm = settings.send_queue
+        self.verdicts_endpoint = self._verdicts.last_endpoint.decode()
+        self.control_endpoint = self._control.last_endpoint.decode()
+        self._poller = zmq.Poller()
+        for source in (self._verdicts, self._control, wake):
+            self._poller.register(source, zmq.POLLIN)
+
+    def _bound(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.linger = 0
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
+        if kind == zmq.XPUB:
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
+            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        else:
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise EdgeAgentError(
+                f"cannot listen on {endpoint}: {error}. Is another daemon running? Stop it, or choose another port."
+            ) from None
+        return socket
+
+    def topics(self, line: str, shadow: bool) -> tuple[bytes, bytes]:
+        """The JSON and the binary topic of a line; shadow results have topics of their own, which no PLC reads."""
+        kind = "shadow" if shadow else "verdict"
+        return f"{kind}.json/{self.station}/{line}".encode(), f"{kind}.bin/{self.station}/{line}".encode()
+
+    def publish(self, topic: bytes, body: bytes) -> None:
+        """Send to whoever has room. Never blocks."""
+        message = (topic, body)
+        try:
+            self._verdicts.send_multipart(message, zmq.DONTWAIT)
+        except zmq.Again:
+            self.dropped += 1
+            self._verdicts.setsockopt(zmq.XPUB_NODROP, 0)
+            self._verdicts.send_multipart(message, zmq.DONTWAIT)
+            self._verdicts.setsockopt(zmq.XPUB_NODROP, 1)
+
+    def welcome(self, heartbeat: bytes) -> None:
+        """What a late joiner hears first: one frame, `welcome/<station> ` and a heartbeat's JSON."""
+        self._verdicts.setsockopt(zmq.XPUB_WELCOME_MSG, f"welcome/{self.station} ".encode() + heartbeat)
+
+    def wait(self, timeout_ms: int) -> None:
+        """Sleep until a socket has something, the wake-up descriptor is written, or the time is over."""
+        for source, _ in self._poller.poll(timeout_ms):
+            if source == self._wake:
+                self._clear_wake()
+
+    def _clear_wake(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            pass
+
+    def serve(self, answer: Answer) -> None:
+        """Take note of subscriptions and answer the requests that wait, a bounded number at a time."""
+        self._note_subscriptions()
+        for _ in range(_REQUESTS_AT_ONCE):
+            if not self._control.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return
+            frames = self._control.recv_multipart(zmq.DONTWAIT)
+            reply = answer(frames[0], frames[-1])
+            if reply is not None:
+                self.reply(frames[0], reply)
+
+    def reply(self, identity: bytes, body: bytes) -> None:
+        """Answer a peer; one that has gone or does not read loses the answer, never the daemon's time."""
+        try:
+            self._control.send_multipart((identity, body), zmq.DONTWAIT)
+        except zmq.ZMQError:
+            self.dropped += 1
+
+    def _note_subscriptions(self) -> None:
+        while self._verdicts.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            word = self._verdicts.recv(zmq.DONTWAIT)
+            if word[1:].startswith((b"verdict", b"shadow")) or word[1:] == b"":
+                self.subscribers = max(0, self.subscribers + (1 if word[:1] == b"\1" else -1))
+
+    def close(self) -> None:
+        """Give the last messages half a second to leave, then close."""
+        self._verdicts.close(linger=500)
+        self._control.close(linger=500)
+        self._context.term()

@@ -1,0 +1,105 @@
+"""The nouns that travel through the station.
+
+`Blob` and `Finding` are msgspec structs because they cross the wire exactly as they are; the others stay inside the
+process. Arrays are `(row, col)`; everything here says `x, y` in frame pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+PASS, NG, FAULT = "PASS", "NG", "FAULT"
+OUTCOMES = (PASS, NG, FAULT)
+
+
+class Blob(msgspec.Struct, frozen=True, kw_only=True, rename={"class_name": "class"}):
+    """One connected region of defect pixels, in frame coordinates; scores are probabilities 0..1."""
+
+    class_name: str
+    area_px: float
+    x: float
+    y: float
+    width: float
+    height: float
+    centroid_x: float
+    centroid_y: float
+    peak: float
+    mean: float
+    area_mm2: float | None = None
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule says of one part. `margin` is the distance to the limit in the value's unit: negative is NG."""
+
+    rule: str
+    value: float
+    limit: float
+    margin: float
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what a part is judged; every record carries it. `generation` counts the bundles of a line since the start."""
+
+    recipe: str
+    recipe_hash: str
+    model_hash: str
+    engine_id: str
+    deadline_ms: float
+    generation: int
+
+
+@dataclass(slots=True)
+class Part:
+    """A trigger that got its number. Owned by the publisher; others only read it."""
+
+    line: str
+    epoch: int
+    seq: int
+    part_id: str
+    trigger_time_us: int
+    trigger_ns: int
+    deadline_ns: int
+    identity: Identity
+    shadow: bool = False
+    journal_slot: int = -1
+
+
+@dataclass(slots=True)
+class Frame:
+    """One exposure in its slot. `pixels` is a view of the slot: (rows, cols) uint8, valid until the slot returns."""
+
+    slot: int
+    pixels: Pixels
+    frame_id: int
+    name: str  # the image's file name, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the middle of the line says of one part, before the publisher makes it an outcome."""
+
+    outcome: str
+    reasons: tuple[str, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    map_ns: int = 0  # monotonic time at which the probability map was complete; 0 where there was none
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A picture that goes to the datacenter beside the record. `kind` is crop, frame or map."""
+
+    kind: str
+    index: int
+    x: int
+    y: int
+    pixels: Pixels

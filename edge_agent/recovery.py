@@ -1,0 +1,57 @@
+"""What the last run left unfinished is delivered now, under its old epoch and sequence, and never as a live verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge_agent.errors import DeliveryError, Reason
+from edge_agent.events import say
+from edge_agent.plc.journal import Entry, Journal
+from edge_agent.plc.replay import ReplayBuffer
+from edge_agent.records import FAULT
+from edge_agent.wire import Verdict, read_verdict_record, verdict_json, verdict_record
+
+
+def deliver_unfinished(
+    station: str, journal: Journal, outbox: Callable[[bytes, int, Any], bool], replay: ReplayBuffer, priority: int
+) -> None:
+    """Queue every outcome that was not yet durable, and FAULT interrupted for every part without one."""
+    for entry in journal.unfinished:
+        verdict = _decided(entry) or _interrupted(station, entry)
+        outbox(verdict_record(verdict), priority, None)
+        replay.add((verdict.line, verdict.epoch, verdict.seq), verdict_json(verdict), 0, is_live=False)
+        if verdict.reasons == (Reason.INTERRUPTED.value,):
+            say("part.interrupted", line=verdict.line, epoch=verdict.epoch, seq=verdict.seq, part=verdict.part_id)
+    if journal.unfinished:
+        say("journal.recovered", parts=len(journal.unfinished))
+
+
+def _decided(entry: Entry) -> Verdict | None:
+    if entry.body is None:
+        return None
+    try:
+        return read_verdict_record(entry.body)
+    except DeliveryError:
+        return None
+
+
+def _interrupted(station: str, entry: Entry) -> Verdict:
+    """The outcome of a part whose daemon died before it was judged."""
+    return Verdict(
+        station=station,
+        line=entry.line,
+        epoch=entry.epoch,
+        seq=entry.seq,
+        part_id=entry.part_id,
+        outcome=FAULT,
+        reasons=(Reason.INTERRUPTED.value,),
+        trigger_time_us=entry.trigger_time_us,
+        latency_ms=0.0,
+        recipe="",
+        recipe_hash="",
+        model_hash="",
+        engine_id="",
+        blobs=(),
+        findings=(),
+    )

@@ -1,0 +1,62 @@
+"""Preallocated frame slots, leased and returned; nothing frame-sized is allocated after the start.
+
+The memory is the ring's own (an anonymous mapping), so that whatever a driver or a GPU does to itself, a slot stays
+valid memory. A slot whose owner hangs is quarantined: never leased again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import queue
+
+import numpy as np
+
+from edge_agent.records import Pixels
+
+
+class Ring:
+    """`slots` frame slots of `slot_bytes` each. `lease` and `give_back` may be called from any thread."""
+
+    def __init__(self, slots: int, slot_bytes: int) -> None:
+        page = mmap.PAGESIZE
+        stride = -(-slot_bytes // page) * page
+        self._memory = mmap.mmap(-1, slots * stride)
+        whole = np.frombuffer(self._memory, np.uint8)
+        whole[::page] = 0  # touch every page now rather than under the first parts
+        self._views: list[Pixels] = [whole[i * stride : i * stride + slot_bytes] for i in range(slots)]
+        self._leased = bytearray(slots)
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.slots = slots
+        self.quarantined = 0
+        for slot in range(slots):
+            self._free.put(slot)
+
+    def lease(self, timeout_s: float = 0) -> int | None:
+        """Return a slot of one's own, or None where none came free in time."""
+        try:
+            slot = self._free.get(block=timeout_s > 0, timeout=timeout_s or None)
+        except queue.Empty:
+            return None
+        self._leased[slot] = 1
+        return slot
+
+    def view(self, slot: int) -> Pixels:
+        """The slot's memory: flat (slot_bytes,) uint8. Only the holder of the lease may touch it."""
+        return self._views[slot]
+
+    def give_back(self, slot: int) -> None:
+        """End a lease. Raises ValueError for a slot that is not leased: returning twice would let two owners write."""
+        if not self._leased[slot]:
+            raise ValueError(f"frame slot {slot} is returned but not leased")
+        self._leased[slot] = 0
+        self._free.put(slot)
+
+    def quarantine(self, slot: int) -> None:
+        """Take a leased slot out of use for good: somebody may still write to it."""
+        if not self._leased[slot]:
+            raise ValueError(f"frame slot {slot} is quarantined but not leased")
+        self.quarantined += 1
+
+    @property
+    def free(self) -> int:
+        return self._free.qsize()

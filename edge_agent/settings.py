@@ -1,0 +1,235 @@
+"""How this station is wired: strict, validated whole, read once at start.
+
+Paths are relative to the settings file. `--set path.to.key=value` replaces one value before validation, so an override
+is checked like the file itself.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from edge_agent import strictyaml
+from edge_agent.errors import ConfigurationError, Problem, UsageError
+from edge_agent.recipe import Name, Share, Strict
+
+Rate = Annotated[float, msgspec.Meta(ge=0, le=100_000)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+Megabytes = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Sensor = Annotated[int, msgspec.Meta(ge=16, le=32_768)]
+Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(tcp|ipc)://.+$")]
+_LOOPBACK = re.compile(r"^(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:(\d+|\*))?$|ipc://)")
+
+
+class SyntheticCamera(Strict, kw_only=True, tag_field="kind", tag="synthetic"):
+    """Draws textured surfaces with known defects. `rate_hz` 0 is flat out; `preload` draws that many before the start."""
+
+    name: Name
+    seed: int = 7
+    rows: Sensor = 512
+    cols: Sensor = 512
+    rate_hz: Rate = 10
+    trigger: Literal["free_run", "software"] = "free_run"
+    defect_share: Share = 0.2
+    empty_share: Share = 0.03
+    preload: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+
+
+class FolderCamera(Strict, kw_only=True, tag_field="kind", tag="folder"):
+    """Replays recorded images, sorted by name. `repeat` starts again at the end; else the line drains."""
+
+    name: Name
+    path: str
+    rate_hz: Rate = 0
+    trigger: Literal["free_run", "software"] = "free_run"
+    repeat: bool = False
+    preload: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+
+
+CameraSettings = SyntheticCamera | FolderCamera
+
+
+class CpuEngine(Strict, kw_only=True, tag_field="kind", tag="cpu"):
+    """OpenVINO. `hint` latency or throughput; `requests` and `threads` 0 leave the choice to it."""
+
+    hint: Literal["latency", "throughput"] = "latency"
+    requests: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    threads: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+
+
+class RecordedEngine(Strict, kw_only=True, tag_field="kind", tag="recorded"):
+    """Plays back stored maps: `path` is an .npy of (parts, classes, rows, cols) uint8, shown in turn."""
+
+    path: str
+
+
+EngineSettings = CpuEngine | RecordedEngine
+
+
+class LineSettings(Strict, kw_only=True):
+    """One inspection point. `frames` is the number of frame slots; delivery is one trigger, one outcome."""
+
+    name: Name
+    camera: Name
+    recipe: Name
+    mode: Literal["online", "offline", "shadow"] = "online"
+    frames: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
+    deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
+
+
+class PlcSettings(Strict, kw_only=True):
+    """Where the line's controller listens. Alarms: nobody subscribed, or nothing acknowledged for so long."""
+
+    verdicts: Endpoint = "tcp://127.0.0.1:5556"
+    control: Endpoint = "tcp://127.0.0.1:5557"
+    heartbeat_ms: Milliseconds = 50
+    send_queue: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
+    replay_parts: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 5000
+    expect_subscriber: bool = True
+    expect_acknowledgement_s: Seconds = 0  # 0: no acknowledgement expected
+    allow_plaintext: bool = False
+
+
+class UplinkSettings(Strict, kw_only=True):
+    """The way to the datacenter. Without `collector` evidence stays in the outbox, up to its cap."""
+
+    collector: Endpoint | None = None
+    outbox_cap_mb: Megabytes = 1024
+    allow_plaintext: bool = False
+
+
+class StationSettings(Strict, kw_only=True):
+    """The whole station."""
+
+    station: Name
+    state: str = "state"
+    recipes: str = "recipes"
+    models: str = "../models"
+    cameras: Annotated[tuple[CameraSettings, ...], msgspec.Meta(min_length=1, max_length=32)]
+    lines: Annotated[tuple[LineSettings, ...], msgspec.Meta(min_length=1, max_length=32)]
+    engine: EngineSettings = CpuEngine()
+    plc: PlcSettings = PlcSettings()
+    uplink: UplinkSettings = UplinkSettings()
+    journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 8192
+    drain_s: Seconds = 5
+
+
+class Station(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings together with the folder their paths are relative to."""
+
+    settings: StationSettings
+    file: str
+    base: Path
+
+    def path(self, text: str) -> Path:
+        return (self.base / text).resolve()
+
+    def camera(self, name: str) -> CameraSettings:
+        return next(camera for camera in self.settings.cameras if camera.name == name)
+
+
+def load_station(file: Path, overrides: list[str] | None = None) -> Station:
+    """Read settings. Raises ConfigurationError with every problem, UsageError for a malformed override."""
+    document = strictyaml.read(file)
+    for override in overrides or []:
+        override_value(document.data, override)
+    settings = strictyaml.convert(document, StationSettings)
+    problems = _contradictions(settings, document)
+    if problems:
+        raise ConfigurationError(problems)
+    return Station(settings=settings, file=str(file), base=file.resolve().parent)
+
+
+def override_value(data: Any, override: str) -> None:
+    """Apply one `path.to.key=value`; the value is read as YAML. Raises UsageError where the path leads nowhere."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise UsageError(f"--set {override!r} is not of the form path.to.key=value")
+    *parents, last = path.split(".")
+    here = data
+    for depth, key in enumerate(parents):
+        here = _descend(here, key, ".".join(parents[: depth + 1]), override)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override!r}: the value is not YAML: {error}") from None
+    if isinstance(here, list):
+        here[_index(here, last, override)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise UsageError(f"--set {override!r}: {'.'.join(parents)} is a plain value and has no key {last!r}")
+
+
+def _descend(here: Any, key: str, path: str, override: str) -> Any:
+    if isinstance(here, list):
+        return here[_index(here, key, override)]
+    if isinstance(here, dict):
+        return here.setdefault(key, {})
+    raise UsageError(f"--set {override!r}: nothing stands at {path}")
+
+
+def _index(items: list[Any], key: str, override: str) -> int:
+    if not key.isdigit() or int(key) >= len(items):
+        raise UsageError(f"--set {override!r}: {key!r} is not an index from 0 to {len(items) - 1}")
+    return int(key)
+
+
+def _contradictions(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    return [
+        *_twice(document, "cameras", [camera.name for camera in settings.cameras]),
+        *_twice(document, "lines", [line.name for line in settings.lines]),
+        *_wiring(settings, document),
+        *_plaintext(settings, document),
+    ]
+
+
+def _twice(document: strictyaml.Document, key: str, names: list[str]) -> list[Problem]:
+    return [
+        document.problem((key, i, "name"), f"is {name!r}, which {key}.{names.index(name)} has already.", "choose another name.")
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
+
+
+def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    cameras = [camera.name for camera in settings.cameras]
+    problems = []
+    for i, line in enumerate(settings.lines):
+        if line.camera not in cameras:
+            message = f"is {line.camera!r}, which is none of the cameras {', '.join(cameras)}."
+            problems.append(document.problem(("lines", i, "camera"), message, "name one of them, or add it."))
+    shared = [line.camera for line in settings.lines]
+    for i, name in enumerate(shared):
+        if name in shared[:i]:
+            message = f"camera {name!r} already belongs to line {settings.lines[shared.index(name)].name!r}."
+            problems.append(document.problem(("lines", i, "camera"), message, "give each line a camera of its own."))
+    if settings.plc.verdicts == settings.plc.control:
+        problems.append(document.problem(("plc", "control"), "is the same address as plc.verdicts.", "give it another port."))
+    return problems
+
+
+def _plaintext(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    endpoints = [
+        (("plc", "verdicts"), settings.plc.verdicts, settings.plc.allow_plaintext),
+        (("plc", "control"), settings.plc.control, settings.plc.allow_plaintext),
+        (("uplink", "collector"), settings.uplink.collector, settings.uplink.allow_plaintext),
+    ]
+    return [
+        document.problem(keys, f"is {endpoint}: {PLAINTEXT}", f"use 127.0.0.1, or set {keys[0]}.allow_plaintext: true.")
+        for keys, endpoint, allowed in endpoints
+        if endpoint and not allowed and not is_loopback(endpoint)
+    ]
+
+
+PLAINTEXT = "anybody on that network could read and forge what goes over it."
+
+
+def is_loopback(endpoint: str) -> bool:
+    """True for an address that does not leave this machine."""
+    return bool(_LOOPBACK.match(endpoint))

@@ -1,0 +1,92 @@
+"""The network: a small U-Net that reads a frame through a space-to-depth stem.
+
+A 4x4 stem folds sixteen neighbouring pixels into sixteen channels, so that every convolution runs on a sixteenth of the pixels; the head
+unfolds its channels into full-resolution logits. Frames go in as gray levels 0..255 and are scaled here, so that whoever runs the exported
+network never has to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GRAY_CENTRE = 128.0  # (gray - 128) / 64: an integer offset and a power of two, so INT8 input loses nothing
+GRAY_SCALE = 1.0 / 64.0
+RARE = -3.0  # first bias of the head: a defect pixel is rare, so training starts near "no defect"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What it takes to build the network again: everything but the weights."""
+
+    filters: int = 16
+    levels: int = 3
+    stem: int = 4
+    head: str = "sigmoid"
+    classes: tuple[str, ...] = ("defect",)
+
+    @property
+    def logits(self) -> int:
+        """Logits per pixel: one per defect class, and for softmax one more, first, for the background."""
+        return len(self.classes) + (self.head == "softmax")
+
+    @property
+    def stride(self) -> int:
+        """Rows and columns of a frame must be multiples of this many pixels."""
+        return self.stem * 2**self.levels
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name; `Shape(**d)` gives it back, with classes as a tuple."""
+        return asdict(self) | {"classes": tuple(self.classes)}
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, each with batch norm and ReLU; keeps rows and columns."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(x)))
+
+
+class UNet(nn.Module):
+    """Frames (N, 1, rows, cols), gray 0..255, any dtype, to float32 logits (N, shape.logits, rows, cols)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        widths = [shape.filters * 2**level for level in range(shape.levels + 1)]
+        inputs = [shape.stem**2, *widths[:-2]]
+        self.down = nn.ModuleList(Block(i, o) for i, o in zip(inputs, widths[:-1], strict=True))
+        self.bottom = Block(widths[-2], widths[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
+        self.join = nn.ModuleList(Block(2 * w, w) for w in reversed(widths[:-1]))
+        self.head = nn.Conv2d(shape.filters, shape.logits * shape.stem**2, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, 0.0 if shape.head == "softmax" else RARE)  # type: ignore[arg-type]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = (frames.float() - GRAY_CENTRE) * GRAY_SCALE
+        x = F.pixel_unshuffle(x, self.shape.stem)
+        skipped = []
+        for block in self.down:
+            skipped.append(block(x))
+            x = F.max_pool2d(skipped[-1], 2)
+        x = self.bottom(x)
+        for up, join in zip(self.up, self.join, strict=True):
+            x = join(torch.cat([skipped.pop(), up(x)], dim=1))
+        return F.pixel_shuffle(self.head(x), self.shape.stem)
+
+
+def probabilities(logits: Tensor, head: str) -> Tensor:
+    """Defect probabilities (N, classes, rows, cols): each class on its own for sigmoid, background left out for softmax."""
+    return logits.sigmoid() if head == "sigmoid" else logits.softmax(dim=1)[:, 1:]
