@@ -1,0 +1,136 @@
+"""The network as an ONNX graph, written node by node: batch norm folded, gray levels in, probability map and peak out.
+
+Written by hand rather than traced, so that the graph holds exactly what is below, under names a person can read, and so that no exporter's
+version decides what an engine on a station has to parse. Opset 17 is what TensorRT 8.5 still reads.
+
+frames uint8 (N, 1, rows, cols) -> map uint8 (N, classes, rows, cols), round(255 p); peak float32 (N), the largest logit of any defect class
+(softmax: its log-odds against all the rest). A NaN among the logits makes the peak +inf: a uint8 map could never show it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from unet import GRAY_CENTRE, GRAY_SCALE, Block, UNet
+
+OPSET = 17
+IR_VERSION = 8
+LEAST_REST = 1e-7  # probability left to all other classes, at least: log-odds end at 16, and FP16 can still hold it
+NEVER = -60000.0  # below any logit, and finite in FP16
+
+
+class Graph:
+    """Nodes and constants in the order they are written; every method returns the name of the tensor it adds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def number(self, name: str, value: float) -> str:
+        return self.constant(name, np.array(value, np.float32))
+
+    def add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [name], name=f"{name}/{op}", **attributes))
+        return name
+
+    def conv(self, x: str, name: str, weight: NDArray[Any], bias: NDArray[Any], *, op: str = "Conv", **attributes: Any) -> str:
+        terms = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+        return self.add(op, terms, name, kernel_shape=list(weight.shape[2:]), **attributes)
+
+
+def graph_of(network: UNet, name: str) -> Any:
+    """A checked ModelProto of the network in evaluation mode; N, rows and cols stay open."""
+    graph = Graph()
+    logits = _write_logits(graph, network)
+    if network.shape.head == "sigmoid":
+        _write_sigmoid(graph, logits, network.shape.stem)
+    else:
+        _write_softmax(graph, logits, network.shape.stem, len(network.shape.classes))
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", 1, "rows", "cols"])
+    maps = helper.make_tensor_value_info("map", TensorProto.UINT8, ["N", len(network.shape.classes), "rows", "cols"])
+    peak = helper.make_tensor_value_info("peak", TensorProto.FLOAT, ["N"])
+    body = helper.make_graph(graph.nodes, name, [frames], [maps, peak], graph.constants)
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(body, opset_imports=opset, ir_version=IR_VERSION, producer_name="edge-agent tools/export.py")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _write_logits(graph: Graph, network: UNet) -> str:
+    """Everything up to the head, whose channels are still folded by the stem: (N, logits * stem^2, rows / stem, cols / stem)."""
+    gray = graph.add("Cast", ["frames"], "gray", to=TensorProto.FLOAT)
+    centred = graph.add("Sub", [gray, graph.number("gray_centre", GRAY_CENTRE)], "centred")
+    x = graph.add("Mul", [centred, graph.number("gray_scale", GRAY_SCALE)], "scaled")
+    if network.shape.stem > 1:
+        x = graph.add("SpaceToDepth", [x], "stem", blocksize=network.shape.stem)
+    skipped = []
+    for level, block in enumerate(network.down):
+        skipped.append(_write_block(graph, x, block, f"down{level}"))
+        x = graph.add("MaxPool", [skipped[-1]], f"pool{level}", kernel_shape=[2, 2], strides=[2, 2])
+    x = _write_block(graph, x, network.bottom, "bottom")
+    for level, up, join in zip(reversed(range(network.shape.levels)), network.up, network.join, strict=True):
+        x = graph.conv(x, f"up{level}", _array(up.weight), _array(up.bias), op="ConvTranspose", strides=[2, 2])
+        x = graph.add("Concat", [skipped[level], x], f"joined{level}", axis=1)
+        x = _write_block(graph, x, join, f"join{level}")
+    return graph.conv(x, "head", _array(network.head.weight), _array(network.head.bias))
+
+
+def _write_block(graph: Graph, x: str, block: Block, name: str) -> str:
+    """Two convolutions with their batch norm folded in, each with its ReLU."""
+    for half, conv, norm in ((1, block.conv1, block.norm1), (2, block.conv2, block.norm2)):
+        gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
+        weight = (_array(conv.weight) * gain[:, None, None, None]).astype(np.float32)
+        bias = (_array(norm.bias) - _array(norm.running_mean) * gain).astype(np.float32)
+        x = graph.conv(x, f"{name}.conv{half}", weight, bias, pads=[1, 1, 1, 1])
+        x = graph.add("Relu", [x], f"{name}.relu{half}")
+    return x
+
+
+def _write_sigmoid(graph: Graph, folded: str, stem: int) -> None:
+    """Each class on its own. The peak is taken before the unfolding, which moves logits but changes none."""
+    _write_map(graph, graph.add("Sigmoid", [_unfold(graph, folded, stem)], "probability"))
+    is_nan = graph.add("IsNaN", [folded], "is_nan")
+    shown = graph.add("Where", [is_nan, graph.number("alarm", np.inf), folded], "shown")
+    graph.add("ReduceMax", [shown], "peak", axes=[1, 2, 3], keepdims=0)
+
+
+def _write_softmax(graph: Graph, folded: str, stem: int, classes: int) -> None:
+    """Classes exclude one another; log-odds = logit - log of the sum of exp of all other logits, stable by the largest logit."""
+    logits = _unfold(graph, folded, stem)
+    defects = [graph.constant(f"defects_{k}", np.array([v], np.int64)) for k, v in (("from", 1), ("to", classes + 1), ("axis", 1))]
+    every = graph.add("Softmax", [logits], "every_probability", axis=1)
+    _write_map(graph, graph.add("Slice", [every, *defects], "probability"))
+    largest = graph.add("ReduceMax", [logits], "largest", axes=[1], keepdims=1)
+    lowered = graph.add("Sub", [logits, largest], "lowered")
+    others = (1 - np.eye(classes + 1, dtype=np.float32))[1:, :, None, None]
+    rest = graph.conv(graph.add("Exp", [lowered], "share"), "rest", others, np.zeros(classes, np.float32))
+    held = graph.add("Max", [rest, graph.number("least_rest", LEAST_REST)], "rest_held")
+    own = graph.add("Slice", [lowered, *defects], "own")
+    odds = graph.add("Sub", [own, graph.add("Log", [held], "rest_log")], "log_odds")
+    is_nan = graph.add("IsNaN", [logits], "is_nan")
+    alarm = graph.add("Where", [is_nan, graph.number("alarm", np.inf), graph.number("never", NEVER)], "alarms")
+    highest = [graph.add("ReduceMax", [x], f"{x}_peak", axes=[1, 2, 3], keepdims=0) for x in (odds, alarm)]
+    graph.add("Max", highest, "peak")
+
+
+def _unfold(graph: Graph, folded: str, stem: int) -> str:
+    return folded if stem == 1 else graph.add("DepthToSpace", [folded], "logits", blocksize=stem, mode="CRD")
+
+
+def _write_map(graph: Graph, probability: str) -> None:
+    levels = graph.add("Mul", [probability, graph.number("white", 255.0)], "levels")
+    graph.add("Cast", [graph.add("Round", [levels], "rounded")], "map", to=TensorProto.UINT8)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().cpu().numpy()
+    return array
