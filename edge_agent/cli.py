@@ -9,9 +9,10 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 from edge_agent import __version__
-from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.errors import EXIT_USAGE, ConfigurationError, EdgeAgentError
 from edge_agent.events import configure_logging
 
 COMMANDS = {
@@ -27,15 +28,18 @@ COMMANDS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of every command; only the chosen command's module is imported."""
-    parser = argparse.ArgumentParser(prog="edge-agent", description="An edge inspection station.")
+    """Return the parser of what stands before and at the command; only the chosen command's module is imported."""
+    listing = "\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="edge-agent",
+        description="An edge inspection station.",
+        epilog=f"commands:\n{listing}\n\n`edge-agent COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, meaning in COMMANDS.items():
-        commands.add_parser(name, help=meaning, description=meaning, add_help=False).add_argument(
-            "rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS
-        )
+    parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help="one of the commands below")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
@@ -43,22 +47,20 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    chosen, rest = parser.parse_known_args(arguments)
-    if chosen.command is None:
+    if not arguments:
         parser.print_help()
-        return 2
+        return EXIT_USAGE
+    chosen = parser.parse_args(arguments)
     configure_logging(chosen.log_level)
     module = importlib.import_module(f"edge_agent.commands.{chosen.command}")
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
     module.add_arguments(command)
-    parsed = command.parse_args([*chosen.rest, *rest])
-    return _guarded(module.run, parsed)
+    return _guarded(module.run, command.parse_args(chosen.rest))
 
 
-def _guarded(run: object, arguments: argparse.Namespace) -> int:
-    assert callable(run)
+def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
-        return int(run(arguments))
+        return run(arguments)
     except ConfigurationError as error:
         for problem in error.problems:
             print(f"edge-agent: {problem.message if not problem.file else problem}", file=sys.stderr)

@@ -69,24 +69,18 @@ class Daemon:
     # --- opening --------------------------------------------------------------------------------------------------
     def _open(self) -> None:
         settings = self.station.settings
-        self._foundry = Foundry(self.station, self._model, self._deadline_ms)
+        self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
         bundles = {line.name: self._foundry.forge(line.recipe, 1) for line in settings.lines}
         self._closers.append(self._foundry.close)
         cameras = {line.name: open_camera(self.station.camera(line.camera), self.station.base) for line in settings.lines}
         state = self.station.path(settings.state)
         self.journal = Journal(state / "journal", settings.journal_parts)
         self._closers.append(self.journal.close)
-        self.outbox = Outbox(
-            state / "outbox",
-            cap_mb=settings.uplink.outbox_cap_mb,
-            station=settings.station,
-            epoch=self.journal.epoch,
-            on_committed=self.journal.commit,
-        )
-        self._closers.append(lambda: self.outbox.close(settings.drain_s))
+        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, on_committed=self.journal.commit)
+        self._closers.append(self.outbox.close)
         self._open_publisher()
         self.evidence = EvidenceWorker(self.outbox)
-        self._closers.append(lambda: self.evidence.close(settings.drain_s))
+        self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
         picker = EvidencePicker(settings.station, self.evidence)
         for line in settings.lines:
@@ -186,7 +180,7 @@ class Daemon:
         self.publisher.stop(drain_s)
         for line in self.lines:
             line.close()
-        self.evidence.close(drain_s)
+        self.evidence.close()
         self.outbox.flush(drain_s)
         if self.sender is not None:
             self.sender.drain(drain_s)

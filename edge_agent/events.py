@@ -47,6 +47,18 @@ EVENTS: dict[str, Event] = {
     "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
     "outbox.refused": Event("error", "the outbox takes no more records; losses are declared", "look at the disk"),
+    "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
+    "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
+    "outbox.recovered": Event("info", "the outbox can be written again"),
+    "outbox.shed": Event("warning", "something was let go, or lost, and is declared", "a larger cap, or a faster uplink"),
+    "uplink.connected": Event("info", "the collector answers"),
+    "uplink.disconnected": Event("warning", "the collector does not answer; the outbox keeps everything", "see the collector"),
+    "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
+    "collector.started": Event("info", "the collector listens"),
+    "collector.stopped": Event("info", "the collector has stopped"),
+    "collector.refused": Event("warning", "a message cannot be used and is not acknowledged", "see `why`"),
+    "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
+    "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
 }
 

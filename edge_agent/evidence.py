@@ -38,8 +38,8 @@ class EvidencePicker:
             return
         if judgement.outcome == PASS or plan.whole_frame != "never":
             self._offer(inspection, judgement, "frame", 0, 0, 0, inspection.frame.pixels)
-        for index, (region, worst) in enumerate(inspection.maps() if plan.probability_map != "never" else ()):
-            self._offer(inspection, judgement, "map", index, region.x, region.y, worst)
+        for index, (plan_of, worst) in enumerate(inspection.maps() if plan.probability_map != "never" else ()):
+            self._offer(inspection, judgement, "map", index, plan_of.box.x, plan_of.box.y, worst)
 
     def _offer_crop(self, inspection: Inspection, judgement: Judgement, index: int, blob: Blob) -> None:
         plan = inspection.bundle.recipe.evidence

@@ -78,6 +78,7 @@ class Line:
         self._work: queue.SimpleQueue[Picture | TensorSlot | object] = queue.SimpleQueue()
         self._pending: deque[Inspection] = deque()  # inspections with tensors still to submit, oldest first
         self._in_flight = 0
+        self._stitching: Inspection | None = None  # the part whose tiles are on the canvases
         self._stopping = threading.Event()
         self.finished = threading.Event()  # no more triggers will come
         book.identity = bundle.identity
@@ -215,6 +216,8 @@ class Line:
         """Give the engine as much as it has slots for, oldest part first."""
         while self._pending:
             inspection = self._pending[0]
+            if self._stitching is not None and self._stitching is not inspection and inspection.is_stitched:
+                return  # the canvases serve one part at a time
             segmenter = inspection.bundle.segmenter
             slot = segmenter.lease()
             if slot is None:
@@ -227,11 +230,13 @@ class Line:
                 self._engine_failed(inspection, error)
                 continue
             self._in_flight += 1
+            if inspection.is_stitched:
+                self._stitching = inspection
             if inspection.all_submitted:
                 self._pending.popleft()
 
     def _on_map(self, slot: TensorSlot) -> None:
-        inspection: Inspection = slot.ticket
+        inspection: Inspection = slot.ticket[0]
         self._in_flight -= 1
         judgement: Judgement | None = None
         try:
@@ -254,6 +259,8 @@ class Line:
         if inspection.is_concluded:
             return
         inspection.is_concluded = True
+        if self._stitching is inspection:
+            self._stitching = None
         self._publisher.judged(inspection.part, judgement)
         try:
             self._evidence(inspection, judgement)

@@ -1,10 +1,11 @@
 """The network as an ONNX graph, written node by node: batch norm folded, gray levels in, probability map and peak out.
 
-Written by hand rather than traced, so that the graph holds exactly what is below, under names a person can read, and so that no exporter's
-version decides what an engine on a station has to parse. Opset 17 is what TensorRT 8.5 still reads.
+Written by hand rather than traced, so that the graph holds exactly what is below, under names a person can read, and so
+that no exporter's version decides what an engine on a station has to parse. Opset 17 is what TensorRT 8.5 still reads.
 
-frames uint8 (N, 1, rows, cols) -> map uint8 (N, classes, rows, cols), round(255 p); peak float32 (N), the largest logit of any defect class
-(softmax: its log-odds against all the rest). A NaN among the logits makes the peak +inf: a uint8 map could never show it.
+frames uint8 (N, 1, rows, cols) -> map uint8 (N, classes, rows, cols), round(255 p); peak float32 (N), the largest logit
+of any defect class (softmax: its log-odds against all the rest). A NaN among the logits makes the peak +inf: a uint8 map
+could never show it.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _write_softmax(graph: Graph, folded: str, stem: int, classes: int) -> None:
     held = graph.add("Max", [rest, graph.number("least_rest", LEAST_REST)], "rest_held")
     own = graph.add("Slice", [lowered, *defects], "own")
     odds = graph.add("Sub", [own, graph.add("Log", [held], "rest_log")], "log_odds")
-    is_nan = graph.add("IsNaN", [logits], "is_nan")
+    is_nan = graph.add("IsNaN", [lowered], "is_nan")  # of the difference: NaN where a logit is NaN or infinite
     alarm = graph.add("Where", [is_nan, graph.number("alarm", np.inf), graph.number("never", NEVER)], "alarms")
     highest = [graph.add("ReduceMax", [x], f"{x}_peak", axes=[1, 2, 3], keepdims=0) for x in (odds, alarm)]
     graph.add("Max", highest, "peak")

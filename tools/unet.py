@@ -1,8 +1,8 @@
 """The network: a small U-Net that reads a frame through a space-to-depth stem.
 
-A 4x4 stem folds sixteen neighbouring pixels into sixteen channels, so that every convolution runs on a sixteenth of the pixels; the head
-unfolds its channels into full-resolution logits. Frames go in as gray levels 0..255 and are scaled here, so that whoever runs the exported
-network never has to.
+A 4x4 stem folds sixteen neighbouring pixels into sixteen channels, so that every convolution runs on a sixteenth of the
+pixels; the head unfolds its channels into full-resolution logits. Frames go in as gray levels 0..255 and are scaled
+here, so that whoever runs the exported network never has to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 GRAY_CENTRE = 128.0  # (gray - 128) / 64: an integer offset and a power of two, so INT8 input loses nothing
 GRAY_SCALE = 1.0 / 64.0
@@ -31,19 +31,19 @@ class Shape:
     @property
     def logits(self) -> int:
         """Logits per pixel: one per defect class, and for softmax one more, first, for the background."""
-        return len(self.classes) + (self.head == "softmax")
+        return len(self.classes) + int(self.head == "softmax")
 
     @property
     def stride(self) -> int:
         """Rows and columns of a frame must be multiples of this many pixels."""
-        return self.stem * 2**self.levels
+        return self.stem << self.levels
 
     def as_dict(self) -> dict[str, object]:
         """The fields by name; `Shape(**d)` gives it back, with classes as a tuple."""
         return asdict(self) | {"classes": tuple(self.classes)}
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]  # torch is not there where types are checked
     """Two 3x3 convolutions, each with batch norm and ReLU; keeps rows and columns."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -54,11 +54,11 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(x)))
+        x = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(x)))
 
 
-class UNet(nn.Module):
+class UNet(nn.Module):  # type: ignore[misc]
     """Frames (N, 1, rows, cols), gray 0..255, any dtype, to float32 logits (N, shape.logits, rows, cols)."""
 
     def __init__(self, shape: Shape) -> None:
@@ -71,22 +71,21 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.join = nn.ModuleList(Block(2 * w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv2d(shape.filters, shape.logits * shape.stem**2, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, 0.0 if shape.head == "softmax" else RARE)  # type: ignore[arg-type]
+        nn.init.constant_(self.head.bias, 0.0 if shape.head == "softmax" else RARE)
 
     def forward(self, frames: Tensor) -> Tensor:
         x = (frames.float() - GRAY_CENTRE) * GRAY_SCALE
-        x = F.pixel_unshuffle(x, self.shape.stem)
+        x = functional.pixel_unshuffle(x, self.shape.stem)
         skipped = []
         for block in self.down:
             skipped.append(block(x))
-            x = F.max_pool2d(skipped[-1], 2)
+            x = functional.max_pool2d(skipped[-1], 2)
         x = self.bottom(x)
         for up, join in zip(self.up, self.join, strict=True):
             x = join(torch.cat([skipped.pop(), up(x)], dim=1))
-        return F.pixel_shuffle(self.head(x), self.shape.stem)
+        return functional.pixel_shuffle(self.head(x), self.shape.stem)
 
 
 def probabilities(logits: Tensor, head: str) -> Tensor:
-    """Defect probabilities (N, classes, rows, cols): each class on its own for sigmoid, background left out for softmax."""
+    """Defect probabilities (N, classes, rows, cols): sigmoid takes each class on its own, softmax drops the background."""
     return logits.sigmoid() if head == "sigmoid" else logits.softmax(dim=1)[:, 1:]

@@ -46,15 +46,14 @@ def _scratch(patch: Surface, u: Surface, v: Surface, _a: float, b: float, rng: n
     off_px = (v - bend * (1 - 2 * u * u) - wave * np.sin(3 * u)) * np.float32(b)
     width_px = np.float32(rng.uniform(0.9, 1.6))
     along = _fade(np.abs(u), 0.8, 0.1)
-    line = np.exp(-((off_px / width_px) ** 2)) - np.float32(0.35) * np.exp(
-        -(((off_px - 2.2 * width_px) / width_px) ** 2)
-    )
-    return patch + np.float32(_sign(rng) * rng.uniform(38, 60)) * along * line
+    line = np.exp(-((off_px / width_px) ** 2)) - np.float32(0.35) * np.exp(-(((off_px - 2.2 * width_px) / width_px) ** 2))
+    marked: Surface = patch + np.float32(_sign(rng) * rng.uniform(38, 60)) * along * line
+    return marked
 
 
 def _pits(patch: Surface, u: Surface, v: Surface, a: float, b: float, rng: np.random.Generator) -> Surface:
     """Two to five small dark holes, each with a bright lower rim."""
-    marked = patch.copy()
+    marked: Surface = patch.copy()
     for _ in range(int(rng.integers(2, 6))):
         where_u, where_v = rng.uniform(-0.45, 0.45, 2)
         radius_px = rng.uniform(0.1, 0.2) * a + 1.0
@@ -77,14 +76,16 @@ def _dent(patch: Surface, u: Surface, v: Surface, _a: float, _b: float, rng: np.
     turn = rng.uniform(0, 2 * np.pi)
     slope = u * np.float32(np.cos(turn)) + v * np.float32(np.sin(turn))
     hollow = np.exp(-(u * u + v * v) * np.float32(4.0))
-    return patch + np.float32(rng.uniform(130, 180)) * slope * hollow
+    marked: Surface = patch + np.float32(rng.uniform(130, 180)) * slope * hollow
+    return marked
 
 
 def _stain(patch: Surface, u: Surface, v: Surface, _a: float, _b: float, rng: np.random.Generator) -> Surface:
     """A dried drop of uneven outline, darker at its edge than within; the grain shows through."""
     far = _ragged(u, v, rng)
     edge = np.exp(-(((far - 0.68) / 0.1) ** 2))
-    return patch - np.float32(rng.uniform(18, 28)) * (_fade(far, 0.72, 0.05) * np.float32(0.8) + np.float32(0.6) * edge)
+    marked: Surface = patch - np.float32(rng.uniform(18, 28)) * (_fade(far, 0.72, 0.05) * np.float32(0.8) + np.float32(0.6) * edge)
+    return marked
 
 
 def _ragged(u: Surface, v: Surface, rng: np.random.Generator) -> Surface:
@@ -92,12 +93,14 @@ def _ragged(u: Surface, v: Surface, rng: np.random.Generator) -> Surface:
     around = np.arctan2(v, u)
     phase = rng.uniform(0, 2 * np.pi, 3)
     wobble = sum(np.sin((k + 2) * around + phase[k]) / (k + 2) for k in range(3))
-    return np.hypot(u, v) * (1 + np.float32(0.16) * np.asarray(wobble, np.float32))
+    far: Surface = np.hypot(u, v) * (1 + np.float32(0.16) * np.asarray(wobble, np.float32))
+    return far
 
 
 def _fade(far: Surface, edge: float, softness: float) -> Surface:
     """1 inside `edge`, 0 outside, over a band of about four times `softness`."""
-    return 1 / (1 + np.exp(np.clip((far - edge) / np.float32(softness / 2), -30, 30), dtype=np.float32))
+    faded: Surface = 1 / (1 + np.exp(np.clip((far - edge) / np.float32(softness / 2), -30, 30), dtype=np.float32))
+    return faded
 
 
 def _sign(rng: np.random.Generator) -> int:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import cv2
 import msgspec
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -18,7 +19,7 @@ from edge_agent.camera.folder import list_images
 from edge_agent.commands.drawing import overlay
 from edge_agent.daemon import Daemon
 from edge_agent.recipe import load_recipe
-from edge_agent.records import Judgement
+from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
     CpuEngine,
     FolderCamera,
@@ -118,7 +119,17 @@ class PictureWriter:
             picture = overlay(inspection.frame.pixels, judgement.blobs, recipe, judgement.outcome)
             cv2.imwrite(str(self._overlays / name), picture)
         if self._maps is not None:
-            cv2.imwrite(str(self._maps / name), inspection.frame_map())
+            cv2.imwrite(str(self._maps / name), frame_map(inspection))
+
+
+def frame_map(inspection: Inspection) -> Pixels:
+    """The probability of any defect, 0..255, in frame geometry; 0 where nothing was inspected."""
+    whole = np.zeros(inspection.frame.pixels.shape, np.uint8)
+    for plan, worst in inspection.maps():
+        fitted = cv2.resize(worst, (plan.box.width, plan.box.height), interpolation=cv2.INTER_LINEAR)
+        target = plan.box.cut(whole)
+        np.maximum(target, fitted, out=target)
+    return whole
 
 
 def picture_names(files: list[Path]) -> list[str]:

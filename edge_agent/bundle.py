@@ -1,0 +1,239 @@
+"""What judges a part: recipe, model, engine and all that is made from them. Immutable; a line swaps the whole bundle.
+
+`Foundry` builds bundles aside; `Inspection` is one part's way through one of them, on the line's inspect thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import ConfigurationError
+from edge_agent.inference import open_segmenter
+from edge_agent.inference.base import Segmenter, TensorSlot
+from edge_agent.inference.believe import require_believable
+from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.prepare import RegionPlan, plan_region
+from edge_agent.judgement.judge import Judge
+from edge_agent.judgement.quality import QualityGate
+from edge_agent.measured import Measured, merge
+from edge_agent.measurement.region import RegionMeasurer
+from edge_agent.measurement.scale import Transform
+from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part, Pixels
+from edge_agent.settings import Station
+
+_MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
+
+
+class Layout:
+    """Plans and measurers of every region for frames of one shape, with a canvas for each region of several tiles."""
+
+    def __init__(self, recipe: Recipe, segmenter: Segmenter, rows: int, cols: int) -> None:
+        self.plans: list[RegionPlan] = []
+        self.measurers: list[RegionMeasurer] = []
+        self.canvases: list[Pixels | None] = []
+        for region in recipe.regions:
+            plan = plan_region(region, rows, cols, segmenter.rows, segmenter.cols)
+            transform = Transform(plan.box.x, plan.box.y, plan.scale_x, plan.scale_y)
+            self.plans.append(plan)
+            self.measurers.append(RegionMeasurer(recipe, segmenter.classes, plan.canvas_rows, plan.canvas_cols, transform))
+            shape = (len(segmenter.classes), plan.canvas_rows, plan.canvas_cols)
+            self.canvases.append(np.zeros(shape, np.uint8) if len(plan.tiles) > 1 else None)
+        self.jobs = [(region, tile) for region, plan in enumerate(self.plans) for tile in range(len(plan.tiles))]
+
+
+class Bundle:
+    """Recipe, model and engine of one generation. Used by one line's inspect thread."""
+
+    def __init__(self, recipe: Recipe, segmenter: Segmenter, identity: Identity, keeps_maps: bool) -> None:
+        self.recipe = recipe
+        self.keeps_maps = keeps_maps or recipe.evidence.probability_map != "never"
+        self.segmenter = segmenter
+        self.identity = identity
+        self.judge = Judge(recipe)
+        self.gate = QualityGate(recipe.quality, recipe.presence)
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+
+    def begin(self, part: Part, frame: Frame) -> Inspection:
+        return Inspection(self, part, frame)
+
+    def layout(self, shape: tuple[int, ...]) -> Layout:
+        """Return the layout for frames of `shape`, made at the first of them. Raises RegionError where it does not fit."""
+        layout = self._layouts.get(shape)
+        if layout is None:
+            if len(self._layouts) >= _MOST_SHAPES:
+                self._layouts.pop(next(iter(self._layouts)))
+            layout = self._layouts[shape] = Layout(self.recipe, self.segmenter, *shape)
+        return layout
+
+
+class Inspection:
+    """One part between its picture and its judgement."""
+
+    __slots__ = (
+        "_began_ns",
+        "_layout",
+        "_left",
+        "_measured",
+        "_next",
+        "_quality",
+        "_submitted_ns",
+        "_worst",
+        "bundle",
+        "frame",
+        "is_concluded",
+        "part",
+    )
+
+    def __init__(self, bundle: Bundle, part: Part, frame: Frame) -> None:
+        self.bundle = bundle
+        self.part = part
+        self.frame = frame
+        self.is_concluded = False
+        self._began_ns = time.monotonic_ns()
+        self._submitted_ns = 0
+        self._quality: list[Finding] = []
+        self._measured: list[Measured | None] = []
+        self._left: list[int] = []
+        self._next = 0
+        self._worst: list[Pixels] = []
+        self._layout: Layout | None = None
+
+    def look(self) -> Judgement | None:
+        """Check the picture and lay out its tensors; return a FAULT where it cannot be judged. Raises RegionError."""
+        layout = self._layout = self.bundle.layout(self.frame.pixels.shape)
+        box = layout.plans[0].box
+        self._quality, reason = self.bundle.gate.look(box.cut(self.frame.pixels))
+        if reason:
+            return Judgement(FAULT, (reason,), findings=tuple(self._quality))
+        self._left = [len(plan.tiles) for plan in layout.plans]
+        self._measured = [None] * len(layout.plans)
+        self._worst = [np.empty((0, 0), np.uint8)] * len(layout.plans)
+        return None
+
+    @property
+    def is_stitched(self) -> bool:
+        """True where regions are put together on the bundle's canvases, which serve one part at a time."""
+        assert self._layout is not None
+        return len(self._layout.jobs) > len(self._layout.plans)
+
+    @property
+    def all_submitted(self) -> bool:
+        assert self._layout is not None
+        return self._next >= len(self._layout.jobs)
+
+    def submit(self, slot: TensorSlot, done: Callable[[TensorSlot], None]) -> None:
+        """Give the next tensor to the engine. Raises EngineError."""
+        assert self._layout is not None
+        region, tile = self._layout.jobs[self._next]
+        self._next += 1
+        slot.ticket = (self, region, tile)
+        self._submitted_ns = self._submitted_ns or time.monotonic_ns()
+        source = self._layout.plans[region].tensor(tile, self.frame.pixels, slot.tensor)
+        self.bundle.segmenter.submit(slot, source, done)
+
+    def take_map(self, slot: TensorSlot) -> Judgement | None:
+        """Take a finished map; return the judgement when it was the last. Raises EngineError for one not to be believed."""
+        assert self._layout is not None
+        _, region, tile = slot.ticket
+        require_believable(slot, int(slot.maps.max()))
+        maps = slot.maps
+        canvas = self._layout.canvases[region]
+        if canvas is not None:
+            if self._left[region] == len(self._layout.plans[region].tiles):
+                canvas.fill(0)
+            self._layout.plans[region].stitch(tile, maps, canvas)
+            maps = canvas
+        self._left[region] -= 1
+        if self._left[region]:
+            return None
+        return self._measure(region, maps)
+
+    def _measure(self, region: int, maps: Pixels) -> Judgement | None:
+        assert self._layout is not None
+        map_ns = time.monotonic_ns()
+        self._measured[region] = self._layout.measurers[region].measure(maps)
+        if self.bundle.keeps_maps:
+            is_last_and_plain = len(self._measured) == 1 and len(maps) == 1
+            self._worst[region] = maps[0] if is_last_and_plain else maps.max(axis=0)
+        measured = [each for each in self._measured if each is not None]
+        if len(measured) < len(self._measured):
+            return None
+        judgement = self.bundle.judge.judge(merge(measured), self._quality)
+        return replace(judgement, stages_ms=self._stages(map_ns), map_ns=map_ns)
+
+    def _stages(self, map_ns: int) -> dict[str, float]:
+        """Where the time went, in ms: waiting and camera, picture checks and waiting for the engine, inference, judging."""
+        return {
+            "capture": round((self._began_ns - self.part.trigger_ns) / 1e6, 3),
+            "prepare": round((self._submitted_ns - self._began_ns) / 1e6, 3),
+            "infer": round((map_ns - self._submitted_ns) / 1e6, 3),
+            "judge": round((time.monotonic_ns() - map_ns) / 1e6, 3),
+        }
+
+    def maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:
+        """Yield each region's plan and its map of any defect (rows, cols) uint8. Valid until the part is concluded."""
+        if self._layout is not None and self._worst:
+            yield from ((p, w) for p, w in zip(self._layout.plans, self._worst, strict=True) if w.size)
+
+
+class Foundry:
+    """Builds bundles from names; engines of the same model are shared by the lines that use it."""
+
+    def __init__(
+        self, station: Station, model: Path | None = None, deadline_ms: float | None = None, keeps_maps: bool = False
+    ) -> None:
+        self._station = station
+        self._keeps_maps = keeps_maps
+        self._model = model
+        self._deadline_ms = deadline_ms
+        self._segmenters: dict[str, Segmenter] = {}
+
+    def forge(self, recipe_name: str, generation: int) -> Bundle:
+        """Read recipe and model, open and warm up the engine. Raises ConfigurationError, EngineError."""
+        settings = self._station.settings
+        file = self._station.path(settings.recipes) / f"{recipe_name}.yaml"
+        if file.parent != self._station.path(settings.recipes):
+            raise ConfigurationError(f"recipe {recipe_name!r} is no name of a file in {self._station.path(settings.recipes)}.")
+        recipe = load_recipe(file)
+        model = load_model(self._model or self._station.path(settings.models) / recipe.model.name)
+        require_fit(recipe, model, str(file))
+        segmenter = self._segmenters.get(model.hash)
+        if segmenter is None:
+            segmenter = open_segmenter(settings.engine, model, self._station.base)
+            segmenter.warm_up()
+            self._segmenters[model.hash] = segmenter
+        identity = Identity(
+            recipe.name,
+            recipe.hash,
+            model.hash,
+            segmenter.engine_id,
+            self._deadline_ms or recipe.deadline_ms,
+            generation,
+        )
+        return Bundle(recipe, segmenter, identity, self._keeps_maps)
+
+    def close(self) -> None:
+        for segmenter in self._segmenters.values():
+            segmenter.close()
+
+
+def require_fit(recipe: Recipe, model: Model, file: str) -> None:
+    """Raise ConfigurationError where the recipe asks for what the model does not have."""
+    papers = model.papers
+    if recipe.model.hash is not None and recipe.model.hash != model.hash:
+        raise ConfigurationError(
+            f"{file}: model.hash is {recipe.model.hash[:12]}..., the model {papers.name} has {model.hash[:12]}.... "
+            "Qualify the recipe with this model and give its hash, or restore the model it was made for."
+        )
+    named = set(recipe.classes) | {rule.class_name for rule in recipe.rules if rule.class_name is not None}
+    unknown = sorted(named - set(papers.classes))
+    if unknown:
+        raise ConfigurationError(
+            f"{file}: class {unknown[0]!r} is none of the model's ({', '.join(papers.classes)}). Name one of those."
+        )

@@ -1,0 +1,48 @@
+"""Where pictures go: a folder or anything else fsspec opens. Names are made of numbers and hashes alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import fsspec
+
+from edge_agent.errors import DeliveryError
+from edge_agent.wire import PictureNote
+
+_SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+class PictureFolder:
+    """Writes and reads pictures below one address."""
+
+    def __init__(self, address: str) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(address)
+        self._is_local = "file" in self._files.protocol or "local" in self._files.protocol
+
+    def path_of(self, note: PictureNote) -> str:
+        """The picture's path below the root. Raises DeliveryError for names that are no plain names."""
+        for name in (note.station, note.line, note.kind, note.format):
+            if not _SAFE.match(name):
+                raise DeliveryError(f"{name[:80]!r} in a picture's note is no plain name")
+        day = time.strftime("%Y-%m-%d", time.gmtime(min(note.epoch, 1 << 40)))
+        return f"{note.station}/{note.line}/{day}/{note.epoch}/{note.seq:010d}-{note.kind}-{note.index}.{note.format}"
+
+    def write(self, path: str, data: bytes) -> None:
+        """Store a picture durably before its row is committed: written aside, flushed, renamed."""
+        if not self._is_local:
+            self._files.pipe_file(f"{self._root}/{path}", data)
+            return
+        target = Path(self._root) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_suffix(".part")
+        with open(fresh, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(target)
+
+    def read(self, path: str) -> bytes:
+        return bytes(self._files.cat_file(f"{self._root}/{path}"))

@@ -1,0 +1,118 @@
+"""Receives rows from many stations; acknowledges only what the store has committed durably."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy.exc
+import zmq
+
+from edge_agent import shipping
+from edge_agent.collector.store import Arrived, Store
+from edge_agent.errors import DeliveryError, EdgeAgentError
+from edge_agent.events import say
+
+_POLL_MS = 200
+_BATCH_ROWS = 128
+_LINGER_MS = 4
+_CREDIT_ROWS, _CREDIT_BYTES = 256, 16 << 20
+_RETRY_S = 1.0
+
+
+class Receiver:
+    """One ROUTER socket and one store, on the caller's thread."""
+
+    def __init__(self, endpoint: str, store: Store) -> None:
+        self._store = store
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, shipping.MOST_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, shipping.HEARTBEAT_TIMEOUT_MS)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise EdgeAgentError(f"cannot listen on {endpoint}: {error}. Is another collector running?") from None
+        self.endpoint = self._socket.last_endpoint.decode()
+        self._peers: dict[bytes, shipping.Hello] = {}
+        self._upto: dict[str, int] = {}
+        self._is_stopping = False
+        self.received = 0
+
+    def stop(self) -> None:
+        """End `run` within a fraction of a second. Safe in a signal handler."""
+        self._is_stopping = True
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        while not self._is_stopping:
+            if self._socket.poll(_POLL_MS):
+                self.serve_batch()
+
+    def serve_batch(self) -> None:
+        """Take what waits, commit it, answer. A store that fails is tried again; its stations keep everything meanwhile."""
+        rows: list[Arrived] = []
+        answers: dict[bytes, bytes] = {}
+        began = dict(self._upto)
+        for frames in self._waiting():
+            try:
+                self._take(frames, rows, answers)
+            except (DeliveryError, IndexError, ValueError) as error:
+                say("collector.refused", why=str(error))
+        moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
+        try:
+            if rows:
+                self._store.commit(rows, moved)
+        except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            say("collector.failed", why=str(error))
+            self._upto = began
+            self._peers.clear()  # they say HELLO again and start from what is stored
+            time.sleep(_RETRY_S)
+            return
+        self.received += len(rows)
+        for identity, kind in answers.items():
+            self._answer(identity, kind)
+
+    def _waiting(self) -> list[list[bytes]]:
+        batch = []
+        until = time.monotonic() + _LINGER_MS / 1000
+        while len(batch) < _BATCH_ROWS and self._socket.poll(max(0, int((until - time.monotonic()) * 1000))):
+            batch.append(self._socket.recv_multipart())
+        return batch
+
+    def _take(self, frames: list[bytes], rows: list[Arrived], answers: dict[bytes, bytes]) -> None:
+        identity, kind = frames[0], frames[1]
+        if kind == shipping.HELLO:
+            hello = shipping.read_hello(frames[2])
+            if hello.stream not in self._upto:
+                self._upto[hello.stream] = self._store.upto(hello.stream)
+            self._peers[identity] = hello
+            answers[identity] = shipping.WELCOME
+            return
+        peer = self._peers.get(identity)
+        if kind != shipping.DATA or peer is None:
+            return  # a peer from before our restart; it says HELLO when nothing is acknowledged
+        header = shipping.read_data(frames[2], frames[3], frames[4])
+        answers.setdefault(identity, shipping.ACK)
+        upto = self._upto[peer.stream]
+        if header.before > upto or header.seq <= upto:
+            return  # a gap: go-back-N repeats it; or a row that is stored already
+        rows.append(Arrived(peer.stream, header.seq, header.kind, frames[3], frames[4]))
+        self._upto[peer.stream] = header.seq
+
+    def _answer(self, identity: bytes, kind: bytes) -> None:
+        peer = self._peers.get(identity)
+        if peer is None:
+            return
+        credit = shipping.Credit(upto=self._upto[peer.stream], rows=_CREDIT_ROWS, bytes=_CREDIT_BYTES)
+        try:
+            self._socket.send_multipart((identity, kind, shipping.pack(credit)), zmq.DONTWAIT)
+        except zmq.ZMQError:
+            del self._peers[identity]

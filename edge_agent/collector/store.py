@@ -1,0 +1,195 @@
+"""The datacenter's memory: records, pictures, declared losses. Every row may come any number of times.
+
+SQLite in a folder by default, PostgreSQL or any other database of SQLAlchemy by its URL; one code path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from edge_agent.collector import tables
+from edge_agent.collector.pictures import PictureFolder
+from edge_agent.errors import ConfigurationError, DeliveryError
+from edge_agent.events import say
+from edge_agent.records import Pixels
+from edge_agent.wire import PictureNote, Verdict, read_verdict_record
+
+_NOTE = msgspec.msgpack.Decoder(PictureNote)
+_LOSS = msgspec.msgpack.Decoder(dict[str, Any])
+_KEY = ("station", "line", "epoch", "seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One row as it came over the link."""
+
+    stream: str
+    seq: int
+    kind: str
+    body: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture in the store."""
+
+    line: str
+    epoch: int
+    seq: int
+    kind: str
+    number: int
+    path: str
+    folder: PictureFolder
+
+    def read(self) -> Pixels:
+        """Return it as (rows, cols) uint8."""
+        encoded = np.frombuffer(self.folder.read(self.path), np.uint8)
+        return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+class Store:
+    """One thread at a time. `commit` makes a batch durable or raises; nothing may be acknowledged before."""
+
+    def __init__(self, engine: sa.Engine, folder: PictureFolder) -> None:
+        self._engine = engine
+        self._folder = folder
+        tables.metadata.create_all(engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def upto(self, stream: str) -> int:
+        """The last row of a stream that is stored; 0 for a new one."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(tables.streams.c.upto).where(tables.streams.c.stream == stream)).scalar()
+        return int(found or 0)
+
+    def commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
+        """Store rows and move each stream (its station, its last row) on, in one transaction.
+
+        A row that is no record or picture is logged and skipped: it would be no better the next time."""
+        with self._engine.begin() as connection:
+            for row in rows:
+                try:
+                    self._keep(connection, row)
+                except (DeliveryError, msgspec.MsgspecError) as error:
+                    say("collector.refused", stream=row.stream, row=row.seq, kind=row.kind, why=str(error))
+            for stream, (station, last) in upto.items():
+                moved = connection.execute(
+                    tables.streams.update().where(tables.streams.c.stream == stream).values(station=station, upto=last)
+                )
+                if not moved.rowcount:
+                    connection.execute(tables.streams.insert().values(stream=stream, station=station, upto=last))
+
+    def _keep(self, connection: sa.Connection, row: Arrived) -> None:
+        match row.kind:
+            case "record":
+                self._keep_record(connection, read_verdict_record(row.body), row.body)
+            case "picture":
+                self._keep_picture(connection, _NOTE.decode(row.body), row.data)
+            case "lost":
+                loss = _LOSS.decode(row.body)
+                values = {key: loss.get(key, default) for key, default in (("what", ""), ("n", 0), ("bytes", 0), ("why", ""))}
+                self._insert(connection, tables.losses, {"stream": row.stream, "row": row.seq, **values})
+            case _:
+                raise DeliveryError(f"rows of kind {row.kind[:20]!r} are not known to this collector")
+
+    def _keep_record(self, connection: sa.Connection, verdict: Verdict, body: bytes) -> None:
+        key = {name: getattr(verdict, name) for name in _KEY}
+        names = ("part_id", "outcome", "trigger_time_us", "latency_ms", "recipe", "recipe_hash", "model_hash", "engine_id")
+        values = {name: getattr(verdict, name) for name in names}
+        if self._insert(connection, tables.records, {**key, **values, "reasons": json.dumps(verdict.reasons), "body": body}):
+            return
+        table = tables.records
+        known = connection.execute(sa.select(table.c.outcome).where(*(table.c[name] == key[name] for name in _KEY))).scalar()
+        if known != verdict.outcome:
+            say("collector.contradicted", **key, known=known, now=verdict.outcome)
+            self._insert(connection, tables.contradictions, {**key, "outcome": verdict.outcome, "body": body})
+
+    def _keep_picture(self, connection: sa.Connection, note: PictureNote, data: bytes) -> None:
+        if hashlib.sha256(data).hexdigest() != note.sha256:
+            raise DeliveryError("the picture does not have the hash its note says")
+        path = self._folder.path_of(note)
+        self._folder.write(path, data)
+        names = (*_KEY, "kind", "x", "y", "width", "height", "sha256")
+        values = {name: getattr(note, name) for name in names}
+        self._insert(connection, tables.pictures, {**values, "number": note.index, "path": path})
+
+    def _insert(self, connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
+        """Insert a row unless its key is there; True where it was new."""
+        insert = _INSERTS[self._engine.dialect.name](table).values(**values).on_conflict_do_nothing()
+        return bool(connection.execute(insert).rowcount == 1)
+
+    # --- for people ---------------------------------------------------------------------------------------------------
+    def verdicts(self) -> Iterable[Verdict]:
+        """Every record, by line, epoch and sequence."""
+        table = tables.records
+        query = sa.select(table.c.body).order_by(table.c.station, table.c.line, table.c.epoch, table.c.seq)
+        with self._engine.connect() as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [read_verdict_record(body) for body in bodies]
+
+    def pictures(self) -> list[StoredPicture]:
+        table = tables.pictures
+        columns = (table.c.line, table.c.epoch, table.c.seq, table.c.kind, table.c.number, table.c.path)
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(*columns).order_by(table.c.epoch, table.c.seq)).all()
+        return [StoredPicture(*row, folder=self._folder) for row in found]
+
+    def count(self, table: str) -> int:
+        """How many rows a table of the store has."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(tables.metadata.tables[table])).scalar() or 0)
+
+    def lost(self, what: str) -> int:
+        """How many of a kind (record, picture) the stations have declared lost."""
+        table = tables.losses
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.sum(table.c.n)).where(table.c.what == what)).scalar() or 0)
+
+
+def _inserts() -> dict[str, Any]:
+    from sqlalchemy.dialects.postgresql import insert as postgresql
+    from sqlalchemy.dialects.sqlite import insert as sqlite
+
+    return {"postgresql": postgresql, "sqlite": sqlite}
+
+
+_INSERTS = _inserts()
+
+
+def open_store(address: str, crops: str | None = None) -> Store:
+    """Open or make a store: a folder, or a database URL with `crops` beside it. Raises ConfigurationError."""
+    if "://" not in address:
+        folder = Path(address)
+        folder.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(f"sqlite:///{folder / 'collector.db'}")
+        sa.event.listen(engine, "connect", _be_durable)
+        return Store(engine, PictureFolder(crops or str((folder / "crops").resolve())))
+    if crops is None:
+        raise ConfigurationError(f"--store {address} is a database; say with --crops where the pictures go.")
+    try:
+        engine = sa.create_engine(address)
+        if engine.dialect.name not in _INSERTS:
+            raise ConfigurationError(f"--store: {engine.dialect.name} is not supported; use {' or '.join(_INSERTS)}.")
+        return Store(engine, PictureFolder(crops))
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        raise ConfigurationError(f"--store {address} cannot be opened: {error}") from None
+
+
+def _be_durable(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("pragma journal_mode=wal")
+    cursor.execute("pragma synchronous=full")
+    cursor.close()

@@ -1,0 +1,40 @@
+"""The datacenter's side: receive results and pictures from stations, store them durably, acknowledge then."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+
+from edge_agent.collector.receiver import Receiver
+from edge_agent.collector.store import open_store
+from edge_agent.errors import ConfigurationError
+from edge_agent.events import say
+from edge_agent.settings import PLAINTEXT, is_loopback
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bind", required=True, metavar="URL", help="where to listen, for instance tcp://127.0.0.1:5558")
+    parser.add_argument("--store", required=True, metavar="DIR_OR_URL", help="a folder, or a database URL")
+    parser.add_argument("--crops", metavar="URL", help="where pictures go; by default crops/ in the folder")
+    parser.add_argument("--allow-plaintext", action="store_true", help="listen beyond this machine without encryption")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not is_loopback(args.bind) and not args.allow_plaintext:
+        raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
+    store = open_store(args.store, args.crops)
+    try:
+        receiver = Receiver(args.bind, store)
+    except BaseException:
+        store.close()
+        raise
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: receiver.stop())
+    say("collector.started", bind=receiver.endpoint, store=args.store)
+    try:
+        receiver.run()
+    finally:
+        receiver.close()
+        store.close()
+    say("collector.stopped", rows=receiver.received)
+    return 0

@@ -1,0 +1,71 @@
+"""Plays back stored maps in turn: for replaying decisions, and for measuring everything around the network."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import ConfigurationError
+from edge_agent.inference.base import Done, TensorSlot
+from edge_agent.inference.believe import logit_of
+from edge_agent.inference.model import Model
+from edge_agent.records import Pixels
+
+_SLOTS = 4
+
+
+class RecordedSegmenter:
+    """Shows map n of `path` (parts, classes, rows, cols) uint8 to the n-th submission, whatever the picture is."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        try:
+            self._maps = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"engine.path: {path} is no readable .npy file: {error}") from None
+        papers = model.papers
+        expected = (len(papers.classes), papers.input.rows, papers.input.cols)
+        if self._maps.dtype != np.uint8 or self._maps.shape[1:] != expected or not len(self._maps):
+            raise ConfigurationError(
+                f"engine.path: {path} holds {self._maps.dtype} {self._maps.shape}, the model {papers.name} needs uint8 (parts, "
+                f"{', '.join(map(str, expected))}). Record the maps with this model."
+            )
+        self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
+        self.model_hash = model.hash
+        self.engine_id = "recorded"
+        self.slots = _SLOTS
+        self._peaks = [logit_of(int(maps.max())) for maps in self._maps]
+        self._next = 0
+        self._lock = threading.Lock()
+        self._free: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+        for index in range(_SLOTS):
+            tensor = np.zeros((self.rows, self.cols), np.uint8)
+            self._free.put(TensorSlot(index, tensor, np.zeros(expected, np.uint8), np.zeros(1, np.float32)))
+
+    def lease(self) -> TensorSlot | None:
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return None
+
+    def release(self, slot: TensorSlot) -> None:
+        slot.ticket = None
+        self._free.put(slot)
+
+    def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
+        """Copy the next map into the slot and call `done` at once, on the caller's thread. `source` is not looked at."""
+        del source
+        with self._lock:
+            index = self._next
+            self._next = (index + 1) % len(self._maps)
+        np.copyto(slot.maps, self._maps[index])
+        slot.peak[0] = self._peaks[index]
+        done(slot)
+
+    def warm_up(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing is held but memory."""

@@ -1,0 +1,79 @@
+"""One small pure function per rule: what was measured against one limit, for PASS as well as for NG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from edge_agent.errors import EngineError
+from edge_agent.measured import Measured
+from edge_agent.recipe import AreaRatio, BlobArea, BlobCount, MeanScore, PeakScore, Rule, TotalArea, Zone
+from edge_agent.records import Blob, Finding
+
+
+def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Finding]:
+    """Return the rule's findings: one each, a zone one per limit. Raises EngineError for a value that is no number."""
+    match rule:
+        case BlobCount():
+            return [_finding("blob_count", rule.class_name, _sum(measured.count, rule.class_name), rule.max)]
+        case BlobArea():
+            return [_blob_area(rule, measured, mm_per_px)]
+        case TotalArea():
+            area_px = _sum(measured.area_px, rule.class_name)
+            value, limit = _in_unit(area_px, rule.max_px, rule.max_mm2, mm_per_px)
+            return [_finding("total_area", rule.class_name, value, limit)]
+        case AreaRatio():
+            ratio = _sum(measured.area_px, rule.class_name) / measured.inspected_px if measured.inspected_px else math.nan
+            return [_finding("area_ratio", rule.class_name, ratio, rule.max)]
+        case PeakScore():
+            peaks = [peak for name, peak in measured.peak.items() if rule.class_name in (None, name)]
+            return [_finding("peak_score", rule.class_name, max(peaks, default=0.0), rule.max)]
+        case MeanScore():
+            means = [blob.mean for blob in _of(measured, rule.class_name)]
+            return [_finding("mean_score", rule.class_name, max(means, default=0.0), rule.max)]
+        case Zone():
+            return _zone(rule, measured, mm_per_px)
+
+
+def _finding(rule: str, class_name: str | None, value: float, limit: float) -> Finding:
+    label = rule if class_name is None else f"{rule}/{class_name}"
+    if not (math.isfinite(value) and value >= 0):
+        raise EngineError(f"rule {label} measured {value}, which no picture can give")
+    value = round(value, 6)
+    return Finding(rule=label, value=value, limit=limit, margin=round(limit - value, 6), ok=value <= limit)
+
+
+def _of(measured: Measured, class_name: str | None) -> list[Blob]:
+    return [blob for blob in measured.blobs if class_name in (None, blob.class_name)]
+
+
+def _sum(values: Mapping[str, float], class_name: str | None) -> float:
+    return values.get(class_name, 0) if class_name is not None else sum(values.values())
+
+
+def _in_unit(area_px: float, max_px: float | None, max_mm2: float | None, mm_per_px: float | None) -> tuple[float, float]:
+    """Return value and limit in the unit in which the limit is given."""
+    if max_px is not None:
+        return area_px, max_px
+    assert max_mm2 is not None
+    assert mm_per_px is not None
+    return area_px * mm_per_px * mm_per_px, max_mm2
+
+
+def _blob_area(rule: BlobArea, measured: Measured, mm_per_px: float | None) -> Finding:
+    areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= rule.min_px]
+    value, limit = _in_unit(max(areas, default=0.0), rule.max_px, rule.max_mm2, mm_per_px)
+    return _finding("blob_area", rule.class_name, value, limit)
+
+
+def _zone(rule: Zone, measured: Measured, mm_per_px: float | None) -> list[Finding]:
+    measures = [zone for (name, of), zone in measured.zones.items() if name == rule.name and rule.class_name in (None, of)]
+    findings = []
+    if rule.max_count is not None:
+        count = sum(zone.blobs for zone in measures)
+        findings.append(_finding(f"zone/{rule.name}/count", rule.class_name, count, rule.max_count))
+    if rule.max_area_px is not None or rule.max_area_mm2 is not None:
+        area_px = sum(zone.area_px for zone in measures)
+        value, limit = _in_unit(area_px, rule.max_area_px, rule.max_area_mm2, mm_per_px)
+        findings.append(_finding(f"zone/{rule.name}/area", rule.class_name, value, limit))
+    return findings

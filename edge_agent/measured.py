@@ -1,0 +1,55 @@
+"""What was measured on one part: the noun between measurement and judgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.records import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneMeasure:
+    """What lies in one zone: how many blobs touch it and how many frame pixels of them lie inside."""
+
+    blobs: int
+    area_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Blobs in frame coordinates; areas in frame pixels; peaks as probabilities 0..1, per class whether blob or not.
+
+    `count` and `area_px` are of all blobs, also of those beyond the most that `blobs` keeps. `zones` is keyed by
+    (zone name, class name).
+    """
+
+    blobs: tuple[Blob, ...]
+    count: dict[str, int]
+    area_px: dict[str, float]
+    peak: dict[str, float]
+    zones: dict[tuple[str, str], ZoneMeasure]
+    inspected_px: float
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.blobs
+
+
+def merge(parts: list[Measured]) -> Measured:
+    """Join what was measured in several regions of one part."""
+    if len(parts) == 1:
+        return parts[0]
+    zones: dict[tuple[str, str], ZoneMeasure] = {}
+    for part in parts:
+        for key, zone in part.zones.items():
+            before = zones.get(key, ZoneMeasure(0, 0.0))
+            zones[key] = ZoneMeasure(before.blobs + zone.blobs, before.area_px + zone.area_px)
+    names = parts[0].count.keys()
+    return Measured(
+        blobs=tuple(blob for part in parts for blob in part.blobs),
+        count={name: sum(part.count[name] for part in parts) for name in names},
+        area_px={name: sum(part.area_px[name] for part in parts) for name in names},
+        peak={name: max(part.peak[name] for part in parts) for name in names},
+        zones=zones,
+        inspected_px=sum(part.inspected_px for part in parts),
+    )

@@ -1,0 +1,78 @@
+"""Everything measured in one region of the frame, with what it needs made once."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edge_agent.measured import Measured, ZoneMeasure
+from edge_agent.measurement.blobs import ClassThreshold, Scratch, describe, in_zone, label
+from edge_agent.measurement.scale import Transform, polygon_mask
+from edge_agent.measurement.threshold import LEVELS
+from edge_agent.recipe import ClassLimits, Recipe, Zone
+from edge_agent.records import Blob, Pixels
+
+
+class RegionMeasurer:
+    """Measures maps (classes, rows, cols) uint8 of one region at one place in the frame. One thread at a time."""
+
+    def __init__(self, recipe: Recipe, classes: tuple[str, ...], rows: int, cols: int, transform: Transform) -> None:
+        self._mm_per_px = recipe.mm_per_px
+        self._transform = transform
+        self._limits = [_threshold_of(recipe, name) for name in classes]
+        self._scratch = Scratch(rows, cols)
+        self._zones = {
+            rule.name: polygon_mask(rule.polygon, transform, rows, cols) for rule in recipe.rules if isinstance(rule, Zone)
+        }
+        self._allowed = _allowed(recipe, transform, rows, cols)
+        excluded = 0 if self._allowed is None else rows * cols - cv2.countNonZero(self._allowed)
+        self._inspected_px = (rows * cols - excluded) * transform.area
+        self._no_zones = {(zone, name): ZoneMeasure(0, 0.0) for zone in self._zones for name in classes}
+        self._no_count = dict.fromkeys(classes, 0)
+        self._no_area = dict.fromkeys(classes, 0.0)
+
+    def measure(self, maps: Pixels) -> Measured:
+        """Return blobs, areas and peaks. Excluded pixels are set to 0 in `maps`, in place."""
+        peaks: dict[str, float] = {}
+        suspects: list[tuple[Pixels, ClassThreshold]] = []
+        for probability, limits in zip(maps, self._limits, strict=True):
+            if self._allowed is not None:
+                cv2.bitwise_and(probability, self._allowed, dst=probability)
+            peak = int(probability.max())
+            peaks[limits.name] = peak / LEVELS
+            if peak >= limits.high:
+                suspects.append((probability, limits))
+        if not suspects:
+            return Measured((), self._no_count, self._no_area, peaks, self._no_zones, self._inspected_px)
+        return self._measure_suspects(suspects, peaks)
+
+    def _measure_suspects(self, suspects: list[tuple[Pixels, ClassThreshold]], peaks: dict[str, float]) -> Measured:
+        blobs: list[Blob] = []
+        count, area, zones = dict(self._no_count), dict(self._no_area), dict(self._no_zones)
+        for probability, limits in suspects:
+            found = label(probability, limits, self._transform.area, self._scratch)
+            blobs += describe(probability, found, limits.name, self._transform, self._mm_per_px)
+            count[limits.name] = len(found.kept)
+            area[limits.name] = found.area * self._transform.area
+            for zone, mask in self._zones.items():
+                touching, pixels = in_zone(found, mask)
+                zones[zone, limits.name] = ZoneMeasure(touching, pixels * self._transform.area)
+        return Measured(tuple(blobs), count, area, peaks, zones, self._inspected_px)
+
+
+def _threshold_of(recipe: Recipe, name: str) -> ClassThreshold:
+    limits = recipe.classes.get(name, ClassLimits())
+    min_area_px = limits.min_area_px
+    if limits.min_area_mm2 is not None and recipe.mm_per_px is not None:
+        min_area_px = max(min_area_px, limits.min_area_mm2 / recipe.mm_per_px**2)
+    return ClassThreshold.of(name, limits.threshold, limits.hysteresis, min_area_px)
+
+
+def _allowed(recipe: Recipe, transform: Transform, rows: int, cols: int) -> Pixels | None:
+    """255 where a defect may count, 0 inside the exclusions; None without exclusions."""
+    if not recipe.exclusions:
+        return None
+    excluded = np.zeros((rows, cols), np.uint8)
+    for exclusion in recipe.exclusions:
+        excluded |= polygon_mask(exclusion.polygon, transform, rows, cols)
+    return ~excluded

@@ -1,0 +1,63 @@
+"""Copies, encodes and queues the pictures of parts. A full pool is a declared loss, never a wait."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge_agent.records import Pixels
+from edge_agent.uplink.outbox import Outbox
+from edge_agent.uplink.schema import PICTURE
+from edge_agent.wire import PictureNote
+
+_BUFFERS = 32
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_Job = tuple[PictureNote, int, int, tuple[int, ...]]  # note, priority, buffer, shape
+
+
+class EvidenceWorker:
+    """A thread and `_BUFFERS` reused buffers. Each grows once to the largest picture it has held."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._buffers = [np.empty(0, np.uint8) for _ in range(_BUFFERS)]
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for index in range(_BUFFERS):
+            self._free.put(index)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.refused = 0
+        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self._thread.start()
+
+    def offer(self, note: PictureNote, pixels: Pixels, priority: int) -> bool:
+        """Copy (rows, cols) uint8 pixels at once; False where the pool is full: the loss is declared."""
+        try:
+            index = self._free.get_nowait()
+        except queue.Empty:
+            self.refused += 1
+            self._outbox.declare_lost(PICTURE)
+            return False
+        if self._buffers[index].size < pixels.size:
+            self._buffers[index] = np.empty(pixels.size, np.uint8)
+        np.copyto(self._buffers[index][: pixels.size].reshape(pixels.shape), pixels)
+        self._jobs.put((note, priority, index, pixels.shape))
+        return True
+
+    def close(self) -> None:
+        """Encode what was taken, then end. May be called twice."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            note, priority, index, shape = job
+            pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
+            data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
+            self._free.put(index)
+            digest = hashlib.sha256(data).hexdigest()
+            self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)

@@ -1,0 +1,106 @@
+"""The outbox's tables and how its file is opened. Pictures have a table of their own: deleting one frees its pages."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from edge_agent.events import say
+
+RECORD, PICTURE, LOST = "record", "picture", "lost"
+PAGE_BYTES = 4096
+_TABLES = """
+create table if not exists meta(k text primary key, v) without rowid;
+create table if not exists rows(seq integer primary key autoincrement, kind text not null, prio integer not null,
+  time_us integer not null, body blob not null, crc integer not null);
+create index if not exists rows_prio on rows(prio, seq);
+create table if not exists pictures(seq integer primary key, data blob not null);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing to ship. `crc` is CRC-32 over body and data."""
+
+    seq: int
+    kind: str
+    body: bytes
+    data: bytes
+    crc: int
+
+
+def open_outbox(file: Path, cap_mb: int) -> tuple[apsw.Connection, str]:
+    """Open or make the database; return it with its stream id. A damaged one is put aside and a new stream begins."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    expected = _stream_beside(file)
+    try:
+        connection = _open(file, cap_mb)
+        stream = _stream_of(connection)
+        if expected and stream != expected and stream is not None:
+            say("outbox.replaced", file=str(file), why="its stream id is not the one noted beside it")
+        if expected and stream is None:
+            say("outbox.replaced", file=str(file), why="it was empty although a stream had begun")
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        _put_aside(file)
+        say("outbox.replaced", file=str(file), why=str(error))
+        connection, stream = _open(file, cap_mb), None
+    if stream is None:
+        stream = uuid.uuid4().hex
+        connection.execute("insert or replace into meta values('stream', ?)", (stream,))
+    if stream != expected:
+        _note_beside(file, stream)
+    return connection, stream
+
+
+def _open(file: Path, cap_mb: int) -> apsw.Connection:
+    connection = apsw.Connection(str(file))
+    connection.set_busy_timeout(5000)
+    connection.execute(f"pragma page_size={PAGE_BYTES}; pragma journal_mode=wal; pragma synchronous=full")
+    connection.execute("pragma wal_autocheckpoint=1000; pragma journal_size_limit=16777216; pragma cache_size=-4096")
+    if next(iter(connection.execute("pragma quick_check(1)")))[0] != "ok":
+        connection.close()
+        raise apsw.CorruptError("quick_check found damage")
+    connection.execute(_TABLES)
+    connection.execute(f"pragma max_page_count={cap_mb * (1 << 20) // PAGE_BYTES}")
+    return connection
+
+
+def open_reader(file: Path) -> apsw.Connection:
+    """A second connection that only reads; for the sender's thread."""
+    connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(5000)
+    return connection
+
+
+def _stream_of(connection: apsw.Connection) -> str | None:
+    found = connection.execute("select v from meta where k='stream'").fetchone()
+    return str(found[0]) if found else None
+
+
+def _stream_beside(file: Path) -> str:
+    try:
+        return file.with_suffix(".stream").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _note_beside(file: Path, stream: str) -> None:
+    """Write the stream id next to the database, atomically: a truncated database opens as an empty one without an error."""
+    note, fresh = file.with_suffix(".stream"), file.with_suffix(".stream.new")
+    with open(fresh, "w") as out:
+        out.write(stream + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(note)
+
+
+def _put_aside(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        part = file.with_name(file.name + suffix)
+        if part.exists():
+            part.rename(file.with_name(f"{file.name}{suffix}.damaged-{time.time_ns()}"))

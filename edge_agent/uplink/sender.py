@@ -1,0 +1,158 @@
+"""The thread that owns the uplink socket: ships rows in order, within the collector's credit, until they are acknowledged.
+
+Go-back-N: without progress for a while the socket is thrown away and everything after the last acknowledgement goes again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import apsw
+import zmq
+
+from edge_agent import shipping
+from edge_agent.errors import DeliveryError
+from edge_agent.events import say
+from edge_agent.uplink.outbox import Outbox
+
+_POLL_MS = 20
+_HELLO_S = 0.5
+_FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
+_ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 4 << 20
+
+
+class Sender:
+    """Ships the outbox to one collector. A collector that is away costs nothing but the disk."""
+
+    def __init__(self, outbox: Outbox, endpoint: str, station: str) -> None:
+        self._outbox = outbox
+        self._endpoint = endpoint
+        self._station = station
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        self.is_connected = False
+        self.resent = 0
+        self._credit = shipping.Credit(upto=0, rows=0, bytes=0)
+        self._sent_upto = 0
+        self._in_flight: list[tuple[int, int]] = []  # seq and bytes, oldest first
+        self._patience_s = _FIRST_PATIENCE_S
+        self._progress_at = 0.0
+        self._hello_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything committed is acknowledged; False after the timeout, at once without a collector."""
+        until = time.monotonic() + timeout_s
+        connect_until = time.monotonic() + min(timeout_s, 1.0)
+        while time.monotonic() < until:
+            if self._outbox.waiting() == 0:
+                return True
+            if not self.is_connected and time.monotonic() > connect_until:
+                return False
+            self._stop.wait(0.02)
+        return False
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._context.term()
+
+    # --- the sender thread ----------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            socket = self._connect()
+            try:
+                self._serve(socket)
+            except (zmq.ZMQError, apsw.Error) as error:
+                say("uplink.failed", collector=self._endpoint, why=str(error))
+                self._stop.wait(1)
+            finally:
+                socket.close()
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.sndhwm = 2 * _ROWS_AT_ONCE
+        for option, value in (
+            (zmq.IMMEDIATE, 1),
+            (zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS),
+            (zmq.HEARTBEAT_TIMEOUT, shipping.HEARTBEAT_TIMEOUT_MS),
+            (zmq.RECONNECT_IVL, 100),
+            (zmq.RECONNECT_IVL_MAX, 2000),
+            (zmq.CONNECT_TIMEOUT, 2000),
+            (zmq.HANDSHAKE_IVL, 2000),
+        ):
+            socket.setsockopt(option, value)
+        socket.connect(self._endpoint)
+        self._set_connected(False)
+        self._hello_at = 0.0
+        return socket
+
+    def _serve(self, socket: zmq.Socket[bytes]) -> None:
+        """Work one connection until it makes no progress any more."""
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if not self.is_connected and now - self._hello_at > _HELLO_S:
+                self._hello_at = now
+                self._send(socket, shipping.HELLO, shipping.pack(shipping.Hello(station=self._station, stream=self._outbox.stream)))
+            if socket.poll(0 if self.is_connected and self._ship(socket) else _POLL_MS):
+                self._take(socket.recv_multipart())
+            if self._in_flight and time.monotonic() - self._progress_at > self._patience_s:
+                self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
+                self.resent += len(self._in_flight)
+                return
+
+    def _send(self, socket: zmq.Socket[bytes], *frames: bytes) -> bool:
+        try:
+            socket.send_multipart(frames, zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def _take(self, frames: list[bytes]) -> None:
+        try:
+            credit = shipping.read_credit(frames[1])
+        except (DeliveryError, IndexError) as error:
+            say("uplink.failed", collector=self._endpoint, why=str(error))
+            return
+        if frames[0] == shipping.WELCOME:
+            self._set_connected(True)
+            self._in_flight.clear()
+            self._sent_upto = credit.upto
+            self._outbox.acknowledge(credit.upto)
+        elif not self.is_connected:
+            return
+        elif credit.upto > self._credit.upto:
+            self._patience_s = _FIRST_PATIENCE_S
+            self._in_flight = [each for each in self._in_flight if each[0] > credit.upto]
+            self._outbox.acknowledge(credit.upto)
+        self._credit = credit
+        self._progress_at = time.monotonic()
+
+    def _set_connected(self, is_connected: bool) -> None:
+        if is_connected != self.is_connected:
+            self.is_connected = is_connected
+            say("uplink.connected" if is_connected else "uplink.disconnected", collector=self._endpoint)
+
+    def _ship(self, socket: zmq.Socket[bytes]) -> bool:
+        """Send what credit and outbox allow; True where there may be more."""
+        room = min(self._credit.rows - len(self._in_flight), _ROWS_AT_ONCE)
+        room_bytes = min(self._credit.bytes - sum(size for _, size in self._in_flight), _BYTES_AT_ONCE)
+        if room <= 0 or room_bytes <= 0:
+            return False
+        rows = self._outbox.read_after(self._sent_upto, room, room_bytes)
+        for row in rows:
+            header = shipping.Data(seq=row.seq, before=self._sent_upto, kind=row.kind, crc=row.crc)
+            if not self._send(socket, shipping.DATA, shipping.pack(header), row.body, row.data):
+                return False
+            if not self._in_flight:
+                self._progress_at = time.monotonic()
+            self._in_flight.append((row.seq, len(row.body) + len(row.data)))
+            self._sent_upto = row.seq
+        return bool(rows)

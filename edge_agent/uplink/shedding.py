@@ -1,0 +1,81 @@
+"""What goes when the outbox is full: pictures of PASS, then pictures of NG, then records, oldest first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from edge_agent.uplink.schema import PAGE_BYTES
+
+_NEAR_CAP = 0.85
+_PORTION = 0.05
+_BALLAST_BYTES = 12 << 20  # kept back on the disk, so that shedding and the WAL still work when it is full
+_MOST_ROWS = 2000
+_DECLARED = 3  # the priority of loss rows, which are never shed
+_OVERHEAD_BYTES = 64
+
+
+class Shedder:
+    """Knows the outbox's size and what to let go. Runs on the writer thread, inside its transactions."""
+
+    def __init__(self, connection: apsw.Connection, file: Path, cap_mb: int) -> None:
+        self._connection = connection
+        self._cap_bytes = cap_mb << 20
+        self.portion_bytes = int(self._cap_bytes * _PORTION)
+        self._ballast = file.with_suffix(".ballast")
+        self._lay_ballast()
+
+    def used_bytes(self) -> int:
+        pages = self._connection.pragma("page_count") - self._connection.pragma("freelist_count")
+        return int(pages) * PAGE_BYTES
+
+    def is_near_cap(self) -> bool:
+        return self.used_bytes() > self._cap_bytes * _NEAR_CAP
+
+    def free_ballast(self) -> None:
+        """Give the reserve back to the disk, and with it to the WAL."""
+        with contextlib.suppress(OSError):
+            self._ballast.unlink()
+        with contextlib.suppress(apsw.Error):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _lay_ballast(self) -> None:
+        size = min(_BALLAST_BYTES, self._cap_bytes // 4)
+        free = os.statvfs(self._ballast.parent)
+        if self._ballast.exists() or free.f_bavail * free.f_frsize < 4 * size:
+            return
+        with contextlib.suppress(OSError), open(self._ballast, "wb") as out:
+            os.posix_fallocate(out.fileno(), 0, size)
+
+    def shed(self, wanted_bytes: int) -> Iterator[dict[str, Any]]:
+        """Delete until `wanted_bytes` are free; yield one declaration for each kind let go."""
+        for priority in range(_DECLARED):
+            if wanted_bytes <= 0:
+                return
+            loss = self._shed_priority(priority, wanted_bytes)
+            if loss is not None:
+                wanted_bytes -= int(loss["bytes"])
+                yield loss
+
+    def _shed_priority(self, priority: int, wanted_bytes: int) -> dict[str, Any] | None:
+        query = (
+            "select r.seq, r.kind, length(r.body) + coalesce(length(p.data), 0) from rows r left join pictures p using(seq) "
+            "where r.prio = ? order by r.seq limit ?"
+        )
+        gone: list[int] = []
+        kind, freed = "", 0
+        for seq, of, size in self._connection.execute(query, (priority, _MOST_ROWS)):
+            gone.append(seq)
+            kind, freed = of, freed + size + _OVERHEAD_BYTES
+            if freed >= wanted_bytes:
+                break
+        if not gone:
+            return None
+        self._connection.executemany("delete from pictures where seq = ?", [(seq,) for seq in gone])
+        self._connection.executemany("delete from rows where seq = ?", [(seq,) for seq in gone])
+        return {"what": kind, "n": len(gone), "bytes": freed, "why": "cap", "first_seq": gone[0], "last_seq": gone[-1]}

@@ -1,0 +1,47 @@
+"""The model card: what a person should know before trusting a model, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unet import Shape
+
+
+def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
+    """README.md of a model, from what model.yaml says, its network's shape and the command that exported it."""
+    training, size, engine = papers["training"], papers["input"], papers["scores"]["openvino"]
+    parts = [
+        f"# {papers['name']}, version {papers['version']}",
+        f"U-Net, {shape.stem}x{shape.stem} space-to-depth stem, {shape.filters} filters, {shape.levels} levels, "
+        f"{shape.head} head, classes: {', '.join(shape.classes)}. Frames of {size['rows']} x {size['cols']} pixels, 8 bit gray; "
+        f"rows and columns must be multiples of {shape.stride}. What goes in and out is in `model.yaml`.",
+        "## Data",
+        f"Trained on `{training['data']}`. Terms: {training['terms'] or 'not stated'}. Split: {training['split']}.",
+        f"    {training['command']}",
+        f"took {training['seconds']} s to the epoch kept.",
+        "## Scores",
+        "Per frame: defective when the highest probability reaches the threshold. TP are defective frames found, FN slips, "
+        "FP false rejects.",
+    ]
+    for name, scores in papers["scores"].items():
+        if "at" in scores:
+            parts += [_heading(name, scores), _table(scores)]
+    parts += [
+        "## Speed and agreement",
+        f"    {export_command}",
+        f"On OpenVINO, {engine['threads']} threads, one frame at a time: median {engine['median_ms']} ms. Against the network in "
+        f"torch: {engine['pixels_off_by_more_than_1']} of {engine['pixels']} pixels of the map differ by more than one gray "
+        f"level, the largest difference is {engine['largest_difference']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(name: str, scores: dict[str, Any]) -> str:
+    source = f", `{scores['data']}`" if "data" in scores else ", which chose the epoch"
+    return f"### {name.capitalize()}{source}: {scores['frames']} frames, AUC {scores['auc']}"
+
+
+def _table(scores: dict[str, Any]) -> str:
+    rows = ["| threshold | TP | FP | FN | TN |", "|---|---|---|---|---|"]
+    rows += [f"| {c['threshold']:.1f} | {c['tp']} | {c['fp']} | {c['fn']} | {c['tn']} |" for c in scores["at"]]
+    return "\n".join(rows)

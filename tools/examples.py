@@ -1,0 +1,129 @@
+"""Examples to train and to judge a network on: drawn parts, or images and masks from a folder; and how they are augmented.
+
+A folder holds index.csv (columns image, mask, class, group), images/ and masks/ (defect where > 127). Images of one group
+show the same part and stay on the same side of the split. Every image is stretched to rows x cols.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from unet import Shape
+
+Row = dict[str, str]  # one line of index.csv
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Frames (n, rows, cols) uint8 and their masks (n, rows, cols) uint8: 0 background, k the k-th defect class."""
+
+    frames: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+
+    @property
+    def is_defective(self) -> NDArray[np.bool_]:
+        """One bool per frame: does its mask hold a defect pixel?"""
+        return np.asarray(self.masks.any(axis=(1, 2)))
+
+
+def draw_examples(seed: int, first: int, count: int, rows: int, cols: int, defect_share: float = 0.5) -> Examples:
+    """Parts first .. first + count - 1 of the generator's series `seed`; a few are empty belts."""
+    from edge_agent.camera.texture import draw_part, label_of
+
+    frames, masks = np.zeros((2, count, rows, cols), np.uint8)
+    for slot in range(count):
+        part = draw_part(seed, first + slot, rows, cols, defect_share=defect_share)
+        frames[slot], masks[slot] = part.pixels, label_of(part.truth, rows, cols)
+    return Examples(frames, masks)
+
+
+def read_rows(folder: Path, index: list[Row], shape: Shape, rows: int, cols: int) -> Examples:
+    """The images and masks that the index rows name, stretched to rows x cols."""
+    frames, masks = np.zeros((2, len(index), rows, cols), np.uint8)
+    for slot, row in enumerate(index):
+        frame, mask = (cv2.imread(str(folder / f"{kind}s" / row[kind]), cv2.IMREAD_GRAYSCALE) for kind in ("image", "mask"))
+        if frame is None or mask is None:
+            raise SystemExit(f"{folder}: cannot read image {row['image']} or mask {row['mask']}; check index.csv")
+        frames[slot] = cv2.resize(frame, (cols, rows), interpolation=cv2.INTER_AREA)
+        masks[slot] = (cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_AREA) > 127) * class_of(row, shape)
+    return Examples(frames, masks)
+
+
+def class_of(row: Row, shape: Shape) -> int:
+    """Which class a mask's defect pixels are: 1 where there is but one, 0 (background) where the class is not asked for."""
+    if len(shape.classes) == 1:
+        return 1
+    return shape.classes.index(row["class"]) + 1 if row["class"] in shape.classes else 0
+
+
+def read_index(folder: Path) -> list[Row]:
+    """The lines of index.csv."""
+    with (folder / "index.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def read_folder(folder: Path, shape: Shape, rows: int, cols: int) -> Examples:
+    """Every image that index.csv names."""
+    return read_rows(folder, read_index(folder), shape, rows, cols)
+
+
+def split_by_group(index: list[Row], held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Index rows to train on and to validate on: whole groups, about `held_out` images, the same share of every class."""
+    of_group: dict[str, list[Row]] = {}
+    for row in index:
+        of_group.setdefault(row["group"], []).append(row)
+    groups = sorted(of_group)
+    random.Random(seed).shuffle(groups)
+    train: list[Row] = []
+    val: list[Row] = []
+    for name in sorted({rows[0]["class"] for rows in of_group.values()}):
+        same = [of_group[g] for g in groups if of_group[g][0]["class"] == name]
+        wanted, taken = held_out * sum(map(len, same)) / len(index), 0
+        for rows in same:
+            (val if taken < wanted else train).extend(rows)
+            taken += len(rows)
+    return train, val
+
+
+def load_examples(
+    data: str, count: int, held_out: int, rows: int, cols: int, shape: Shape, split_seed: int
+) -> tuple[Examples, Examples, str]:
+    """Training examples, validation examples, and the split in words. `count` 0 takes every image of a folder."""
+    kind, _, where = data.partition(":")
+    if kind == "generator":
+        seed = int(where)
+        words = f"parts 0..{count - 1} to train on, {count}..{count + held_out - 1} to validate, half with a defect"
+        return draw_examples(seed, 0, count, rows, cols), draw_examples(seed, count, held_out, rows, cols), words
+    if kind != "folder":
+        raise SystemExit(f"--data {data}: say generator:SEED or folder:DIR")
+    train, val = split_by_group(read_index(Path(where)), held_out, split_seed)
+    train = random.Random(split_seed).sample(train, min(count, len(train))) if count else train
+    words = f"by group, seed {split_seed}: {len(train)} images to train on, {len(val)} to validate"
+    return read_rows(Path(where), train, shape, rows, cols), read_rows(Path(where), val, shape, rows, cols), words
+
+
+def augment(
+    frame: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator, gain: float, offset: float
+) -> list[NDArray[np.uint8]]:
+    """Frame and mask turned or mirrored alike (a surface has no up), the frame under another exposure."""
+    turns = int(rng.integers(4)) if frame.shape[0] == frame.shape[1] else 2 * int(rng.integers(2))
+    pair = [np.rot90(a, turns)[:, :: 1 - 2 * flip] for flip in (int(rng.integers(2)),) for a in (frame, mask)]
+    light = np.arange(256) * rng.uniform(1 - gain, 1 + gain) + rng.uniform(-offset, offset)
+    return [np.clip(light, 0, 255).astype(np.uint8)[pair[0]], pair[1]]
+
+
+def draw_batch(
+    examples: Examples, picks: NDArray[np.intp], rng: np.random.Generator, gain: float, offset: float
+) -> tuple[Tensor, Tensor]:
+    """Frames (n, 1, rows, cols) uint8 and masks (n, rows, cols) int64 of the picked examples, augmented."""
+    pairs = [augment(examples.frames[i], examples.masks[i], rng, gain, offset) for i in picks]
+    frames, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
+    return frames[:, None], masks.long()

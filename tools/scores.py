@@ -1,0 +1,67 @@
+"""How well peaks tell defective frames from good ones: the AUC, and what each threshold would have called."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+THRESHOLDS = tuple(t / 10 for t in range(1, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Frames by truth and call at one threshold; positive means defective, so `fn` are slips and `fp` false rejects."""
+
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a network did on `frames` frames. `auc` is NaN where one kind of frame is missing."""
+
+    frames: int
+    auc: float
+    at: tuple[Called, ...]
+
+    @property
+    def errors(self) -> int:
+        """Slips and false rejects at threshold 0.5."""
+        half = min(self.at, key=lambda called: abs(called.threshold - 0.5))
+        return half.fp + half.fn
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers and lists, for YAML."""
+        return {"frames": self.frames, "auc": self.auc, "at": [asdict(called) for called in self.at]}
+
+
+def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_]) -> Scores:
+    """Scores of one probability per frame, (n,), against its truth, (n,); called defective from the threshold up."""
+    bad, good = peaks[is_defective], peaks[~is_defective]
+    at = []
+    for threshold in THRESHOLDS:
+        tp, fp = int((bad >= threshold).sum()), int((good >= threshold).sum())
+        at.append(Called(threshold, tp, fp, bad.size - tp, good.size - fp))
+    return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at))
+
+
+def auc_of(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
+    """The chance that a defective frame peaks higher than a good one; a tie counts half."""
+    if not bad.size or not good.size:
+        return math.nan
+    return float((bad[:, None] > good).mean() + (bad[:, None] == good).mean() / 2)
+
+
+def table_of(scores: Scores, title: str) -> Table:
+    """The scores as a table to print."""
+    table = Table("threshold", "TP", "FP", "FN", "TN", title=f"{title}: {scores.frames} frames, AUC {scores.auc}")
+    for called in scores.at:
+        table.add_row(*(str(value) for value in asdict(called).values()))
+    return table
