@@ -141,23 +141,24 @@ class Inspection:
         """Take a finished map; return the judgement when it was the last. Raises EngineError for one not to be believed."""
         assert self._layout is not None
         _, region, tile = slot.ticket
-        require_believable(slot, int(slot.maps.max()))
+        levels = [int(each.max()) for each in slot.maps]
+        require_believable(slot, max(levels))
         maps = slot.maps
         canvas = self._layout.canvases[region]
         if canvas is not None:
             if self._left[region] == len(self._layout.plans[region].tiles):
                 canvas.fill(0)
             self._layout.plans[region].stitch(tile, maps, canvas)
-            maps = canvas
+            maps, levels = canvas, []
         self._left[region] -= 1
         if self._left[region]:
             return None
-        return self._measure(region, maps)
+        return self._measure(region, maps, levels)
 
-    def _measure(self, region: int, maps: Pixels) -> Judgement | None:
+    def _measure(self, region: int, maps: Pixels, levels: list[int]) -> Judgement | None:
         assert self._layout is not None
         map_ns = time.monotonic_ns()
-        self._measured[region] = self._layout.measurers[region].measure(maps)
+        self._measured[region] = self._layout.measurers[region].measure(maps, levels)
         if self.bundle.keeps_maps:
             is_last_and_plain = len(self._measured) == 1 and len(maps) == 1
             self._worst[region] = maps[0] if is_last_and_plain else maps.max(axis=0)

@@ -19,6 +19,7 @@ from torch import Tensor
 from unet import Shape
 
 Row = dict[str, str]  # one line of index.csv
+Gray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +111,44 @@ def load_examples(
     return read_rows(Path(where), train, shape, rows, cols), read_rows(Path(where), val, shape, rows, cols), words
 
 
-def augment(
-    frame: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator, gain: float, offset: float
-) -> list[NDArray[np.uint8]]:
-    """Frame and mask turned or mirrored alike (a surface has no up), the frame under another exposure."""
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far a training example may differ from its picture: exposure gain 1 +- gain, offset in gray levels, crop in pixels.
+
+    With a crop (0: whole frames) an example is a square of that side, which holds defect pixels where the frame has any.
+    """
+
+    gain: float = 0.15
+    offset: float = 12.0
+    crop_px: int = 0
+
+
+def crop(frame: Gray, mask: Gray, rng: np.random.Generator, side_px: int) -> tuple[Gray, Gray]:
+    """The same random square of frame and mask; around some defect pixel, though rarely in the middle, where there is one."""
+    rows, cols = np.nonzero(mask)
+    limits = [max(0, length - side_px) for length in mask.shape]
+    corner = [int(rng.integers(limit + 1)) for limit in limits]
+    if rows.size:
+        seen = int(rng.integers(rows.size))
+        place = (int(axis[seen]) - int(rng.integers(side_px // 8, side_px - side_px // 8)) for axis in (rows, cols))
+        corner = [min(max(0, start), limit) for start, limit in zip(place, limits, strict=True)]
+    window = tuple(slice(start, start + side_px) for start in corner)
+    return frame[window], mask[window]
+
+
+def augment(frame: Gray, mask: Gray, rng: np.random.Generator, how: Augmentation) -> tuple[Gray, Gray]:
+    """Frame and mask cropped, turned and mirrored alike (a surface has no up), the frame under another exposure."""
+    if how.crop_px:
+        frame, mask = crop(frame, mask, rng, how.crop_px)
     turns = int(rng.integers(4)) if frame.shape[0] == frame.shape[1] else 2 * int(rng.integers(2))
-    pair = [np.rot90(a, turns)[:, :: 1 - 2 * flip] for flip in (int(rng.integers(2)),) for a in (frame, mask)]
-    light = np.arange(256) * rng.uniform(1 - gain, 1 + gain) + rng.uniform(-offset, offset)
-    return [np.clip(light, 0, 255).astype(np.uint8)[pair[0]], pair[1]]
+    mirror = 1 - 2 * int(rng.integers(2))
+    frame, mask = (np.rot90(array, turns)[:, ::mirror] for array in (frame, mask))
+    light = np.arange(256) * rng.uniform(1 - how.gain, 1 + how.gain) + rng.uniform(-how.offset, how.offset)
+    return np.clip(light, 0, 255).astype(np.uint8)[frame], mask
 
 
-def draw_batch(
-    examples: Examples, picks: NDArray[np.intp], rng: np.random.Generator, gain: float, offset: float
-) -> tuple[Tensor, Tensor]:
+def draw_batch(examples: Examples, picks: NDArray[np.intp], rng: np.random.Generator, how: Augmentation) -> tuple[Tensor, Tensor]:
     """Frames (n, 1, rows, cols) uint8 and masks (n, rows, cols) int64 of the picked examples, augmented."""
-    pairs = [augment(examples.frames[i], examples.masks[i], rng, gain, offset) for i in picks]
+    pairs = [augment(examples.frames[i], examples.masks[i], rng, how) for i in picks]
     frames, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
     return frames[:, None], masks.long()

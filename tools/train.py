@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from examples import Examples, draw_batch, load_examples
+from examples import Augmentation, Examples, draw_batch, load_examples
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scores import Scores, score, table_of
@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--defect-weight", type=float, default=1.0, help="of a defect pixel in the cross-entropy")
     p.add_argument("--gain", type=float, default=0.15, help="augmentation: gain 1 +- this")
     p.add_argument("--offset", type=float, default=12.0, help="augmentation: offset +- this many gray levels")
+    p.add_argument("--crop", type=int, default=0, help="train on squares of this side that hold the defect; 0: whole frames")
     p.add_argument("--start", type=Path, help="checkpoint whose weights to start from")
     p.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
     p.add_argument("--split-seed", type=int, default=0, help="which groups of a folder are held out")
@@ -102,12 +103,13 @@ def main() -> None:
 
     # Data: every batch holds about as many defective as good frames, whatever the share in the set.
     shape = Shape(args.filters, args.levels, args.stem, args.head, tuple(args.classes.split(",")))
-    if args.rows % shape.stride or args.cols % shape.stride:
-        raise SystemExit(f"--rows {args.rows} --cols {args.cols}: both must be multiples of {shape.stride}")
+    if any(size % shape.stride for size in (args.rows, args.cols, args.crop)):
+        raise SystemExit(f"--rows {args.rows} --cols {args.cols} --crop {args.crop}: use multiples of {shape.stride}")
     train, val, split = load_examples(args.data, args.count, args.val, args.rows, args.cols, shape, args.split_seed)
     is_bad = train.is_defective
     chance = np.where(is_bad, 1 / max(1, int(is_bad.sum())), 1 / max(1, int((~is_bad).sum())))
     chance /= chance.sum()
+    how = Augmentation(args.gain, args.offset, args.crop)
     steps = math.ceil(len(train.frames) / args.batch)
     console.print(f"{len(train.frames)} frames to train on ({is_bad.sum()} defective), {len(val.frames)} to validate")
 
@@ -131,7 +133,7 @@ def main() -> None:
                 done = min(1.0, max((epoch - 1 + step / steps) / args.epochs, elapsed))
                 warm = min(1.0, ((epoch - 1) * steps + step + 1) / WARM_STEPS)
                 optimizer.param_groups[0]["lr"] = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-                frames, masks = draw_batch(train, rng.choice(len(chance), args.batch, p=chance), rng, args.gain, args.offset)
+                frames, masks = draw_batch(train, rng.choice(len(chance), args.batch, p=chance), rng, how)
                 loss = loss_of(network(frames), masks, args.head, args.defect_weight)
                 if not torch.isfinite(loss):
                     raise SystemExit(f"epoch {epoch}, step {step}: the loss is {loss.item()}; lower --rate {args.rate}")

@@ -22,21 +22,22 @@ class RecordedSegmenter:
 
     def __init__(self, path: Path, model: Model) -> None:
         try:
-            self._maps = np.load(path, mmap_mode="r")
+            maps = np.load(path, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"engine.path: {path} is no readable .npy file: {error}") from None
         papers = model.papers
         expected = (len(papers.classes), papers.input.rows, papers.input.cols)
-        if self._maps.dtype != np.uint8 or self._maps.shape[1:] != expected or not len(self._maps):
+        if maps.dtype != np.uint8 or maps.shape[1:] != expected or not len(maps):
             raise ConfigurationError(
-                f"engine.path: {path} holds {self._maps.dtype} {self._maps.shape}, the model {papers.name} needs uint8 (parts, "
+                f"engine.path: {path} holds {maps.dtype} {maps.shape}, the model {papers.name} needs uint8 (parts, "
                 f"{', '.join(map(str, expected))}). Record the maps with this model."
             )
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
         self.model_hash = model.hash
         self.engine_id = "recorded"
         self.slots = _SLOTS
-        self._peaks = [logit_of(int(maps.max())) for maps in self._maps]
+        self._maps = [np.asarray(each) for each in maps]  # views: the file stays where it is
+        self._peaks = [logit_of(int(each.max())) for each in self._maps]
         self._next = 0
         self._lock = threading.Lock()
         self._free: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()

@@ -60,7 +60,7 @@ class QualityGate:
 
 
 def _share_above(grid: Pixels, gray: float) -> float:
-    return int(np.count_nonzero(grid > gray)) / grid.size
+    return int(np.count_nonzero(grid > np.uint8(gray))) / grid.size
 
 
 def focus(pixels: Pixels) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -31,14 +33,18 @@ class RegionMeasurer:
         self._no_count = dict.fromkeys(classes, 0)
         self._no_area = dict.fromkeys(classes, 0.0)
 
-    def measure(self, maps: Pixels) -> Measured:
-        """Return blobs, areas and peaks. Excluded pixels are set to 0 in `maps`, in place."""
+    def measure(self, maps: Pixels, levels: Sequence[int] = ()) -> Measured:
+        """Return blobs, areas and peaks. Excluded pixels are set to 0 in `maps`, in place.
+
+        `levels` are the maps' highest levels, where the caller knows them already."""
         peaks: dict[str, float] = {}
         suspects: list[tuple[Pixels, ClassThreshold]] = []
-        for probability, limits in zip(maps, self._limits, strict=True):
-            if self._allowed is not None:
+        if self._allowed is not None:
+            for probability in maps:
                 cv2.bitwise_and(probability, self._allowed, dst=probability)
-            peak = int(probability.max())
+        if self._allowed is not None or not levels:
+            levels = [int(probability.max()) for probability in maps]
+        for probability, peak, limits in zip(maps, levels, self._limits, strict=True):
             peaks[limits.name] = peak / LEVELS
             if peak >= limits.high:
                 suspects.append((probability, limits))

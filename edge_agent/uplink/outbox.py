@@ -19,7 +19,7 @@ import msgspec
 
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
-from edge_agent.uplink.schema import LOST, PAGE_BYTES, PICTURE, RECORD, Row, open_outbox, open_reader
+from edge_agent.uplink.schema import LOST, PAGE_BYTES, PICTURE, RECORD, Row, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT = 16_384
@@ -27,6 +27,11 @@ _BATCH = 256
 _IDLE_S = 0.2
 _RETRY_S = 0.5
 _FILE = "outbox.db"
+_GATHER_S = 0.004  # under load a commit waits this long for company: one fsync for many parts
+_GATHER_ABOVE = 4
+_LOOK_EVERY_ROWS = 256  # how often the size is looked at
+_WAITING = "select coalesce((select max(seq) from rows) - (select min(seq) from rows) + 1, 0)"
+_PORTIONS = (64, 16, 4, 1)
 LOST_PRIORITY = 3
 
 
@@ -89,6 +94,7 @@ class Outbox:
         self._losses = _Losses()
         self._stats = OutboxStats()
         self._is_failing = False
+        self._unlooked = 0
         self._rows = self._count_rows()
         self._stop = threading.Event()
         self.committed_event = threading.Event()  # set after each commit, for whoever ships
@@ -164,6 +170,8 @@ class Outbox:
             batch = self._queue.take(_IDLE_S, _BATCH)
             if batch or self._losses.counts:
                 self._write(batch)
+            if len(batch) > _GATHER_ABOVE:
+                self._stop.wait(_GATHER_S)
 
     def _write(self, batch: list[Put | int | threading.Event]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
@@ -195,12 +203,11 @@ class Outbox:
 
     def _commit(self, puts: list[Put], upto: int, losses: dict[str, int]) -> None:
         connection, now_us = self._connection, time.time_ns() // 1000
-        with connection:
+        with transaction(connection):
             if upto:
                 self._forget(upto)
             plain = [(p.kind, p.priority, now_us, p.body, zlib.crc32(p.body)) for p in puts if not p.data]
-            if plain:
-                connection.executemany("insert into rows(kind, prio, time_us, body, crc) values(?, ?, ?, ?, ?)", plain)
+            self._insert_plain(plain)
             for put in puts:
                 if put.data:
                     crc = zlib.crc32(put.data, zlib.crc32(put.body))
@@ -212,8 +219,17 @@ class Outbox:
                 self._count_lost(kind, n)
 
     def _count_rows(self) -> int:
-        found = self._connection.execute("select coalesce(max(seq) - min(seq) + 1, 0) from rows").fetchone()
+        found = self._connection.execute(_WAITING).fetchone()
         return int(found[0]) if found else 0
+
+    def _insert_plain(self, rows: list[tuple[Any, ...]]) -> None:
+        """Insert rows many to a statement: apsw lets go of the interpreter once per statement, and asks for it back."""
+        at = 0
+        for size in _PORTIONS:
+            while len(rows) - at >= size:
+                values = [value for row in rows[at : at + size] for value in row]
+                self._connection.execute(_insert_statement(size), values)
+                at += size
 
     def _forget(self, upto: int) -> None:
         connection = self._connection
@@ -233,9 +249,15 @@ class Outbox:
         tokens = [put.token for put in puts if put.token is not None]
         if tokens and self._on_committed is not None:
             self._on_committed(tokens)
+        self._unlooked += len(puts) + sum(len(put.data) for put in puts) // PAGE_BYTES
+        if self._unlooked >= _LOOK_EVERY_ROWS:
+            self._unlooked = 0
+            self._look_at_size()
+        self.committed_event.set()
+
+    def _look_at_size(self) -> None:
         if self._shedder.is_near_cap():
             self._shed(self._shedder.portion_bytes)
-        self.committed_event.set()
 
     def _note_failure(self, error: apsw.Error) -> None:
         self._stats.writer_failures += 1
@@ -256,7 +278,7 @@ class Outbox:
     def _shed(self, wanted_bytes: int) -> None:
         """Free space; every loss becomes a row. A disk that refuses even this is tried again with the next batch."""
         try:
-            with self._connection:
+            with transaction(self._connection):
                 for loss in self._shedder.shed(wanted_bytes):
                     self._declare(loss)
                     self._count_lost(str(loss["what"]), int(loss["n"]))
@@ -274,6 +296,10 @@ class Outbox:
             self._stats.records_lost += n
         else:
             self._stats.pictures_lost += n
+
+
+def _insert_statement(rows: int) -> str:
+    return "insert into rows(kind, prio, time_us, body, crc) values" + ",".join(["(?, ?, ?, ?, ?)"] * rows)
 
 
 def count_records(folder: Path) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,19 @@ def _open(file: Path, cap_mb: int) -> apsw.Connection:
     connection.execute(_TABLES)
     connection.execute(f"pragma max_page_count={cap_mb * (1 << 20) // PAGE_BYTES}")
     return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All or nothing. apsw's own `with connection` holds the interpreter lock through the commit's fsync; this does not."""
+    connection.execute("begin immediate")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
 
 
 def open_reader(file: Path) -> apsw.Connection:

@@ -19,12 +19,14 @@ def test_a_group_stays_on_one_side_and_every_class_is_held_out(tool: Tool) -> No
     assert {row["class"] for row in val} == {"Free", "Crack"}
 
 
-def test_mask_turns_with_its_frame(tool: Tool) -> None:
-    mask = np.zeros((16, 16), np.uint8)
+def test_mask_turns_and_is_cropped_with_its_frame(tool: Tool) -> None:
+    mask = np.zeros((48, 64), np.uint8)
     mask[2:5, 9:15] = 1
-    rng = np.random.default_rng(0)
+    rng, how = np.random.default_rng(0), tool("examples").Augmentation(0.1, 5.0, crop_px=32)
     for _ in range(20):
-        frame, turned = tool("examples").augment(mask * 200, mask, rng, 0.1, 5.0)
+        frame, turned = tool("examples").augment(mask * 200, mask, rng, how)
+        assert frame.shape == (32, 32)
+        assert turned.any()
         assert np.array_equal(frame > 100, turned == 1)
 
 
