@@ -34,6 +34,7 @@ from edge_agent.wire import Reply
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
 _POLL_S = 0.05
+_RECOVER_S = 30.0
 
 
 class Daemon:
@@ -94,7 +95,18 @@ class Daemon:
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.on_recipe = self._change_recipe
-        deliver_unfinished(settings.station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Deliver what the last run left; only when that is durable may its journal go."""
+        station = self.station.settings.station
+        deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY)
+        if self.journal.unfinished and not self.outbox.flush(_RECOVER_S):
+            raise EdgeAgentError(
+                f"{self.outbox.file} did not take what the last run left within {_RECOVER_S} s. "
+                "Nothing is lost: free space there and start again."
+            )
+        self.journal.adopt()
 
     def _open_sender(self) -> Sender | None:
         uplink = self.station.settings.uplink

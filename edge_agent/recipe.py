@@ -30,14 +30,14 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The base of everything read from a file."""
 
 
-class ModelReference(Strict, kw_only=True):
+class ModelReference(Strict, frozen=True, kw_only=True):
     """Which model judges the part. With `hash` (SHA-256 of the ONNX file) any other file is refused."""
 
     name: Name
     hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-class Region(Strict, kw_only=True):
+class Region(Strict, frozen=True, kw_only=True):
     """A rectangle of the frame that is inspected; without sizes it reaches to the frame's edge.
 
     `prepare`: `resize` scales it to the network's size, `tile` covers it at its own scale with overlapping network-sized
@@ -53,7 +53,7 @@ class Region(Strict, kw_only=True):
     overlap_px: Whole = 32
 
 
-class ClassLimits(Strict, kw_only=True):
+class ClassLimits(Strict, frozen=True, kw_only=True):
     """When a pixel of one defect class counts. With `hysteresis`, pixels above it join a blob whose peak passes `threshold`."""
 
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
@@ -62,14 +62,14 @@ class ClassLimits(Strict, kw_only=True):
     min_area_mm2: NotNegative | None = None
 
 
-class BlobCount(Strict, kw_only=True, tag_field="rule", tag="blob_count"):
+class BlobCount(Strict, frozen=True, kw_only=True, tag_field="rule", tag="blob_count"):
     """At most `max` blobs."""
 
     max: Whole
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class BlobArea(Strict, kw_only=True, tag_field="rule", tag="blob_area"):
+class BlobArea(Strict, frozen=True, kw_only=True, tag_field="rule", tag="blob_area"):
     """No blob larger than the limit; with a minimum, smaller ones do not count in this rule."""
 
     max_px: NotNegative | None = None
@@ -78,7 +78,7 @@ class BlobArea(Strict, kw_only=True, tag_field="rule", tag="blob_area"):
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class TotalArea(Strict, kw_only=True, tag_field="rule", tag="total_area"):
+class TotalArea(Strict, frozen=True, kw_only=True, tag_field="rule", tag="total_area"):
     """The area of all blobs together."""
 
     max_px: NotNegative | None = None
@@ -86,28 +86,28 @@ class TotalArea(Strict, kw_only=True, tag_field="rule", tag="total_area"):
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class AreaRatio(Strict, kw_only=True, tag_field="rule", tag="area_ratio"):
+class AreaRatio(Strict, frozen=True, kw_only=True, tag_field="rule", tag="area_ratio"):
     """The area of all blobs over the area inspected: the defect pattern ratio."""
 
     max: Share
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class PeakScore(Strict, kw_only=True, tag_field="rule", tag="peak_score"):
+class PeakScore(Strict, frozen=True, kw_only=True, tag_field="rule", tag="peak_score"):
     """The highest probability anywhere inspected, blob or not."""
 
     max: Share
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class MeanScore(Strict, kw_only=True, tag_field="rule", tag="mean_score"):
+class MeanScore(Strict, frozen=True, kw_only=True, tag_field="rule", tag="mean_score"):
     """The highest mean probability of a blob."""
 
     max: Share
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
-class Zone(Strict, kw_only=True, tag_field="rule", tag="zone"):
+class Zone(Strict, frozen=True, kw_only=True, tag_field="rule", tag="zone"):
     """A polygon in frame pixels with limits of its own: a blob with any pixel inside counts there."""
 
     name: Name
@@ -121,21 +121,21 @@ class Zone(Strict, kw_only=True, tag_field="rule", tag="zone"):
 Rule = BlobCount | BlobArea | TotalArea | AreaRatio | PeakScore | MeanScore | Zone
 
 
-class Exclusion(Strict, kw_only=True):
+class Exclusion(Strict, frozen=True, kw_only=True):
     """A polygon in frame pixels in which nothing counts as a defect."""
 
     name: Name
     polygon: Polygon
 
 
-class Presence(Strict, kw_only=True):
+class Presence(Strict, frozen=True, kw_only=True):
     """A part is there when at least `min_share` of the inspected pixels are brighter than `gray_above`."""
 
     gray_above: Gray
     min_share: Share
 
 
-class Quality(Strict, kw_only=True):
+class Quality(Strict, frozen=True, kw_only=True):
     """When a picture is fit to judge; each check is off where its limit is not given. On a subsampled grid."""
 
     min_mean_gray: Gray | None = None
@@ -145,7 +145,7 @@ class Quality(Strict, kw_only=True):
     frozen: bool = False
 
 
-class EvidencePlan(Strict, kw_only=True):
+class EvidencePlan(Strict, frozen=True, kw_only=True):
     """Which pictures go to the datacenter. Records always go."""
 
     margin_px: Whole = 16
@@ -156,7 +156,7 @@ class EvidencePlan(Strict, kw_only=True):
     pass_share: Share = 0.01  # of PASS parts, evenly spaced: their whole frame goes, and the map where NG's does
 
 
-class Recipe(Strict, kw_only=True):
+class Recipe(Strict, frozen=True, kw_only=True):
     """One part's recipe. Zones, areas and regions are in frame pixels."""
 
     name: Name
@@ -193,7 +193,8 @@ def _contradictions(recipe: Recipe, document: strictyaml.Document) -> list[Probl
     return [
         *_class_contradictions(recipe, document),
         *_rule_contradictions(recipe, document),
-        *_region_contradictions(recipe, document),
+        *_twice(document, "regions", [(i, region.name) for i, region in enumerate(recipe.regions)]),
+        *_twice(document, "rules", [(i, rule.name) for i, rule in enumerate(recipe.rules) if isinstance(rule, Zone)]),
     ]
 
 
@@ -228,10 +229,10 @@ def _rule_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[
     return problems
 
 
-def _region_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[Problem]:
-    names = [region.name for region in recipe.regions]
+def _twice(document: strictyaml.Document, key: str, names: list[tuple[int, str]]) -> list[Problem]:
+    """Regions and zones are told apart by their names: of two with the same name one would not be looked at."""
     return [
-        document.problem(("regions", i), f"the name {name!r} is used twice.", "give each region its own name.")
-        for i, name in enumerate(names)
-        if name in names[:i]
+        document.problem((key, i), f"the name {name!r} is used twice.", "give each its own name.")
+        for n, (i, name) in enumerate(names)
+        if name in [earlier for _, earlier in names[:n]]
     ]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import mmap
 import queue
+import threading
 
 import numpy as np
 
 from edge_agent.records import Pixels
+
+_FREE, _LEASED, _QUARANTINED = 0, 1, 2
 
 
 class Ring:
@@ -24,7 +27,8 @@ class Ring:
         whole = np.frombuffer(self._memory, np.uint8)
         whole[::page] = 0  # touch every page now rather than under the first parts
         self._views: list[Pixels] = [whole[i * stride : i * stride + slot_bytes] for i in range(slots)]
-        self._leased = bytearray(slots)
+        self._state = bytearray(slots)
+        self._lock = threading.Lock()  # of two who return the same slot, only one may succeed
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.slots = slots
         self.quarantined = 0
@@ -37,7 +41,7 @@ class Ring:
             slot = self._free.get(block=timeout_s > 0, timeout=timeout_s or None)
         except queue.Empty:
             return None
-        self._leased[slot] = 1
+        self._state[slot] = _LEASED
         return slot
 
     def view(self, slot: int) -> Pixels:
@@ -45,17 +49,24 @@ class Ring:
         return self._views[slot]
 
     def give_back(self, slot: int) -> None:
-        """End a lease. Raises ValueError for a slot that is not leased: returning twice would let two owners write."""
-        if not self._leased[slot]:
-            raise ValueError(f"frame slot {slot} is returned but not leased")
-        self._leased[slot] = 0
+        """End a lease. Raises ValueError for a slot that is not leased: returning twice would let two owners write.
+
+        A quarantined slot stays out of use, even when its owner comes back after all."""
+        with self._lock:
+            if self._state[slot] == _FREE:
+                raise ValueError(f"frame slot {slot} is returned but not leased")
+            if self._state[slot] == _QUARANTINED:
+                return
+            self._state[slot] = _FREE
         self._free.put(slot)
 
     def quarantine(self, slot: int) -> None:
         """Take a leased slot out of use for good: somebody may still write to it."""
-        if not self._leased[slot]:
-            raise ValueError(f"frame slot {slot} is quarantined but not leased")
-        self.quarantined += 1
+        with self._lock:
+            if self._state[slot] != _LEASED:
+                raise ValueError(f"frame slot {slot} is quarantined but not leased")
+            self._state[slot] = _QUARANTINED
+            self.quarantined += 1
 
     @property
     def free(self) -> int:

@@ -26,7 +26,7 @@ Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(tcp|ipc)://.+$")]
 _LOOPBACK = re.compile(r"^(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:(\d+|\*))?$|ipc://)")
 
 
-class SyntheticCamera(Strict, kw_only=True, tag_field="kind", tag="synthetic"):
+class SyntheticCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="synthetic"):
     """Draws textured surfaces with known defects. `rate_hz` 0 is flat out; `preload` draws that many before the start."""
 
     name: Name
@@ -40,7 +40,7 @@ class SyntheticCamera(Strict, kw_only=True, tag_field="kind", tag="synthetic"):
     preload: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
 
 
-class FolderCamera(Strict, kw_only=True, tag_field="kind", tag="folder"):
+class FolderCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
     """Replays recorded images, sorted by name. `repeat` starts again at the end; else the line drains."""
 
     name: Name
@@ -54,7 +54,7 @@ class FolderCamera(Strict, kw_only=True, tag_field="kind", tag="folder"):
 CameraSettings = SyntheticCamera | FolderCamera
 
 
-class CpuEngine(Strict, kw_only=True, tag_field="kind", tag="cpu"):
+class CpuEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="cpu"):
     """OpenVINO. `hint` latency or throughput; `requests` and `threads` 0 leave the choice to it."""
 
     hint: Literal["latency", "throughput"] = "latency"
@@ -62,7 +62,7 @@ class CpuEngine(Strict, kw_only=True, tag_field="kind", tag="cpu"):
     threads: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
 
 
-class RecordedEngine(Strict, kw_only=True, tag_field="kind", tag="recorded"):
+class RecordedEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="recorded"):
     """Plays back stored maps: `path` is an .npy of (parts, classes, rows, cols) uint8, shown in turn."""
 
     path: str
@@ -71,7 +71,7 @@ class RecordedEngine(Strict, kw_only=True, tag_field="kind", tag="recorded"):
 EngineSettings = CpuEngine | RecordedEngine
 
 
-class LineSettings(Strict, kw_only=True):
+class LineSettings(Strict, frozen=True, kw_only=True):
     """One inspection point. `frames` is the number of frame slots; delivery is one trigger, one outcome."""
 
     name: Name
@@ -82,7 +82,7 @@ class LineSettings(Strict, kw_only=True):
     deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
 
 
-class PlcSettings(Strict, kw_only=True):
+class PlcSettings(Strict, frozen=True, kw_only=True):
     """Where the line's controller listens. Alarms: nobody subscribed, or nothing acknowledged for so long."""
 
     verdicts: Endpoint = "tcp://127.0.0.1:5556"
@@ -95,7 +95,7 @@ class PlcSettings(Strict, kw_only=True):
     allow_plaintext: bool = False
 
 
-class UplinkSettings(Strict, kw_only=True):
+class UplinkSettings(Strict, frozen=True, kw_only=True):
     """The way to the datacenter. Without `collector` evidence stays in the outbox, up to its cap."""
 
     collector: Endpoint | None = None
@@ -103,7 +103,7 @@ class UplinkSettings(Strict, kw_only=True):
     allow_plaintext: bool = False
 
 
-class StationSettings(Strict, kw_only=True):
+class StationSettings(Strict, frozen=True, kw_only=True):
     """The whole station."""
 
     station: Name
@@ -209,7 +209,7 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
         if name in shared[:i]:
             message = f"camera {name!r} already belongs to line {settings.lines[shared.index(name)].name!r}."
             problems.append(document.problem(("lines", i, "camera"), message, "give each line a camera of its own."))
-    if settings.plc.verdicts == settings.plc.control:
+    if settings.plc.verdicts == settings.plc.control and not settings.plc.control.endswith(":*"):
         problems.append(document.problem(("plc", "control"), "is the same address as plc.verdicts.", "give it another port."))
     return problems
 

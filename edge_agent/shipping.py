@@ -47,7 +47,9 @@ def crc_of(body: bytes, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(body))
 
 
-_HELLO, _CREDIT, _DATA = (msgspec.msgpack.Decoder(kind) for kind in (Hello, Credit, Data))
+_HELLO = msgspec.msgpack.Decoder(Hello)
+_CREDIT = msgspec.msgpack.Decoder(Credit)
+_DATA = msgspec.msgpack.Decoder(Data)
 pack = msgspec.msgpack.Encoder().encode
 
 

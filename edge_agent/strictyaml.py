@@ -11,6 +11,7 @@ import copy
 import difflib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 Keys = tuple[str | int, ...]
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.S)
 _MOST_PROBLEMS = 50
+_MOST_DEEP = 20
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Document:
     data: Any
     lines: dict[Keys, int]
     problems: list[Problem] = field(default_factory=list)
+    unusable: list[Keys] = field(default_factory=list)  # what has its problem already and must not get another
 
     def line_of(self, keys: Keys) -> int:
         """Return the line of the longest known prefix of a path."""
@@ -80,22 +83,34 @@ def parse(text: str, file: str) -> Document:
 
 def _build(node: yaml.Node, keys: Keys, document: Document) -> Any:
     document.lines.setdefault(keys, node.start_mark.line + 1)
+    if len(keys) > _MOST_DEEP:
+        raise ConfigurationError(
+            [document.problem(keys[:3], f"is nested more than {_MOST_DEEP} deep.", "does an alias hold itself?")]
+        )
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, keys, document)
     if isinstance(node, yaml.SequenceNode):
         return [_build(child, (*keys, index), document) for index, child in enumerate(node.value)]
-    value = yaml.SafeLoader("").construct_object(node)
-    if isinstance(value, float) and not math.isfinite(value):
-        document.problems.append(document.problem(keys, f"is {value}, which is not a number.", "give a finite number."))
-    return value
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        message = f"is {node.value!r}, which YAML takes for something that it is not."
+        document.problems.append(document.problem(keys, message, "put it in quotes."))
+        document.unusable.append(keys)
+        return None
 
 
 def _build_mapping(node: yaml.MappingNode, keys: Keys, document: Document) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            document.problems.append(
+                Problem(document.file, line, dotted(keys), "has a key that is no plain text.", "name the key.")
+            )
+            continue
         key = str(key_node.value)
         path = (*keys, key)
-        line = key_node.start_mark.line + 1
         if key in result:
             first = document.lines[path]
             document.problems.append(
@@ -110,18 +125,20 @@ def _build_mapping(node: yaml.MappingNode, keys: Keys, document: Document) -> di
 def convert(document: Document, kind: type[T]) -> T:
     """Make the struct, or raise ConfigurationError with every problem of the file."""
     problems = list(document.problems)
-    data = copy.deepcopy(document.data)
-    seen: set[tuple[Keys, str]] = set()
+    trial = _Trial(document.data)
+    for keys in document.unusable:
+        trial.set_aside(keys)
+    for keys, value in _not_finite(document.data, ()):
+        problems.append(document.problem(keys, f"is {value}, which is not a number.", "give a finite number."))
+        trial.set_aside(keys)
     while len(problems) < _MOST_PROBLEMS:
         try:
-            result = msgspec.convert(data, kind, strict=True)
+            result = msgspec.convert(trial.data, kind, strict=True)
         except msgspec.ValidationError as error:
-            what, keys = _explain(str(error), data)
-            if (keys, what) in seen:
-                break
-            seen.add((keys, what))
-            problems.append(_problem_of(document, what, keys, kind, data))
-            if not _set_aside(data, keys, what):
+            what, keys = _explain(str(error), trial, kind)
+            if not trial.is_consequence(what, keys):
+                problems.append(_problem_of(document, what, keys, kind))
+            if not trial.set_aside(keys):
                 break
             continue
         if problems:
@@ -130,24 +147,88 @@ def convert(document: Document, kind: type[T]) -> T:
     raise ConfigurationError(problems)
 
 
-def _explain(text: str, data: Any) -> tuple[str, Keys]:
+def _not_finite(data: Any, keys: Keys) -> Iterator[tuple[Keys, float]]:
+    if isinstance(data, float) and not math.isfinite(data):
+        yield keys, data
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from _not_finite(value, (*keys, key))
+
+
+class _Trial:
+    """A copy of the data from which offending entries are set aside. Paths are always those of the file."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = copy.deepcopy(data)
+        self._gone: set[Keys] = set()
+
+    def place(self, keys: Keys, index: int) -> int:
+        """Return where the entry that now is number `index` of a list stands in the file."""
+        gone = sorted(path[-1] for path in self._gone if path[:-1] == keys and isinstance(path[-1], int))
+        for each in gone:
+            index += each <= index
+        return index
+
+    def at(self, keys: Keys) -> Any:
+        """Return what is left at a path, None where nothing is."""
+        here = self.data
+        for depth, key in enumerate(keys):
+            here = _step(here, self._now(keys[:depth], key))
+        return here
+
+    def _now(self, keys: Keys, key: str | int) -> str | int:
+        """Return a key as it is after what was set aside before it in its list."""
+        return key if isinstance(key, str) else key - sum((*keys, before) in self._gone for before in range(key))
+
+    def set_aside(self, keys: Keys) -> bool:
+        """Remove an entry so that the rest can be checked; False where nothing is left to remove."""
+        if not keys or keys in self._gone:
+            return False
+        try:
+            del self.at(keys[:-1])[self._now(keys[:-1], keys[-1])]
+        except (KeyError, IndexError, TypeError):
+            return False
+        self._gone.add(keys)
+        return True
+
+    def is_consequence(self, what: str, keys: Keys) -> bool:
+        """True for a complaint about the absence of something that was set aside here."""
+        missing = re.search(r"missing required field `([^`]+)`", what)
+        if missing:
+            return (*keys, missing[1]) in self._gone
+        return "of length >=" in what and any(path[:-1] == keys for path in self._gone)
+
+    def only(self, keys: Keys, key: str) -> Any:
+        """Return the data with nothing but `key` in the mapping at a path."""
+        alone = _Trial(self.data)
+        alone._gone = self._gone
+        mapping = alone.at(keys)
+        for other in [name for name in mapping if name != key]:
+            del mapping[other]
+        return alone.data
+
+
+def _explain(text: str, trial: _Trial, kind: type[Any]) -> tuple[str, Keys]:
     """Split a msgspec message into what is wrong and the path: `$.cameras[0].kind` -> ('cameras', 0, 'kind')."""
     match = _AT.match(text)
     assert match is not None
-    keys: list[str | int] = []
-    here = data
+    keys: Keys = ()
     for name, index in re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", match["path"] or ""):
-        key: str | int = name or (int(index) if index != "..." else _first_bad(here))
-        keys.append(key)
-        here = _step(here, key)
+        key = _bad_key(text, keys, trial, kind) if index == "..." else name or trial.place(keys, int(index))
+        keys = (*keys, key)
     unknown = re.search(r"unknown field `([^`]+)`", match["what"])
-    if unknown:
-        keys.append(unknown[1])
-    return match["what"], tuple(keys)
+    return match["what"], (*keys, unknown[1]) if unknown else keys
 
 
-def _first_bad(here: Any) -> str:
-    return next(iter(here)) if isinstance(here, dict) and here else ""
+def _bad_key(text: str, keys: Keys, trial: _Trial, kind: type[Any]) -> str:
+    """Find which entry of a mapping is meant, where msgspec says `[...]`: the one that alone gives the same message."""
+    here = trial.at(keys)
+    for key in here if isinstance(here, dict) else ():
+        try:
+            msgspec.convert(trial.only(keys, key), kind, strict=True)
+        except msgspec.ValidationError as error:
+            if str(error) == text:
+                return str(key)
+    return ""
 
 
 def _step(here: Any, key: str | int) -> Any:
@@ -157,7 +238,7 @@ def _step(here: Any, key: str | int) -> Any:
         return None
 
 
-def _problem_of(document: Document, what: str, keys: Keys, kind: Any, data: Any) -> Problem:
+def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem:
     if "unknown field" in what:
         near = difflib.get_close_matches(str(keys[-1]), sorted(_every_field(kind, set())), n=1)
         remedy = f"did you mean `{near[0]}`?" if near else "remove it, or see docs/settings.md and docs/recipe.md."
@@ -187,17 +268,3 @@ def _every_field(kind: Any, seen: set[Any]) -> set[str]:
         except TypeError:
             continue
     return names
-
-
-def _set_aside(data: Any, keys: Keys, what: str) -> bool:
-    """Remove the offending entry so that the rest can be checked; False where nothing can be removed."""
-    if not keys or "missing required field" in what:
-        return False
-    parent = data
-    for key in keys[:-1]:
-        parent = _step(parent, key)
-    try:
-        del parent[keys[-1]]
-    except (KeyError, IndexError, TypeError):
-        return False
-    return True

@@ -17,7 +17,8 @@ _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 
 
 class FolderCamera:
-    """Shows every image of a folder once, or again and again with `repeat`. Colour is converted to gray once, on reading."""
+    """Shows every image of a folder once, or again and again with `repeat`; with `preload` only the first that many, read at
+    open. Colour is converted to gray once, on reading."""
 
     def __init__(self, settings: FolderSettings, folder: Path) -> None:
         self.name = settings.name
@@ -25,14 +26,14 @@ class FolderCamera:
         self._settings = settings
         self._pace = Pace(settings.name, settings.rate_hz, settings.trigger)
         self.is_live = self._pace.is_live
-        self.files = list_images(folder)
+        self.files = list_images(folder)[: settings.preload or None]
         self.max_pixels = max(_pixels_of(file) for file in self.files)
         self._index = -1
-        self._read: list[Pixels] = []
+        self._read: list[Pixels | None] = []  # None: a damaged file, FAULT when its turn comes
 
     def open(self) -> None:
-        if not self._read:
-            self._read = [read_gray(file) for file in self.files[: self._settings.preload]]
+        if self._settings.preload and not self._read:
+            self._read = [_read_or_none(file) for file in self.files]
 
     def wait_for_trigger(self, timeout_s: float) -> str | None:
         if not self._settings.repeat and self._index + 1 >= len(self.files):
@@ -44,16 +45,15 @@ class FolderCamera:
         return part_id or self.files[self._index % len(self.files)].name
 
     def fill(self, slot: Pixels) -> Exposure:
-        if self._read:
-            index = self._index % len(self._read)
-            pixels = self._read[index]
-        else:
-            index = self._index % len(self.files)
+        index = self._index % len(self.files)
+        pixels = self._read[index] if self._read else None
+        if pixels is None:
             pixels = read_gray(self.files[index])
         if pixels.size > slot.size:
             raise CameraError(f"{self.files[index]} has {pixels.size} pixels, its header said at most {slot.size}")
         np.copyto(slot[: pixels.size], pixels.ravel())
-        return Exposure(*pixels.shape, frame_id=self._index, name=self.files[index].name)
+        rows, cols = pixels.shape
+        return Exposure(rows, cols, self._index, self.files[index].name)
 
     def trigger(self, part_id: str) -> None:
         self._pace.trigger(part_id)
@@ -74,7 +74,10 @@ def list_images(folder: Path) -> list[Path]:
 
 def read_gray(file: Path) -> Pixels:
     """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
-    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    try:
+        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    except cv2.error as error:  # a header that promises more pixels than OpenCV allows
+        raise CameraError(f"{file} is not a readable image: {error.err}") from None
     if image is None:
         raise CameraError(f"{file} is not a readable image")
     return np.asarray(image, np.uint8)
@@ -82,7 +85,12 @@ def read_gray(file: Path) -> Pixels:
 
 def _pixels_of(file: Path) -> int:
     """The number of pixels of an image; a damaged file counts nothing here and is FAULT when its turn comes."""
+    pixels = _read_or_none(file)
+    return 1 if pixels is None else int(pixels.size)
+
+
+def _read_or_none(file: Path) -> Pixels | None:
     try:
-        return int(read_gray(file).size)
+        return read_gray(file)
     except CameraError:
-        return 1
+        return None

@@ -47,7 +47,7 @@ def _scratch(patch: Surface, u: Surface, v: Surface, _a: float, b: float, rng: n
     width_px = np.float32(rng.uniform(0.9, 1.6))
     along = _fade(np.abs(u), 0.8, 0.1)
     line = np.exp(-((off_px / width_px) ** 2)) - np.float32(0.35) * np.exp(-(((off_px - 2.2 * width_px) / width_px) ** 2))
-    marked: Surface = patch + np.float32(_sign(rng) * rng.uniform(38, 60)) * along * line
+    marked: Surface = patch + np.float32(_sign(rng) * rng.uniform(42, 62)) * along * line
     return marked
 
 
@@ -64,9 +64,9 @@ def _pits(patch: Surface, u: Surface, v: Surface, a: float, b: float, rng: np.ra
 
 
 def _smear(patch: Surface, u: Surface, v: Surface, _a: float, _b: float, rng: np.random.Generator) -> Surface:
-    """The grain is rubbed away and left a little brighter or darker."""
+    """The grain is rubbed away and left brighter or darker."""
     rubbed: Surface = cv2.GaussianBlur(patch, (0, 0), sigmaX=float(rng.uniform(4, 6)))
-    rubbed = rubbed + np.float32(_sign(rng) * rng.uniform(5, 12))
+    rubbed = rubbed + np.float32(_sign(rng) * rng.uniform(11, 18))
     mix = _fade(_ragged(u, v, rng), 0.75, 0.12)
     return patch + mix * (rubbed - patch)
 

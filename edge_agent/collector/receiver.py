@@ -36,7 +36,7 @@ class Receiver:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise EdgeAgentError(f"cannot listen on {endpoint}: {error}. Is another collector running?") from None
-        self.endpoint = self._socket.last_endpoint.decode()
+        self.endpoint = str(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._peers: dict[bytes, shipping.Hello] = {}
         self._upto: dict[str, int] = {}
         self._is_stopping = False
@@ -81,7 +81,7 @@ class Receiver:
             self._answer(identity, kind)
 
     def _waiting(self) -> list[list[bytes]]:
-        batch = []
+        batch: list[list[bytes]] = []
         until = time.monotonic() + _LINGER_MS / 1000
         while len(batch) < _BATCH_ROWS and self._socket.poll(max(0, int((until - time.monotonic()) * 1000))):
             batch.append(self._socket.recv_multipart())

@@ -33,9 +33,8 @@ def measure_plumbing(parts: int, ng_share: float) -> dict[str, Any]:
     """Run bare loop, daemon flat out, daemon at 200 parts/s; return the figures."""
     with tempfile.TemporaryDirectory(prefix="edge-agent-benchmark-") as text:
         folder = Path(text)
-        maps = recorded_maps(ng_share)
-        np.save(folder / "maps.npy", maps)
-        bare = _bare_parts_per_s(maps, min(parts, 20_000), folder)
+        np.save(folder / "maps.npy", recorded_maps(ng_share))
+        bare = _bare_parts_per_s(min(parts, 20_000), folder)
         flat_out = _run_daemon(folder, "flat", parts, 0)
         paced = _run_daemon(folder, "paced", _PACED_PARTS, _PACED_HZ)
     return {
@@ -63,7 +62,7 @@ def recorded_maps(ng_share: float) -> npt.NDArray[np.uint8]:
     return maps
 
 
-def _bare_parts_per_s(maps: npt.NDArray[np.uint8], parts: int, folder: Path) -> float:
+def _bare_parts_per_s(parts: int, folder: Path) -> float:
     """The bare loop in a process of its own, a subscriber here."""
     endpoint = f"ipc://{folder}/bare"
     code = (

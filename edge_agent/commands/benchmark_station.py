@@ -43,9 +43,10 @@ print((time.process_time() - cpu) * 1000 / count)
 
 def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
     """Alternate engine and station `_ROUNDS` times; return the medians and their ratio."""
-    papers = load_model(_ROOT / "models" / model)
+    loaded = load_model(_ROOT / "models" / model)
+    papers = loaded.papers
     rows, cols = papers.input.rows, papers.input.cols
-    onnx = _ROOT / "models" / model / papers.onnx.file
+    onnx = loaded.onnx
     engine, station, cpu = [], [], []
     with tempfile.TemporaryDirectory(prefix="edge-agent-benchmark-") as text:
         for _ in range(_ROUNDS):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("nothing to check: give --config, --recipe or --model")
     examination = Examination()
     for file in args.recipe:
-        examination.attempt(lambda file=file: load_recipe(file))
+        examination.attempt(partial(load_recipe, file))
     for folder in args.model:
-        examination.attempt(lambda folder=folder: load_model(folder))
+        examination.attempt(partial(load_model, folder))
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
@@ -64,16 +65,16 @@ class Examination:
         """Look at every camera, recipe and model the settings name."""
         settings = station.settings
         for camera in settings.cameras:
-            self.attempt(lambda camera=camera: open_camera(camera, station.base))
+            self.attempt(partial(open_camera, camera, station.base))
         for line in settings.lines:
             file = station.path(settings.recipes) / f"{line.recipe}.yaml"
-            recipe = self.attempt(lambda file=file: load_recipe(file))
+            recipe = self.attempt(partial(load_recipe, file))
             if recipe is None:
                 continue
             folder = station.path(settings.models) / recipe.model.name
-            model = self.attempt(lambda folder=folder: load_model(folder))
+            model = self.attempt(partial(load_model, folder))
             if model is not None:
-                self.attempt(lambda recipe=recipe, model=model, file=file: self._fit(recipe, model, file))
+                self.attempt(partial(self._fit, recipe, model, file))
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))

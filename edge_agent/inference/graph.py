@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.model import ModelPapers
 
@@ -24,11 +26,11 @@ def finish(ov: Any, graph: Any, papers: ModelPapers) -> Any:
         return ov.Model([_as_map(ov, output), _as_peak(ov, peak)], graph.get_parameters(), papers.name)
     ops = ov.opset13
     if papers.output.layout == "NHWC":
-        output = ops.transpose(output, ops.constant([0, 3, 1, 2])).output(0)
+        output = ops.transpose(_source(output), ops.constant([0, 3, 1, 2])).output(0)
     channels = classes + (papers.head == "softmax")
     _require_shape(output, [1, channels, rows, cols])
     logits = _logits(ops, output, papers)
-    finished = ov.Model(_map_and_peak(ov, ops, logits), graph.get_parameters(), papers.name)
+    finished = ov.Model(_map_and_peak(ops, logits), graph.get_parameters(), papers.name)
     return _scaled(ov, finished, papers)
 
 
@@ -43,8 +45,10 @@ def _require_name(ports: Any, name: str, key: str) -> Any:
 def _require_shape(port: Any, expected: list[int]) -> None:
     shape = list(port.get_partial_shape().to_shape()) if port.get_partial_shape().is_static else []
     if shape != expected:
-        raise ConfigurationError(f"model.yaml: the map's shape is {shape or port.get_partial_shape()}, expected {expected}. "
-                                 "Mend classes, head, layout or rows and cols.")
+        raise ConfigurationError(
+            f"model.yaml: the map's shape is {shape or port.get_partial_shape()}, expected {expected}. "
+            "Mend classes, head, layout or rows and cols."
+        )
 
 
 def _source(port: Any) -> Any:
@@ -69,7 +73,7 @@ def _logits(ops: Any, port: Any, papers: ModelPapers) -> Any:
         value = ops.clamp(value, _NEARLY, 1 - _NEARLY)
         if papers.head == "softmax":
             value = ops.slice(value, ops.constant([1]), ops.constant([2**31 - 1]), ops.constant([1]), ops.constant([1]))
-        return ops.log(ops.divide(value, ops.subtract(ops.constant(1.0, "f32"), value)))
+        return ops.log(ops.divide(value, ops.subtract(ops.constant(np.float32(1.0)), value)))
     if papers.head == "sigmoid":
         return value
     channels = len(papers.classes) + 1
@@ -87,11 +91,11 @@ def _log_sum_exp(ops: Any, value: Any) -> Any:
     return ops.add(top, ops.log(total))
 
 
-def _map_and_peak(ov: Any, ops: Any, logits: Any) -> list[Any]:
+def _map_and_peak(ops: Any, logits: Any) -> list[Any]:
     probability = ops.sigmoid(logits)
-    level = ops.round(ops.multiply(probability, ops.constant(255.0, "f32")), "half_to_even")
+    level = ops.round(ops.multiply(probability, ops.constant(np.float32(255.0))), "half_to_even")
     maps = ops.convert(level, "u8")
-    loud = ops.select(ops.is_nan(logits), ops.constant(float("inf"), "f32"), logits)  # max() may pass over a NaN
+    loud = ops.select(ops.is_nan(logits), ops.constant(np.float32("inf")), logits)  # max() may pass over a NaN
     peak = ops.reshape(ops.reduce_max(loud, ops.constant([0, 1, 2, 3]), False), ops.constant([1]), False)
     return [ops.result(maps), ops.result(peak)]
 

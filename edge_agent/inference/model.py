@@ -16,14 +16,14 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 _FILE = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class OnnxFile(Strict, kw_only=True):
+class OnnxFile(Strict, frozen=True, kw_only=True):
     """The network's file, beside model.yaml, and the SHA-256 it must have."""
 
     file: _FILE
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ModelInput(Strict, kw_only=True):
+class ModelInput(Strict, frozen=True, kw_only=True):
     """What the network takes: gray frames. For float32 the frame is turned into `pixel * scale + offset` in the graph."""
 
     name: str
@@ -36,7 +36,7 @@ class ModelInput(Strict, kw_only=True):
     offset: float = 0.0
 
 
-class ModelOutput(Strict, kw_only=True):
+class ModelOutput(Strict, frozen=True, kw_only=True):
     """What the network gives. `map_and_peak`: a uint8 map and its largest logit, ready; else floats, finished in the graph."""
 
     kind: Literal["map_and_peak", "probability", "logits"] = "map_and_peak"
@@ -45,7 +45,7 @@ class ModelOutput(Strict, kw_only=True):
     layout: Literal["NCHW", "NHWC"] = "NCHW"
 
 
-class ModelPapers(Strict, kw_only=True):
+class ModelPapers(Strict, frozen=True, kw_only=True):
     """model.yaml. `classes` are the defect classes in channel order; a softmax head has the background before them."""
 
     name: Name

@@ -88,7 +88,7 @@ def _cut(box: npt.NDArray[np.generic], stat: npt.NDArray[np.int32]) -> npt.NDArr
 
 
 def _peak_level(box: Pixels, labels: Labels, stat: npt.NDArray[np.int32], n: int) -> int:
-    return int(_cut(box, stat).max(where=_cut(labels, stat) == n, initial=0))  # type: ignore[call-overload]
+    return int(_cut(box, stat).max(where=_cut(labels, stat) == n, initial=0))
 
 
 def describe(probability: Pixels, found: Labelled, name: str, transform: Transform, mm_per_px: float | None) -> list[Blob]:
@@ -112,8 +112,8 @@ def _blob(box: Pixels, found: Labelled, n: int, name: str, transform: Transform,
         height=round(int(stat[_HEIGHT]) * transform.scale_y, 2),
         centroid_x=round(transform.x(left + float(col)), 2),
         centroid_y=round(transform.y(top + float(row)), 2),
-        peak=round(int(levels.max()) / LEVELS, 4),  # type: ignore[arg-type]
-        mean=round(float(levels.mean()) / LEVELS, 4),  # type: ignore[arg-type]
+        peak=round(int(levels.max()) / LEVELS, 4),
+        mean=round(float(levels.mean()) / LEVELS, 4),
         area_mm2=area_mm2(area_px, mm_per_px),
     )
 

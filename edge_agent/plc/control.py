@@ -53,7 +53,8 @@ class Control:
             case "trigger":
                 return self._trigger(request)
             case "recipe":
-                return self._recipe(identity, request)
+                self._recipe(identity, request)
+                return None
             case "mode":
                 return self._mode(request)
         raise DeliveryError(f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode")

@@ -6,6 +6,7 @@ It believes a heartbeat's `seq`: whatever up to there it has not seen, it asks f
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -20,6 +21,29 @@ from edge_agent.wire import Reply, Request, Verdict, encode_json, read_reply, re
 _ASK_AGAIN_S = 0.2
 _MOST_AT_ONCE = 500
 _HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900
+
+
+class Seen:
+    """Which sequence numbers of one line and epoch came: all up to `through`, and those in `above`."""
+
+    def __init__(self) -> None:
+        self.through = 0
+        self.above: set[int] = set()
+
+    def add(self, seq: int) -> bool:
+        """Note a number; False where it came before."""
+        if seq <= self.through or seq in self.above:
+            return False
+        self.above.add(seq)
+        while self.through + 1 in self.above:
+            self.through += 1
+            self.above.remove(self.through)
+        return True
+
+    def missing(self, upto: int) -> list[int]:
+        """Return the first numbers up to `upto` that did not come."""
+        gaps = (seq for seq in range(self.through + 1, upto + 1) if seq not in self.above)
+        return list(itertools.islice(gaps, _MOST_AT_ONCE))
 
 
 class Gateway:
@@ -37,7 +61,7 @@ class Gateway:
             self._poller.register(self._control, zmq.POLLIN)
         self.heartbeat: dict[str, Any] = {}
         self.heartbeat_at = 0.0
-        self.seen: dict[tuple[str, int], set[int]] = {}
+        self.seen: dict[tuple[str, int], Seen] = {}
         self.replayed = 0
         self.given_up: set[tuple[str, int, int]] = set()
         self._asked_at: dict[tuple[str, int], float] = {}
@@ -107,14 +131,13 @@ class Gateway:
         if reply.missing and reply.id:
             line, epoch = reply.id.rsplit("|", 1)
             self.given_up |= {(line, int(epoch), seq) for seq in reply.missing}
-            self.seen.setdefault((line, int(epoch)), set()).update(reply.missing)
+            for seq in reply.missing:
+                self.seen.setdefault((line, int(epoch)), Seen()).add(seq)
 
     def _once(self, verdict: Verdict) -> Iterator[Verdict]:
         key = (verdict.line, verdict.epoch)
-        seen = self.seen.setdefault(key, set())
-        if verdict.seq in seen:
+        if not self.seen.setdefault(key, Seen()).add(verdict.seq):
             return
-        seen.add(verdict.seq)
         self._unacknowledged.setdefault(key, []).append(verdict.seq)
         yield verdict
 
@@ -139,10 +162,10 @@ class Gateway:
         epoch = int(self.heartbeat.get("epoch", 0))
         for line, state in self.heartbeat.get("lines", {}).items():
             key = (line, epoch)
-            seen = self.seen.setdefault(key, set())
-            if len(seen) >= state["seq"] or now - self._asked_at.get(key, 0) < _ASK_AGAIN_S:
+            seen = self.seen.setdefault(key, Seen())
+            if seen.through >= state["seq"] or now - self._asked_at.get(key, 0) < _ASK_AGAIN_S:
                 continue
-            missing = [seq for seq in range(1, state["seq"] + 1) if seq not in seen][:_MOST_AT_ONCE]
+            missing = seen.missing(state["seq"])
             if missing and self._send(Request(op="replay", id=f"{line}|{epoch}", line=line, epoch=epoch, seqs=tuple(missing))):
                 self._asked_at[key] = now
 

@@ -56,6 +56,7 @@ class Journal:
         self.epoch = max(previous + 1, int(time.time()))
         self.overwritten = 0
         self._next = 0
+        self._tickets = [-1] * slots  # whose slot it is: a later part may have taken it
         self._map = self._create(file)
 
     def _create(self, file: Path) -> mmap.mmap:
@@ -76,16 +77,18 @@ class Journal:
 
     def adopt(self) -> None:
         """Replace the last run's file. Call only when everything in `unfinished` is safe elsewhere."""
-        os.replace(self._fresh, self._file)
+        self._fresh.replace(self._file)
         folder = os.open(self._file.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
 
     def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int:
-        """Store a trigger; return its slot."""
-        index = self._next
-        self._next = (index + 1) % self._slots
-        at = _FIRST + index * SLOT_BYTES
+        """Store a trigger; return its ticket, by which `decide` and `commit` know it."""
+        ticket = self._next
+        self._next += 1
+        slot = ticket % self._slots
+        self._tickets[slot] = ticket
+        at = _FIRST + slot * SLOT_BYTES
         if self._map[at] in (_OPEN, _DECIDED):
             self.overwritten += 1
         self._map[at] = _EMPTY
@@ -93,21 +96,28 @@ class Journal:
         crc = zlib.crc32(self._map[at + _TRIGGER_AT : at + _BODY_AT])
         _U32.pack_into(self._map, at + _TRIGGER_CRC, crc)
         self._map[at] = _OPEN
-        return index
+        return ticket
 
-    def decide(self, slot: int, body: bytes) -> None:
-        """Store an outcome of at most BODY_BYTES. Raises ValueError for a longer one: the caller shortens it."""
+    def decide(self, ticket: int, body: bytes) -> None:
+        """Store an outcome of at most BODY_BYTES. Raises ValueError for a longer one: the caller shortens it.
+
+        A part whose slot was taken by a later one is left out: it must not be mistaken for that one."""
         if len(body) > BODY_BYTES:
             raise ValueError(f"a record of {len(body)} bytes does not fit a journal slot of {BODY_BYTES}")
+        slot = ticket % self._slots
+        if self._tickets[slot] != ticket:
+            return
         at = _FIRST + slot * SLOT_BYTES
         self._map[at + _BODY_AT : at + _BODY_AT + len(body)] = body
         _PAIR.pack_into(self._map, at + _BODY_CRC, zlib.crc32(body), len(body))
         self._map[at] = _DECIDED
 
-    def commit(self, slots: list[int]) -> None:
+    def commit(self, tickets: list[int]) -> None:
         """Mark outcomes that are durable elsewhere."""
-        for slot in slots:
-            self._map[_FIRST + slot * SLOT_BYTES] = _COMMITTED
+        for ticket in tickets:
+            slot = ticket % self._slots
+            if self._tickets[slot] == ticket:
+                self._map[_FIRST + slot * SLOT_BYTES] = _COMMITTED
 
     def close(self) -> None:
         self._map.flush()
@@ -132,7 +142,7 @@ def _unfinished(file: Path) -> Iterator[Entry]:
     magic, slot_bytes, slots, _ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
     if magic != _MAGIC or slot_bytes != SLOT_BYTES or len(data) < _FIRST + slots * SLOT_BYTES:
         aside = file.with_suffix(f".damaged-{time.time_ns()}")
-        os.replace(file, aside)
+        file.replace(aside)
         say("journal.replaced", file=str(aside))
         return
     entries = (_entry(data, slot) for slot in range(slots))

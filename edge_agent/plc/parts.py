@@ -81,6 +81,7 @@ class PartBook:
         identity = line.identity
         assert identity is not None
         deadline_ns = now_ns + int(identity.deadline_ms * 1e6) - self._guard_ns[line.name]
+        part_id = fit_part_id(part_id)
         with self._lock:
             line.triggers += 1
             seq = line.triggers
@@ -95,7 +96,7 @@ class PartBook:
                 identity,
                 line.mode == SHADOW,
             )
-            raw = _cut(part.part_id)
+            raw = part.part_id.encode()
             part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw)
             self._open[line.name, seq] = part
             heapq.heappush(self._deadlines, (deadline_ns, seq, line.name))
@@ -125,5 +126,7 @@ class PartBook:
         return list(self._open.values())
 
 
-def _cut(part_id: str) -> bytes:
-    return part_id.encode()[:PART_ID_BYTES]
+def fit_part_id(part_id: str) -> str:
+    """Return the id as every message and file can carry it: at most 64 bytes of UTF-8, no zero byte, nothing unencodable."""
+    raw = part_id.encode("utf-8", "replace").replace(b"\0", b"?")
+    return raw[:PART_ID_BYTES].decode("utf-8", "ignore")

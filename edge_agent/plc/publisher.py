@@ -32,7 +32,9 @@ from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json, ver
 
 RecordSink = Callable[[bytes, int, Any], bool]  # record, priority, journal slot -> taken
 RECORD_PRIORITY = 2
+_LAST_WORDS_S = 1.0  # how long a stop waits for acknowledgements, where somebody is subscribed
 _BUSY_NS = 1_000_000  # outcomes that follow this closely are published together, at most this much later
+_NEVER_NS = 1 << 62
 _BATCH = 64  # outcomes published before deadlines and sockets get their turn
 _INTERRUPTED = Judgement(FAULT, (Reason.INTERRUPTED.value,))
 _LATE = Judgement(FAULT, (Reason.LATE.value,))
@@ -98,9 +100,15 @@ class Publisher:
         self._rouse()
 
     def stop(self, drain_s: float) -> None:
-        """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets."""
-        deadline = self._clock.monotonic_ns() + int(drain_s * 1e9)
-        while self.book.open_parts() and self._clock.monotonic_ns() < deadline:
+        """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets.
+
+        A gateway gets part of that time to ask for what it missed."""
+        until = self._clock.monotonic_ns() + int(drain_s * 1e9)
+        while self.book.open_parts() and self._clock.monotonic_ns() < until:
+            self._stop.wait(0.005)
+        until = min(until, self._clock.monotonic_ns() + int(_LAST_WORDS_S * 1e9))
+        expected = self._settings.expect_subscriber
+        while self.replay.waiting and (expected or self.sockets.subscribers) and self._clock.monotonic_ns() < until:
             self._stop.wait(0.005)
         self._stop.set()
         self._rouse()
@@ -112,7 +120,10 @@ class Publisher:
         return (self._last_ns - self._first_ns) / 1e9
 
     def _rouse(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        try:
+            os.eventfd_write(self._wake, 1)
+        except OSError:
+            pass  # the publisher has ended meanwhile; -1 is no descriptor
 
     # --- the publisher thread -------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -143,6 +154,7 @@ class Publisher:
         if self._clock.monotonic_ns() - self._last_ns < _BUSY_NS and self.published:
             self.sockets.wait(1)
             return
+        self._asleep_until_ns = _NEVER_NS  # until the due time is known, every trigger rouses
         self._is_asleep = True
         if self._judged.empty() and self._calls.empty():
             due_ns = self._next_heartbeat_ns
@@ -262,7 +274,8 @@ class Publisher:
             line.ready, line.why_not_ready = False, "stopped"
         self._beat(self._clock.monotonic_ns())
         self.sockets.close()
-        os.close(self._wake)
+        wake, self._wake = self._wake, -1
+        os.close(wake)
 
 
 def _late_instead(judgement: Judgement) -> Judgement:

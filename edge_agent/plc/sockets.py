@@ -32,21 +32,21 @@ class PlcSockets:
         self._wake = wake
         self._context = zmq.Context()
         try:
-            self._verdicts = self._bound(zmq.XPUB, settings.verdicts)
-            self._control = self._bound(zmq.ROUTER, settings.control)
+            self._verdicts = self._bound(zmq.XPUB, settings.verdicts, settings.send_queue)
+            self._control = self._bound(zmq.ROUTER, settings.control, settings.send_queue)
         except EdgeAgentError:
             self._context.destroy(linger=0)
             raise
-        self._verdicts.sndhwm = settings.send_queue
-        self.verdicts_endpoint = self._verdicts.last_endpoint.decode()
-        self.control_endpoint = self._control.last_endpoint.decode()
+        self.verdicts_endpoint = str(self._verdicts.getsockopt_string(zmq.LAST_ENDPOINT))
+        self.control_endpoint = str(self._control.getsockopt_string(zmq.LAST_ENDPOINT))
         self._poller = zmq.Poller()
         for source in (self._verdicts, self._control, wake):
             self._poller.register(source, zmq.POLLIN)
 
-    def _bound(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
+    def _bound(self, kind: int, endpoint: str, send_queue: int) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.linger = 0
+        socket.sndhwm = send_queue  # counts only for what is bound after it
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
@@ -100,7 +100,7 @@ class PlcSockets:
         """Take note of subscriptions and answer the requests that wait, a bounded number at a time."""
         self._note_subscriptions()
         for _ in range(_REQUESTS_AT_ONCE):
-            if not self._control.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self._control.events) & zmq.POLLIN:
                 return
             frames = self._control.recv_multipart(zmq.DONTWAIT)
             reply = answer(frames[0], frames[-1])
@@ -115,7 +115,7 @@ class PlcSockets:
             self.dropped += 1
 
     def _note_subscriptions(self) -> None:
-        while self._verdicts.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._verdicts.events) & zmq.POLLIN:
             word = self._verdicts.recv(zmq.DONTWAIT)
             if word[1:].startswith((b"verdict", b"shadow")) or word[1:] == b"":
                 self.subscribers = max(0, self.subscribers + (1 if word[:1] == b"\1" else -1))

@@ -1,0 +1,126 @@
+"""Settings are checked whole: overrides like the file itself, addresses that leave the machine, wiring that leads nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import EXIT_CONFIGURATION, EXIT_USAGE, ConfigurationError, Problem, UsageError
+from edge_agent.settings import FolderCamera, Station, SyntheticCamera, is_loopback, load_station
+
+GOOD = """\
+station: hall3
+cameras:
+  - {name: a, kind: synthetic}
+  - {name: b, kind: folder, path: images}
+lines:
+  - {name: one, camera: a, recipe: r}
+  - {name: two, camera: b, recipe: r}
+"""
+
+
+def load(folder: Path, text: str = GOOD, *overrides: str) -> Station:
+    file = folder / "station.yaml"
+    file.write_text(text)
+    return load_station(file, list(overrides))
+
+
+def problems_of(folder: Path, text: str = GOOD, *overrides: str) -> list[Problem]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text, *overrides)
+    assert caught.value.exit_code == EXIT_CONFIGURATION
+    return caught.value.problems
+
+
+def test_cameras_are_told_apart_by_kind_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    station = load(tmp_path)
+    assert isinstance(station.camera("a"), SyntheticCamera)
+    assert isinstance(station.camera("b"), FolderCamera)
+    assert station.path("state") == (tmp_path / "state").resolve()
+
+
+def test_an_override_replaces_one_value_and_makes_the_way_to_it(tmp_path: Path) -> None:
+    station = load(tmp_path, GOOD, "cameras.0.rate_hz=3", "plc.heartbeat_ms=20", "lines.1.mode=shadow", "station=hall4")
+    settings = station.settings
+    assert (settings.cameras[0].rate_hz, settings.cameras[1].rate_hz) == (3, 0)
+    assert (settings.plc.heartbeat_ms, settings.lines[1].mode, settings.station) == (20, "shadow", "hall4")
+
+
+@pytest.mark.parametrize(
+    "override", ["plc.heartbeat_ms=.nan", "cameras.0.rate_hz=.inf", "drain_s=-1", "plc.nothing=1", "drain_s=x"]
+)
+def test_an_override_is_checked_like_the_file(tmp_path: Path, override: str) -> None:
+    (problem,) = problems_of(tmp_path, GOOD, override)
+    assert problem.key == override.split("=")[0]
+
+
+@pytest.mark.parametrize("override", ["drain_s", "=3", "cameras.7.name=x", "cameras.x.name=y", "station.deep.er=1", "drain_s=[1"])
+def test_an_override_that_leads_nowhere_is_a_mistake_of_usage(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UsageError, match="--set") as caught:
+        load(tmp_path, GOOD, override)
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["tcp://127.0.0.1:5556", "tcp://127.0.0.1:*", "tcp://127.9.9.9:1", "tcp://localhost:1", "tcp://[::1]:1", "ipc:///run/x"],
+)
+def test_these_addresses_stay_on_this_machine(endpoint: str) -> None:
+    assert is_loopback(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://*:5556",
+        "tcp://0.0.0.0:5556",
+        "tcp://10.0.0.1:5556",
+        "tcp://127.0.0.1.example.org:1",
+        "tcp://localhost.example.org:1",
+        "tcp://127.0.0.1:0;10.0.0.1:5558",
+        "tcp://[::]:1",
+        "tcp://eth0:1",
+    ],
+)
+@pytest.mark.parametrize("key", ["plc.verdicts", "plc.control", "uplink.collector"])
+def test_plaintext_beyond_this_machine_needs_a_word(tmp_path: Path, endpoint: str, key: str) -> None:
+    assert not is_loopback(endpoint)
+    (problem,) = problems_of(tmp_path, GOOD, f"{key}='{endpoint}'")
+    assert problem.key == key
+    section = key.split(".")[0]
+    assert f"{section}.allow_plaintext" in problem.remedy
+    load(tmp_path, GOOD, f"{key}='{endpoint}'", f"{section}.allow_plaintext=true")
+
+
+def test_the_word_for_the_uplink_does_not_open_the_plc(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, GOOD, "plc.control=tcp://*:1", "uplink.allow_plaintext=true")
+    assert problem.key == "plc.control"
+
+
+@pytest.mark.parametrize("endpoint", ["udp://127.0.0.1:1", "127.0.0.1:5556", "tcp://"])
+def test_what_is_no_address_is_refused(tmp_path: Path, endpoint: str) -> None:
+    assert problems_of(tmp_path, GOOD, f"plc.verdicts='{endpoint}'")[0].key == "plc.verdicts"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "line"),
+    [
+        ("camera: b", "camera: c", "lines.1.camera", 7),
+        ("camera: b", "camera: a", "lines.1.camera", 7),
+        ("name: two", "name: one", "lines.1.name", 7),
+        ("name: b", "name: a", "cameras.1.name", 4),
+    ],
+)
+def test_wiring_that_leads_nowhere_is_refused(tmp_path: Path, old: str, new: str, key: str, line: int) -> None:
+    assert (key, line) in [(problem.key, problem.line) for problem in problems_of(tmp_path, GOOD.replace(old, new))]
+
+
+def test_both_sockets_on_one_address_are_refused_unless_the_system_chooses(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:5556")[0].key == "plc.control"
+    load(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:*", "plc.verdicts=tcp://127.0.0.1:*")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "-x", "x" * 65, "häll"])
+def test_a_name_that_would_not_do_as_a_topic_is_refused(tmp_path: Path, name: str) -> None:
+    assert problems_of(tmp_path, GOOD, f"station='{name}'")[0].key == "station"

@@ -1,0 +1,153 @@
+"""The CPU engine on networks whose answer is known, in every form model.yaml can tell."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bright import CENTRE, SLOPE, constant, gray, save, with_defect, write_bright_model, write_papers
+from onnx import TensorProto, helper
+
+from edge_agent.errors import ConfigurationError, EngineError
+from edge_agent.inference.base import TensorSlot
+from edge_agent.inference.believe import require_believable
+from edge_agent.inference.cpu import CpuSegmenter
+from edge_agent.inference.model import load_model
+from edge_agent.settings import CpuEngine
+
+ENGINE = CpuEngine(hint="latency", requests=2, threads=1)
+
+
+def segment(folder: Path, frame: np.ndarray) -> TensorSlot:
+    engine = CpuSegmenter(ENGINE, load_model(folder))
+    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+    slot = engine.lease()
+    assert slot is not None
+    engine.submit(slot, frame, done.put)
+    assert done.get(timeout=10) is slot
+    engine.close()
+    return slot
+
+
+def expected(frame: np.ndarray) -> np.ndarray:
+    return np.round(255 / (1 + np.exp(-(frame.astype(np.float64) - CENTRE) * SLOPE))).astype(np.uint8)
+
+
+def test_map_and_peak_agree_with_arithmetic(tmp_path: Path) -> None:
+    frame = with_defect(gray(), 10, 20, 8, 6)
+    slot = segment(write_bright_model(tmp_path / "bright"), frame)
+    assert np.abs(slot.maps[0].astype(int) - expected(frame)).max() <= 1
+    assert slot.peak[0] == pytest.approx((250 - CENTRE) * SLOPE, abs=1e-3)
+    require_believable(slot, int(slot.maps.max()))
+
+
+def test_every_slot_gives_its_own_answer(tmp_path: Path) -> None:
+    engine = CpuSegmenter(ENGINE, load_model(write_bright_model(tmp_path / "bright")))
+    engine.warm_up()
+    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+    frames = [gray(level=level) for level in range(100, 160)]
+    waiting, results = list(enumerate(frames)), {}
+    while len(results) < len(frames):
+        while waiting and (slot := engine.lease()) is not None:
+            index, frame = waiting.pop(0)
+            slot.ticket = index
+            engine.submit(slot, frame, done.put)
+        slot = done.get(timeout=10)
+        results[slot.ticket] = slot.maps.copy()
+        engine.release(slot)
+    engine.close()
+    for index, frame in enumerate(frames):
+        assert np.abs(results[index][0].astype(int) - expected(frame)).max() <= 1
+
+
+def test_a_damaged_weight_is_never_believed(tmp_path: Path) -> None:
+    slot = segment(write_bright_model(tmp_path / "bright", nan=True), gray())
+    with pytest.raises(EngineError, match="not finite|peak logit is|damaged"):
+        require_believable(slot, int(slot.maps.max()))
+
+
+@pytest.mark.parametrize(("level", "peak"), [(0, 5.0), (255, -5.0), (128, float("nan")), (0, float("-inf")), (255, float("inf"))])
+def test_contradictions_are_refused(level: int, peak: float) -> None:
+    slot = TensorSlot(0, np.zeros((2, 2), np.uint8), np.zeros((1, 2, 2), np.uint8), np.array([peak], np.float32))
+    with pytest.raises(EngineError):
+        require_believable(slot, level)
+
+
+def write_float_model(folder: Path, layout: str, kind: str, head: str, channels: int) -> Path:
+    """Frames as floats 0..1; channel 0 the bright logit, further channels 1 lower each; softmax gets a background of 0."""
+    shape = ["n", 1, 32, 32] if layout == "NCHW" else ["n", 32, 32, 1]
+    axis = 1 if layout == "NCHW" else 3
+    nodes = [
+        helper.make_node("Mul", ["frames", "slope"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "centre"], ["z0"]),
+    ]
+    names = ["z0"]
+    for index in range(1, channels):
+        nodes.append(helper.make_node("Sub", [names[-1], "one"], [f"z{index}"]))
+        names.append(f"z{index}")
+    if head == "softmax":
+        nodes.append(helper.make_node("Mul", ["frames", "zero"], ["background"]))
+        names.insert(0, "background")
+    nodes.append(helper.make_node("Concat", names, ["logits"], axis=axis))
+    if kind == "probability":
+        nodes.append(helper.make_node("Sigmoid" if head == "sigmoid" else "Softmax", ["logits"], ["out"], **({} if head == "sigmoid" else {"axis": axis})))
+    else:
+        nodes.append(helper.make_node("Identity", ["logits"], ["out"]))
+    weights = [constant("slope", 255 * SLOPE), constant("centre", CENTRE * SLOPE), constant("one", 1.0), constant("zero", 0.0)]
+    inputs = [helper.make_tensor_value_info("frames", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "a", "b", "c"])]
+    save(folder, nodes, inputs, outputs, weights)
+    return write_papers(
+        folder,
+        32,
+        32,
+        input={"name": "frames", "layout": layout, "dtype": "float32", "rows": 32, "cols": 32, "scale": 1 / 255},
+        output={"kind": kind, "map": "out", "layout": layout},
+        head=head,
+        classes=[f"c{i}" for i in range(channels)],
+    )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", ["probability", "logits"])
+@pytest.mark.parametrize(("head", "channels"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 1), ("softmax", 3)])
+def test_every_form_of_head_and_layout(tmp_path: Path, layout: str, kind: str, head: str, channels: int) -> None:
+    frame = with_defect(gray(32, 32), 4, 6, 9, 5)
+    slot = segment(write_float_model(tmp_path / "m", layout, kind, head, channels), frame)
+    z = (frame.astype(np.float64) - CENTRE) * SLOPE
+    logits = np.stack([z - i for i in range(channels)])
+    if head == "sigmoid":
+        probability = 1 / (1 + np.exp(-logits))
+    else:
+        all_logits = np.concatenate([np.zeros((1, 32, 32)), logits])
+        probability = (np.exp(all_logits) / np.exp(all_logits).sum(0))[1:]
+    assert np.abs(slot.maps.astype(int) - np.round(probability * 255)).max() <= 1
+    require_believable(slot, int(slot.maps.max()))
+
+
+def test_papers_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
+    folder = write_bright_model(tmp_path / "bright")
+    write_papers(folder, 64, 64, output={"kind": "map_and_peak", "map": "nothing", "peak": "peak"})
+    with pytest.raises(ConfigurationError, match=r"output\.map is 'nothing', the file has"):
+        CpuSegmenter(ENGINE, load_model(folder))
+    write_papers(folder, 64, 64, classes=["a", "b"])
+    with pytest.raises(ConfigurationError, match="shape"):
+        CpuSegmenter(ENGINE, load_model(folder))
+
+
+def test_another_file_than_the_papers_say_is_refused(tmp_path: Path) -> None:
+    folder = write_bright_model(tmp_path / "bright")
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(ConfigurationError, match="damaged or another model"):
+        load_model(folder)
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    folder = write_bright_model(tmp_path / "bright")
+    (folder / "model.onnx").write_bytes(b"no network at all")
+    write_papers(folder, 64, 64)
+    with pytest.raises(ConfigurationError, match=r"model\.onnx cannot be used"):
+        CpuSegmenter(ENGINE, load_model(folder))
