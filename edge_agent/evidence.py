@@ -1,4 +1,4 @@
-"""Which pictures of a part go to the datacenter: crops and frames of NG, a sampled share of PASS, as the recipe says."""
+"""Which pictures of a part go to the datacenter: crops of every blob, frames of what did not pass, a sampled share of PASS, as the recipe says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from edge_agent.bundle import Inspection
 from edge_agent.events import say
-from edge_agent.records import NG, PASS, Blob, Judgement, Pixels
+from edge_agent.records import PASS, Blob, Judgement, Pixels
 from edge_agent.wire import PictureNote
 
 PASS_PICTURE, NG_PICTURE = 0, 1  # what is shed first has the lower priority
@@ -29,17 +29,15 @@ class EvidencePicker:
     def pick(self, inspection: Inspection, judgement: Judgement) -> None:
         """Offer the part's pictures to the pool."""
         plan = inspection.bundle.recipe.evidence
-        if judgement.outcome == NG:
-            for index, blob in enumerate(judgement.blobs[: plan.max_crops]):
-                self._offer_crop(inspection, judgement, index, blob)
-        elif judgement.outcome != PASS or not is_sampled(inspection.part.seq, plan.pass_share):
-            if plan.whole_frame == "always":
-                self._offer(inspection, judgement, "frame", 0, 0, 0, inspection.frame.pixels)
-            return
-        if judgement.outcome == PASS or plan.whole_frame != "never":
+        is_pass = judgement.outcome == PASS
+        for index, blob in enumerate(judgement.blobs[: plan.max_crops]):
+            self._offer_crop(inspection, judgement, index, blob)
+        is_chosen = is_sampled(inspection.part.seq, plan.pass_share) if is_pass else plan.whole_frame == "ng"
+        if is_chosen or plan.whole_frame == "always":
             self._offer(inspection, judgement, "frame", 0, 0, 0, inspection.frame.pixels)
-        for index, (plan_of, worst) in enumerate(inspection.maps() if plan.probability_map != "never" else ()):
-            self._offer(inspection, judgement, "map", index, plan_of.box.x, plan_of.box.y, worst)
+        if plan.probability_map == "always" or (plan.probability_map == "ng" and (is_chosen or not is_pass)):
+            for index, (region, worst) in enumerate(inspection.maps()):
+                self._offer(inspection, judgement, "map", index, region.box.x, region.box.y, worst)
 
     def _offer_crop(self, inspection: Inspection, judgement: Judgement, index: int, blob: Blob) -> None:
         plan = inspection.bundle.recipe.evidence

@@ -151,6 +151,7 @@ class EvidencePlan(Strict, frozen=True, kw_only=True):
     margin_px: Whole = 16
     max_crops: Annotated[int, msgspec.Meta(ge=0, le=64)] = 8
     max_crop_px: Annotated[int, msgspec.Meta(ge=16, le=4096)] = 256
+    # whole_frame and probability_map: `ng` is everything that did not pass, and the sampled PASS
     whole_frame: Literal["never", "ng", "always"] = "never"
     probability_map: Literal["never", "ng", "always"] = "never"
     pass_share: Share = 0.01  # of PASS parts, evenly spaced: their whole frame goes, and the map where NG's does

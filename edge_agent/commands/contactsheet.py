@@ -15,13 +15,14 @@ from edge_agent.recipe import Recipe
 from edge_agent.records import FAULT, NG, PASS
 from edge_agent.wire import Verdict
 
-_MOST = {NG: 10, PASS: 4, FAULT: 2}
+_MOST = {NG: 9, PASS: 5, FAULT: 2}
+_MOST_WRONG = 4  # of each outcome
 _COLUMNS = 4
 _SIDE = 240
 
 
 def write_contact_sheet(file: Path, store: Path, verdicts: list[Verdict], truths: list[PartTruth], recipe: Recipe) -> None:
-    """Write the sheet of the parts whose frames reached the collector: errors first, then NG, FAULT, PASS."""
+    """Write the sheet of the parts whose frames reached the collector: wrong ones before right ones."""
     pictures = {(picture.seq, picture.kind): picture for picture in open_store(str(store)).pictures()}
     chosen = _choose(verdicts, truths, pictures)
     cards = [_card(verdict, truths, pictures, recipe) for verdict in chosen]
@@ -29,7 +30,8 @@ def write_contact_sheet(file: Path, store: Path, verdicts: list[Verdict], truths
         raise EdgeAgentError(f"no picture reached the collector in {store}, so there is nothing to put on a contact sheet")
     counts = ", ".join(f"{sum(v.outcome == o for v in verdicts)} {o}" for o in (PASS, NG, FAULT))
     title = f"{len(verdicts)} parts: {counts}"
-    subtitle = f"recipe {recipe.name} {recipe.hash[:12]}, engine {verdicts[0].engine_id}. Left the frame, right the probability of a defect."
+    identity = f"recipe {recipe.name} {recipe.hash[:12]}, engine {verdicts[0].engine_id}"
+    subtitle = f"{identity}. Left the frame with zones and blobs, right the probability of a defect, dark to bright."
     cv2.imwrite(str(file), sheet(cards, _COLUMNS, title, subtitle))
 
 
@@ -38,8 +40,9 @@ def _choose(verdicts: list[Verdict], truths: list[PartTruth], pictures: dict[tup
     chosen: list[Verdict] = []
     for outcome, most in _MOST.items():
         of_outcome = [verdict for verdict in shown if verdict.outcome == outcome]
-        of_outcome.sort(key=lambda verdict: (_is_right(verdict, truths), verdict.seq))
-        chosen += of_outcome[:most]
+        wrong = [verdict for verdict in of_outcome if not _is_right(verdict, truths)][:_MOST_WRONG]
+        right = [verdict for verdict in of_outcome if _is_right(verdict, truths)][: most - len(wrong)]
+        chosen += wrong + right
     return chosen
 
 

@@ -21,7 +21,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome: str) -> Picture:
     """The frame in gray with zones, exclusions, regions and a box and outline around each blob; the border says the outcome."""
     picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
-    thick = max(1, round(max(picture.shape[:2]) / 300))
+    thick = max(1, round(max(picture.shape[:2]) / 200))
     if recipe is not None:
         _draw_recipe(picture, recipe, thick)
     for blob in blobs:
@@ -45,7 +45,7 @@ def _draw_recipe(picture: Picture, recipe: Recipe, thick: int) -> None:
         polygon = np.array(shape.polygon, np.int32)
         cv2.polylines(picture, [polygon], True, colour, thick, cv2.LINE_AA)
         x, y = polygon.min(axis=0)
-        write(picture, shape.name, (int(x) + 4, int(y) + 16 * thick), 0.45 * thick, colour)
+        write(picture, shape.name, (int(x) + 4, int(y) + 16 * thick), 0.36 * thick, colour)
 
 
 def heat(probability: Pixels) -> Picture:

@@ -41,4 +41,5 @@ def describe(verdict: Verdict) -> str:
     why = f"  {', '.join(verdict.reasons)}" if verdict.reasons else ""
     blobs = f"  {len(verdict.blobs)} blobs" if verdict.blobs else ""
     shadow = "  (shadow)" if verdict.shadow else ""
-    return f"{verdict.line} {verdict.seq:>7} {verdict.part_id:<12} {verdict.outcome:<5} {verdict.latency_ms:7.1f} ms{why}{blobs}{shadow}"
+    head = f"{verdict.line} {verdict.seq:>7} {verdict.part_id:<12} {verdict.outcome:<5} {verdict.latency_ms:7.1f} ms"
+    return f"{head}{why}{blobs}{shadow}"

@@ -176,14 +176,33 @@ class Outbox:
     def _write(self, batch: list[Put | int | threading.Event]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
         upto = max((item for item in batch if isinstance(item, int)), default=0)
+        for portion in self._portions(puts) or [[]]:
+            self._write_portion(portion, upto)
+            upto = 0
+        for item in batch:
+            if isinstance(item, threading.Event):
+                item.set()
+
+    def _portions(self, puts: list[Put]) -> list[list[Put]]:
+        """Split a batch so that no transaction is larger than what shedding frees at a time."""
+        portions: list[list[Put]] = []
+        room = 0
+        for put in puts:
+            size = len(put.body) + len(put.data)
+            if size > room or not portions:
+                portions.append([])
+                room = self._shedder.portion_bytes
+            portions[-1].append(put)
+            room -= size
+        return portions
+
+    def _write_portion(self, puts: list[Put], upto: int) -> None:
+        """Commit, however long the disk takes to have room; only a stop gives up, and declares the loss if it still can."""
         while not self._try_commit(puts, upto):
             if self._stop.wait(_RETRY_S):
                 self._losses.add(RECORD, sum(put.kind == RECORD for put in puts))
                 self._losses.add(PICTURE, sum(put.kind == PICTURE for put in puts))
-                break
-        for item in batch:
-            if isinstance(item, threading.Event):
-                item.set()
+                return
 
     def _try_commit(self, puts: list[Put], upto: int) -> bool:
         """Commit a batch; on a full disk shed and try again, at last without the pictures. False where nothing helped."""

@@ -92,7 +92,11 @@ def write_float_model(folder: Path, layout: str, kind: str, head: str, channels:
         names.insert(0, "background")
     nodes.append(helper.make_node("Concat", names, ["logits"], axis=axis))
     if kind == "probability":
-        nodes.append(helper.make_node("Sigmoid" if head == "sigmoid" else "Softmax", ["logits"], ["out"], **({} if head == "sigmoid" else {"axis": axis})))
+        nodes.append(
+            helper.make_node(
+                "Sigmoid" if head == "sigmoid" else "Softmax", ["logits"], ["out"], **({} if head == "sigmoid" else {"axis": axis})
+            )
+        )
     else:
         nodes.append(helper.make_node("Identity", ["logits"], ["out"]))
     weights = [constant("slope", 255 * SLOPE), constant("centre", CENTRE * SLOPE), constant("one", 1.0), constant("zero", 0.0)]
