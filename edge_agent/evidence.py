@@ -1,4 +1,4 @@
-"""Which pictures of a part go to the datacenter: crops of every blob, frames of what did not pass, a sampled share of PASS, as the recipe says."""
+"""Which pictures of a part go to the datacenter: crops of its blobs, frames of what did not pass, a sampled share of PASS."""
 
 from __future__ import annotations
 

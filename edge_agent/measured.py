@@ -32,7 +32,8 @@ class Measured:
 
     @property
     def is_clean(self) -> bool:
-        return not self.blobs
+        """True where nothing counts as a defect; an area that is no number is not clean."""
+        return not (self.blobs or any(self.count.values()) or any(self.area_px.values()))
 
 
 def merge(parts: list[Measured]) -> Measured:

@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
     p.add_argument("--defect-weight", type=float, default=1.0, help="of a defect pixel in the cross-entropy")
+    p.add_argument("--peak-weight", type=float, default=0.0, help="of each frame's peak in the loss; try 0.3 to end with")
     p.add_argument("--gain", type=float, default=0.15, help="augmentation: gain 1 +- this")
     p.add_argument("--offset", type=float, default=12.0, help="augmentation: offset +- this many gray levels")
     p.add_argument("--crop", type=int, default=0, help="train on squares of this side that hold the defect; 0: whole frames")
@@ -59,8 +61,12 @@ def parse() -> argparse.Namespace:
     return p.parse_args()
 
 
-def loss_of(logits: Tensor, masks: Tensor, head: str, defect_weight: float = 1.0) -> Tensor:
-    """Cross-entropy of every pixel, plus one minus the smoothed Dice of each defect class over the whole batch."""
+def loss_of(logits: Tensor, masks: Tensor, head: str, defect_weight: float = 1.0, peak_weight: float = 0.0) -> Tensor:
+    """Cross-entropy of every pixel, plus one minus the smoothed Dice of each defect class over the whole batch.
+
+    With `peak_weight` also the cross-entropy of each frame's highest probability: what a frame is judged by, and what a
+    false alarm of three pixels shows in, which costs the other two next to nothing.
+    """
     classes = logits.shape[1] - int(head == "softmax")
     target = functional.one_hot(masks, classes + 1).permute(0, 3, 1, 2)[:, 1:].float()
     weight = logits.new_full((classes, 1, 1), defect_weight)
@@ -70,7 +76,9 @@ def loss_of(logits: Tensor, masks: Tensor, head: str, defect_weight: float = 1.0
         entropy = functional.cross_entropy(logits, masks, functional.pad(weight.flatten(), (1, 0), value=1.0))
     p = probabilities(logits, head)
     overlap, total = (p * target).sum((0, 2, 3)), (p + target).sum((0, 2, 3))
-    return entropy + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    dice = ((2 * overlap + 1) / (total + 1)).mean()
+    peaks = p.amax((2, 3)).clamp(1e-6, 1 - 1e-6)
+    return entropy + 1 - dice + peak_weight * functional.binary_cross_entropy(peaks, target.amax((2, 3)))
 
 
 def validate(network: UNet, examples: Examples, batch: int) -> tuple[Scores, float]:
@@ -86,12 +94,15 @@ def validate(network: UNet, examples: Examples, batch: int) -> tuple[Scores, flo
     return score(np.concatenate(peaks), examples.is_defective), float(np.mean(losses))
 
 
-def papers_of(args: argparse.Namespace, split: str, seconds: float) -> dict[str, object]:
-    """How the weights came to be. Of a folder only its name is kept: where it lay tells nobody anything."""
+def papers_of(args: argparse.Namespace, split: str, seconds: float, before: dict[str, Any]) -> dict[str, object]:
+    """How the weights came to be, with what came `before`. Of a folder only its name is kept: where it lay tells nothing."""
     kind, _, where = args.data.partition(":")
     data = args.data if kind == "generator" else f"folder:{Path(where).name}"
-    command = shlex.join(["python", *sys.argv]).replace(args.data, data)
-    told = {"data": data, "terms": args.terms, "split": split, "command": command}
+    told = {"data": data, "terms": args.terms, "split": split}
+    told["command"] = shlex.join(["python", *sys.argv]).replace(args.data, data)
+    if before:
+        seconds += before["seconds"]
+        told = {key: text if text == before[key] else f"{before[key]}; then {text}" for key, text in told.items()}
     return {**told, "seed": args.seed, "seconds": round(seconds)}
 
 
@@ -115,8 +126,11 @@ def main() -> None:
 
     # Network and optimizer.
     network = UNet(shape).to(memory_format=torch.channels_last)
+    before: dict[str, Any] = {}
     if args.start:
-        network.load_state_dict(torch.load(args.start)["weights"])
+        started = torch.load(args.start)
+        network.load_state_dict(started["weights"])
+        before = started["training"]
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=1e-3)
 
     # Epochs: the rate climbs for a moment, then falls along a half cosine, by epochs or by minutes, whichever ends first.
@@ -134,7 +148,7 @@ def main() -> None:
                 warm = min(1.0, ((epoch - 1) * steps + step + 1) / WARM_STEPS)
                 optimizer.param_groups[0]["lr"] = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
                 frames, masks = draw_batch(train, rng.choice(len(chance), args.batch, p=chance), rng, how)
-                loss = loss_of(network(frames), masks, args.head, args.defect_weight)
+                loss = loss_of(network(frames), masks, args.head, args.defect_weight, args.peak_weight)
                 if not torch.isfinite(loss):
                     raise SystemExit(f"epoch {epoch}, step {step}: the loss is {loss.item()}; lower --rate {args.rate}")
                 optimizer.zero_grad()
@@ -150,7 +164,7 @@ def main() -> None:
             rank = (round(scores.auc, 3), -float(scores.errors), -val_loss)
             if rank > best:
                 best, best_epoch = rank, epoch
-                made = {"training": papers_of(args, split, time.monotonic() - began_s), "scores": scores.as_dict()}
+                made = {"training": papers_of(args, split, time.monotonic() - began_s, before), "scores": scores.as_dict()}
                 network_is = {"shape": shape.as_dict(), "rows": args.rows, "cols": args.cols}
                 torch.save({"weights": network.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
                 console.print(table_of(scores, f"epoch {epoch}, the best so far"))

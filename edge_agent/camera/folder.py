@@ -74,10 +74,10 @@ def list_images(folder: Path) -> list[Path]:
 
 def read_gray(file: Path) -> Pixels:
     """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
-    try:
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:  # a header that promises more pixels than OpenCV allows
-        raise CameraError(f"{file} is not a readable image: {error.err}") from None
+    try:  # not imread: it crashes on a file name that is no UTF-8
+        image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    except (OSError, cv2.error) as error:  # cv2.error: a header that promises more pixels than OpenCV allows
+        raise CameraError(f"{file} is not a readable image: {error}") from None
     if image is None:
         raise CameraError(f"{file} is not a readable image")
     return np.asarray(image, np.uint8)

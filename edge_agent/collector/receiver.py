@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import sqlalchemy.exc
@@ -17,6 +18,8 @@ _BATCH_ROWS = 128
 _LINGER_MS = 4
 _CREDIT_ROWS, _CREDIT_BYTES = 256, 16 << 20
 _RETRY_S = 1.0
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_MOST_SEQ = (1 << 63) - 1  # what a database holds
 
 
 class Receiver:
@@ -41,6 +44,7 @@ class Receiver:
         self._upto: dict[str, int] = {}
         self._is_stopping = False
         self.received = 0
+        self.refused = 0
 
     def stop(self) -> None:
         """End `run` within a fraction of a second. Safe in a signal handler."""
@@ -64,8 +68,11 @@ class Receiver:
         for frames in self._waiting():
             try:
                 self._take(frames, rows, answers)
-            except (DeliveryError, IndexError, ValueError) as error:
+            except (DeliveryError, IndexError) as error:
+                self.refused += 1
                 say("collector.refused", why=str(error))
+            except sqlalchemy.exc.SQLAlchemyError as error:
+                say("collector.failed", why=str(error))  # the station says HELLO again
         moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
         try:
             if rows:
@@ -91,15 +98,20 @@ class Receiver:
         identity, kind = frames[0], frames[1]
         if kind == shipping.HELLO:
             hello = shipping.read_hello(frames[2])
+            if not _NAME.match(hello.station) or not _NAME.match(hello.stream):
+                raise DeliveryError(f"HELLO of {hello.station[:80]!r}, stream {hello.stream[:80]!r}: these are no plain names")
             if hello.stream not in self._upto:
                 self._upto[hello.stream] = self._store.upto(hello.stream)
-            self._peers[identity] = hello
+            self._peers = {known: peer for known, peer in self._peers.items() if peer.stream != hello.stream}
+            self._peers[identity] = hello  # the newest connection of a stream; an older one is dead
             answers[identity] = shipping.WELCOME
             return
         peer = self._peers.get(identity)
         if kind != shipping.DATA or peer is None:
             return  # a peer from before our restart; it says HELLO when nothing is acknowledged
         header = shipping.read_data(frames[2], frames[3], frames[4])
+        if not 0 < header.seq <= _MOST_SEQ:
+            raise DeliveryError(f"row number {header.seq} of {peer.station} is not between 1 and {_MOST_SEQ}")
         answers.setdefault(identity, shipping.ACK)
         upto = self._upto[peer.stream]
         if header.before > upto or header.seq <= upto:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ import sqlalchemy as sa
 
 from edge_agent.collector import tables
 from edge_agent.collector.pictures import PictureFolder
-from edge_agent.errors import ConfigurationError, DeliveryError
+from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
-from edge_agent.records import Pixels
+from edge_agent.records import OUTCOMES, Pixels
 from edge_agent.wire import PictureNote, Verdict, read_verdict_record
 
 _NOTE = msgspec.msgpack.Decoder(PictureNote)
-_LOSS = msgspec.msgpack.Decoder(dict[str, Any])
 _KEY = ("station", "line", "epoch", "seq")
+_MOST_EPOCH = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,30 @@ class Arrived:
     kind: str
     body: bytes
     data: bytes
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a station could not keep: `n` of a kind, and why."""
+
+    what: str
+    n: int
+    bytes: int = 0
+    why: str = ""
+
+
+_LOSS = msgspec.msgpack.Decoder(Loss)
+
+
+refused = sa.Table(  # rows this collector cannot read, kept whole: the station forgets them
+    "refused",
+    tables.metadata,
+    sa.Column("stream", sa.String(64), primary_key=True),
+    sa.Column("row", tables.Big, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +103,13 @@ class Store:
     def commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
         """Store rows and move each stream (its station, its last row) on, in one transaction.
 
-        A row that is no record or picture is logged and skipped: it would be no better the next time."""
+        A row that cannot be read is kept whole in `refused`: it would be no better the next time."""
         with self._engine.begin() as connection:
             for row in rows:
                 try:
                     self._keep(connection, row)
                 except (DeliveryError, msgspec.MsgspecError) as error:
-                    say("collector.refused", stream=row.stream, row=row.seq, kind=row.kind, why=str(error))
+                    self._refuse(connection, row, str(error))
             for stream, (station, last) in upto.items():
                 moved = connection.execute(
                     tables.streams.update().where(tables.streams.c.stream == stream).values(station=station, upto=last)
@@ -100,12 +125,20 @@ class Store:
                 self._keep_picture(connection, _NOTE.decode(row.body), row.data)
             case "lost":
                 loss = _LOSS.decode(row.body)
-                values = {key: loss.get(key, default) for key, default in (("what", ""), ("n", 0), ("bytes", 0), ("why", ""))}
-                self._insert(connection, tables.losses, {"stream": row.stream, "row": row.seq, **values})
+                values = {"stream": row.stream, "row": row.seq, **msgspec.structs.asdict(loss)}
+                self._insert(connection, tables.losses, values)
             case _:
                 raise DeliveryError(f"rows of kind {row.kind[:20]!r} are not known to this collector")
 
+    def _refuse(self, connection: sa.Connection, row: Arrived, why: str) -> None:
+        kind, reason = (text.replace("\0", "")[:200] for text in (row.kind, why))
+        say("collector.refused", stream=row.stream, row=row.seq, kind=kind, why=reason)
+        values = {"stream": row.stream, "row": row.seq, "kind": kind, "why": reason, "body": row.body, "data": row.data}
+        self._insert(connection, refused, values)
+
     def _keep_record(self, connection: sa.Connection, verdict: Verdict, body: bytes) -> None:
+        if verdict.outcome not in OUTCOMES:
+            raise DeliveryError(f"{verdict.outcome[:20]!r} is no outcome; there are {', '.join(OUTCOMES)}")
         key = {name: getattr(verdict, name) for name in _KEY}
         names = ("part_id", "outcome", "trigger_time_us", "latency_ms", "recipe", "recipe_hash", "model_hash", "engine_id")
         values = {name: getattr(verdict, name) for name in names}
@@ -120,14 +153,23 @@ class Store:
     def _keep_picture(self, connection: sa.Connection, note: PictureNote, data: bytes) -> None:
         if hashlib.sha256(data).hexdigest() != note.sha256:
             raise DeliveryError("the picture does not have the hash its note says")
+        if not 0 <= note.epoch <= _MOST_EPOCH or note.seq < 0:
+            raise DeliveryError(f"a picture of part {note.seq} in epoch {note.epoch} cannot be")
         path = self._folder.path_of(note)
-        self._folder.write(path, data)
         names = (*_KEY, "kind", "x", "y", "width", "height", "sha256")
-        values = {name: getattr(note, name) for name in names}
-        self._insert(connection, tables.pictures, {**values, "number": note.index, "path": path})
+        values = {**{name: getattr(note, name) for name in names}, "number": note.index, "path": path}
+        _check(tables.pictures, values)
+        if not self._is_known(connection, tables.pictures, values):  # the first one stays, file and row
+            self._folder.write(path, data)
+            self._insert(connection, tables.pictures, values)
+
+    def _is_known(self, connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
+        key = [column == values[column.name] for column in table.primary_key]
+        return connection.execute(sa.select(sa.literal(1)).where(*key)).first() is not None
 
     def _insert(self, connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
-        """Insert a row unless its key is there; True where it was new."""
+        """Insert a row unless its key is there; True where it was new. Raises DeliveryError for what no column can hold."""
+        _check(table, values)
         insert = _INSERTS[self._engine.dialect.name](table).values(**values).on_conflict_do_nothing()
         return bool(connection.execute(insert).rowcount == 1)
 
@@ -159,6 +201,24 @@ class Store:
             return int(connection.execute(sa.select(sa.func.sum(table.c.n)).where(table.c.what == what)).scalar() or 0)
 
 
+def _check(table: sa.Table, values: dict[str, Any]) -> None:
+    """Raise DeliveryError for a value that the database would refuse: a row must not hold up those behind it."""
+    for name, value in values.items():
+        kind = table.c[name].type
+        match value:
+            case str():
+                fits = "\0" not in value and len(value) <= (getattr(kind, "length", None) or len(value))
+            case int():
+                bits = 63 if isinstance(kind, sa.BigInteger) else 31
+                fits = -(1 << bits) <= value < 1 << bits
+            case float():
+                fits = math.isfinite(value)
+            case _:
+                fits = True
+        if not fits:
+            raise DeliveryError(f"{table.name}.{name} cannot hold {str(value)[:80]!r}")
+
+
 def _inserts() -> dict[str, Any]:
     from sqlalchemy.dialects.postgresql import insert as postgresql
     from sqlalchemy.dialects.sqlite import insert as sqlite
@@ -170,22 +230,33 @@ _INSERTS = _inserts()
 
 
 def open_store(address: str, crops: str | None = None) -> Store:
-    """Open or make a store: a folder, or a database URL with `crops` beside it. Raises ConfigurationError."""
-    if "://" not in address:
-        folder = Path(address)
-        folder.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(f"sqlite:///{folder / 'collector.db'}")
-        sa.event.listen(engine, "connect", _be_durable)
-        return Store(engine, PictureFolder(crops or str((folder / "crops").resolve())))
-    if crops is None:
-        raise ConfigurationError(f"--store {address} is a database; say with --crops where the pictures go.")
+    """Open or make a store: a folder, or a database URL with `crops` beside it.
+
+    Raises ConfigurationError for an address that can never work, EdgeAgentError where the disk or the server may yet come."""
+    is_folder = "://" not in address
+    if not is_folder and crops is None:
+        raise ConfigurationError(f"--store {shown(address)} is a database; say with --crops where the pictures go.")
     try:
-        engine = sa.create_engine(address)
+        if is_folder:
+            Path(address).mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(f"sqlite:///{Path(address) / 'collector.db'}" if is_folder else address)
         if engine.dialect.name not in _INSERTS:
             raise ConfigurationError(f"--store: {engine.dialect.name} is not supported; use {' or '.join(_INSERTS)}.")
-        return Store(engine, PictureFolder(crops))
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
-        raise ConfigurationError(f"--store {address} cannot be opened: {error}") from None
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _be_durable)
+        return Store(engine, PictureFolder(crops or str((Path(address) / "crops").resolve())))
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+        raise ConfigurationError(f"--store {shown(address)} cannot be used: {error}") from None
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        raise EdgeAgentError(f"--store {shown(address)} cannot be opened now: {error}") from None
+
+
+def shown(address: str) -> str:
+    """The address as it may stand in a log: without a password."""
+    try:
+        return sa.make_url(address).render_as_string(hide_password=True) if "://" in address else address
+    except sa.exc.ArgumentError:
+        return "(unreadable address)"
 
 
 def _be_durable(connection: Any, _record: Any) -> None:

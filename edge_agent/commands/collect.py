@@ -6,7 +6,7 @@ import argparse
 import signal
 
 from edge_agent.collector.receiver import Receiver
-from edge_agent.collector.store import open_store
+from edge_agent.collector.store import open_store, shown
 from edge_agent.errors import ConfigurationError
 from edge_agent.events import say
 from edge_agent.settings import PLAINTEXT, is_loopback
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: receiver.stop())
-    say("collector.started", bind=receiver.endpoint, store=args.store)
+    say("collector.started", bind=receiver.endpoint, store=shown(args.store))
     try:
         receiver.run()
     finally:

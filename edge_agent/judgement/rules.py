@@ -29,8 +29,7 @@ def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Findin
             peaks = [peak for name, peak in measured.peak.items() if rule.class_name in (None, name)]
             return [_finding("peak_score", rule.class_name, max(peaks, default=0.0), rule.max)]
         case MeanScore():
-            means = [blob.mean for blob in _of(measured, rule.class_name)]
-            return [_finding("mean_score", rule.class_name, max(means, default=0.0), rule.max)]
+            return [_finding("mean_score", rule.class_name, _highest_mean(measured, rule.class_name), rule.max)]
         case Zone():
             return _zone(rule, measured, mm_per_px)
 
@@ -39,12 +38,26 @@ def _finding(rule: str, class_name: str | None, value: float, limit: float) -> F
     label = rule if class_name is None else f"{rule}/{class_name}"
     if not (math.isfinite(value) and value >= 0):
         raise EngineError(f"rule {label} measured {value}, which no picture can give")
-    value = round(value, 6)
-    return Finding(rule=label, value=value, limit=limit, margin=round(limit - value, 6), ok=value <= limit)
+    value = _plain(value)
+    return Finding(rule=label, value=value, limit=limit, margin=_plain(limit - value), ok=value <= limit)
+
+
+def _plain(value: float) -> float:
+    """Nine significant digits: no float noise at a limit, and yet one pixel's share of a large picture is not nothing."""
+    return float(f"{value:.9g}")
 
 
 def _of(measured: Measured, class_name: str | None) -> list[Blob]:
     return [blob for blob in measured.blobs if class_name in (None, blob.class_name)]
+
+
+def _highest_mean(measured: Measured, class_name: str | None) -> float:
+    """Return the highest mean of a blob; where not every blob is described, no more than the peak is known of the rest."""
+    blobs = _of(measured, class_name)
+    means = [blob.mean for blob in blobs]
+    if len(blobs) < _sum(measured.count, class_name):
+        means += [peak for name, peak in measured.peak.items() if class_name in (None, name)]
+    return max(means, default=0.0)
 
 
 def _sum(values: Mapping[str, float], class_name: str | None) -> float:

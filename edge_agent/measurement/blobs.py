@@ -13,7 +13,7 @@ from edge_agent.measurement.threshold import LEVELS, bounds, level_of, mask_of
 from edge_agent.records import Blob, Pixels
 
 MOST_BLOBS = 256  # described one by one; a shattered map has more, which still count
-_MOST_16_BIT = 65_000 * 4  # 8-connected regions need at least 2x2 pixels each of the labelled box
+_MOST_16_BIT = 65_534  # labels that OpenCV counts in CV_16U, the background among them
 _AREA, _LEFT, _TOP, _WIDTH, _HEIGHT = cv2.CC_STAT_AREA, cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT
 Labels = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
@@ -42,7 +42,7 @@ class Labelled:
     labels: Labels
     stats: npt.NDArray[np.int32]
     centroids: npt.NDArray[np.float64]
-    kept: list[int]
+    kept: npt.NDArray[np.intp]  # largest first
 
     @property
     def area(self) -> int:
@@ -62,7 +62,7 @@ class Scratch:
         """Return mask and labels of a box's size, and OpenCV's type of the labels."""
         size = rows * cols
         mask = self._mask[:size].reshape(rows, cols)
-        if size < _MOST_16_BIT:
+        if ((rows + 1) // 2) * ((cols + 1) // 2) < _MOST_16_BIT:  # no two 8-connected regions share a 2x2 block
             return mask, self._labels16[:size].reshape(rows, cols), cv2.CV_16U
         return mask, self._labels32[:size].reshape(rows, cols), cv2.CV_32S
 
@@ -74,12 +74,20 @@ def label(probability: Pixels, limits: ClassThreshold, area_scale: float, scratc
     mask, labels, kind = scratch.box(*box.shape)
     mask_of(box, limits.low, mask)
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask, labels, None, None, 8, kind)
-    large = np.flatnonzero(stats[1:count, _AREA] * area_scale >= limits.min_area_px) + 1
-    kept = large[np.argsort(-stats[large, _AREA], kind="stable")].tolist()
+    counts = stats[:, _AREA] * area_scale >= limits.min_area_px
     if limits.low < limits.high:
-        # beyond the most that are looked at one by one a weak region counts as if it were strong: never a PASS by doubt
-        kept = [n for i, n in enumerate(kept) if i >= MOST_BLOBS or _peak_level(box, labels, stats[n], n) >= limits.high]
-    return Labelled(rows, cols, labels, stats, centroids, kept)
+        counts &= _strong(box, labels, limits.high, mask, count)
+    counts[0] = False  # the background
+    kept = np.flatnonzero(counts)
+    return Labelled(rows, cols, labels, stats, centroids, kept[np.argsort(-stats[kept, _AREA], kind="stable")])
+
+
+def _strong(box: Pixels, labels: Labels, high: int, mask: Pixels, count: int) -> npt.NDArray[np.bool_]:
+    """Tell of every label whether one of its pixels reaches `high`. Overwrites the mask."""
+    cv2.threshold(box, high - 1, 1, cv2.THRESH_BINARY, dst=mask)
+    strong = np.zeros(count, np.bool_)
+    strong[labels[mask.view(np.bool_)]] = True
+    return strong
 
 
 def _cut(box: npt.NDArray[np.generic], stat: npt.NDArray[np.int32]) -> npt.NDArray[np.generic]:
@@ -87,14 +95,10 @@ def _cut(box: npt.NDArray[np.generic], stat: npt.NDArray[np.int32]) -> npt.NDArr
     return box[top : top + stat[_HEIGHT], left : left + stat[_WIDTH]]
 
 
-def _peak_level(box: Pixels, labels: Labels, stat: npt.NDArray[np.int32], n: int) -> int:
-    return int(_cut(box, stat).max(where=_cut(labels, stat) == n, initial=0))
-
-
 def describe(probability: Pixels, found: Labelled, name: str, transform: Transform, mm_per_px: float | None) -> list[Blob]:
     """Return the largest MOST_BLOBS regions as blobs in frame coordinates, largest first."""
     box = probability[found.rows, found.cols]
-    return [_blob(box, found, n, name, transform, mm_per_px) for n in found.kept[:MOST_BLOBS]]
+    return [_blob(box, found, n, name, transform, mm_per_px) for n in found.kept[:MOST_BLOBS].tolist()]
 
 
 def _blob(box: Pixels, found: Labelled, n: int, name: str, transform: Transform, mm_per_px: float | None) -> Blob:
@@ -105,7 +109,7 @@ def _blob(box: Pixels, found: Labelled, n: int, name: str, transform: Transform,
     col, row = found.centroids[n]
     return Blob(
         class_name=name,
-        area_px=round(area_px, 2),
+        area_px=round(area_px, 4),
         x=round(transform.x(left + int(stat[_LEFT])), 2),
         y=round(transform.y(top + int(stat[_TOP])), 2),
         width=round(int(stat[_WIDTH]) * transform.scale_x, 2),
@@ -113,13 +117,13 @@ def _blob(box: Pixels, found: Labelled, n: int, name: str, transform: Transform,
         centroid_x=round(transform.x(left + float(col)), 2),
         centroid_y=round(transform.y(top + float(row)), 2),
         peak=round(int(levels.max()) / LEVELS, 4),
-        mean=round(float(levels.mean()) / LEVELS, 4),
+        mean=round(float(levels.mean()) / LEVELS, 6),
         area_mm2=area_mm2(area_px, mm_per_px),
     )
 
 
-def in_zone(found: Labelled, zone: Pixels) -> tuple[int, int]:
-    """Return how many kept regions touch a zone, and how many map pixels of theirs lie in it."""
-    inside = found.labels[zone[found.rows, found.cols] > 0]
+def in_zone(found: Labelled, zone: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many kept regions touch a zone (rows, cols) of the map, and how many map pixels of theirs lie in it."""
+    inside = found.labels[zone[found.rows, found.cols]]
     counts = np.bincount(inside, minlength=len(found.stats))[found.kept]
     return int(np.count_nonzero(counts)), int(counts.sum())

@@ -24,7 +24,7 @@ class RegionMeasurer:
         self._limits = [_threshold_of(recipe, name) for name in classes]
         self._scratch = Scratch(rows, cols)
         self._zones = {
-            rule.name: polygon_mask(rule.polygon, transform, rows, cols) for rule in recipe.rules if isinstance(rule, Zone)
+            rule.name: polygon_mask(rule.polygon, transform, rows, cols) > 0 for rule in recipe.rules if isinstance(rule, Zone)
         }
         self._allowed = _allowed(recipe, transform, rows, cols)
         excluded = 0 if self._allowed is None else rows * cols - cv2.countNonZero(self._allowed)

@@ -6,6 +6,7 @@ import math
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.records import Pixels
 
@@ -24,6 +25,10 @@ def mask_of(probability: Pixels, level: int, mask: Pixels) -> None:
 
 def bounds(probability: Pixels, level: int) -> tuple[slice, slice]:
     """Return the rows and columns that hold pixels of at least `level`; there must be one."""
-    rows = np.flatnonzero(cv2.reduce(probability, 1, cv2.REDUCE_MAX) >= level)
-    cols = np.flatnonzero(cv2.reduce(probability, 0, cv2.REDUCE_MAX) >= level)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
+    rows = _extent(probability.max(axis=1) >= level)
+    return rows, _extent(probability[rows].max(axis=0) >= level)
+
+
+def _extent(holds: npt.NDArray[np.bool_]) -> slice:
+    where = np.flatnonzero(holds)
+    return slice(int(where[0]), int(where[-1]) + 1)

@@ -80,7 +80,7 @@ class Gateway:
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
-            socket.close()
+            self._context.destroy(linger=0)
             raise DeliveryError(f"cannot connect to {endpoint}: {error}. Give an address such as tcp://127.0.0.1:5556") from None
         return socket
 

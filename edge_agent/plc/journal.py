@@ -28,6 +28,7 @@ _STATE, _TRIGGER_CRC, _BODY_CRC, _BODY_LENGTH, _TRIGGER_AT = 0, 4, 8, 12, 16
 _BODY_AT = _TRIGGER_AT + _TRIGGER.size
 BODY_BYTES = SLOT_BYTES - _BODY_AT
 _EMPTY, _OPEN, _DECIDED, _COMMITTED = 0, 1, 2, 3
+_MOST_EPOCH = (1 << 32) - 1  # it travels in 32 bits; a larger one is damage
 _U32 = struct.Struct("<I")
 _PAIR = struct.Struct("<II")
 
@@ -130,7 +131,7 @@ def _previous_epoch(file: Path) -> int:
             magic, _, _, epoch = _HEADER.unpack(handle.read(_HEADER.size))
     except (OSError, struct.error):
         return 0
-    return int(epoch) if magic == _MAGIC else 0
+    return int(epoch) if magic == _MAGIC and epoch < _MOST_EPOCH else 0
 
 
 def _unfinished(file: Path) -> Iterator[Entry]:

@@ -122,7 +122,7 @@ class Publisher:
     def _rouse(self) -> None:
         try:
             os.eventfd_write(self._wake, 1)
-        except OSError:
+        except (OSError, ValueError):
             pass  # the publisher has ended meanwhile; -1 is no descriptor
 
     # --- the publisher thread -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge_agent.events import say
 from edge_agent.records import Pixels
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import PICTURE
@@ -35,18 +36,23 @@ class EvidenceWorker:
         self._thread.start()
 
     def offer(self, note: PictureNote, pixels: Pixels, priority: int) -> bool:
-        """Copy (rows, cols) uint8 pixels at once; False where the pool is full: the loss is declared."""
+        """Copy (rows, cols) uint8 pixels at once; False where the pool is full or there are none: the loss is declared."""
         try:
+            if not pixels.size:
+                return self._refuse()
             index = self._free.get_nowait()
         except queue.Empty:
-            self.refused += 1
-            self._outbox.declare_lost(PICTURE)
-            return False
+            return self._refuse()
         if self._buffers[index].size < pixels.size:
             self._buffers[index] = np.empty(pixels.size, np.uint8)
         np.copyto(self._buffers[index][: pixels.size].reshape(pixels.shape), pixels)
         self._jobs.put((note, priority, index, pixels.shape))
         return True
+
+    def _refuse(self) -> bool:
+        self.refused += 1
+        self._outbox.declare_lost(PICTURE)
+        return False
 
     def close(self) -> None:
         """Encode what was taken, then end. May be called twice."""
@@ -57,7 +63,13 @@ class EvidenceWorker:
         while (job := self._jobs.get()) is not None:
             note, priority, index, shape = job
             pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
-            data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
-            self._free.put(index)
+            try:
+                data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
+            except cv2.error as error:
+                self._outbox.declare_lost(PICTURE)
+                say("evidence.refused", line=note.line, part=note.part_id, why=str(error))
+                continue
+            finally:
+                self._free.put(index)
             digest = hashlib.sha256(data).hexdigest()
             self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)

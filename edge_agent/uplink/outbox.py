@@ -6,33 +6,38 @@ then records, oldest first; each loss becomes a row of its own and is shipped li
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
+import uuid
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 import msgspec
 
+from edge_agent import shipping
+from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
-from edge_agent.uplink.schema import LOST, PAGE_BYTES, PICTURE, RECORD, Row, open_outbox, open_reader, transaction
+from edge_agent.uplink.schema import LOST, PAGE_BYTES, PICTURE, RECORD, Row, _note_beside, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
-_QUEUE_LIMIT = 16_384
-_BATCH = 256
-_IDLE_S = 0.2
-_RETRY_S = 0.5
+_QUEUE_LIMIT, _BATCH = 16_384, 256
+_IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
-_GATHER_S = 0.004  # under load a commit waits this long for company: one fsync for many parts
-_GATHER_ABOVE = 4
+_GATHER_ABOVE, _GATHER_S = 4, 0.004  # with more than that in a commit the next waits for company: one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
-_WAITING = "select coalesce((select max(seq) from rows) - (select min(seq) from rows) + 1, 0)"
 _PORTIONS = (64, 16, 4, 1)
+_INSERT = "insert into rows(kind, prio, time_us, body, crc) values"
 LOST_PRIORITY = 3
+_MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could never be shipped and would hold up the rest
+_RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
 
 
 @dataclass(slots=True)
@@ -46,9 +51,12 @@ class Put:
     token: Any
 
 
+_Item = Put | int | threading.Event | Callable[[], None]  # a call is made on the writer thread
+
+
 @dataclass(slots=True)
 class OutboxStats:
-    """Counters since the start, and what waits now."""
+    """Counters since the start, and what waits now. `oldest_us` is the UTC time of the oldest row, 0 where none waits."""
 
     committed: int = 0
     acknowledged: int = 0
@@ -57,21 +65,24 @@ class OutboxStats:
     records_lost: int = 0
     pictures_lost: int = 0
     writer_failures: int = 0
+    waiting_rows: int = 0
+    waiting_bytes: int = 0
+    oldest_us: int = 0
 
 
-@dataclass(slots=True)
 class _Losses:
     """Losses not yet in the ledger, by kind."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def add(self, kind: str, n: int = 1) -> None:
-        with self.lock:
+        with self._lock:
             self.counts[kind] = self.counts.get(kind, 0) + n
 
     def take(self) -> dict[str, int]:
-        with self.lock:
+        with self._lock:
             counts, self.counts = self.counts, {}
         return counts
 
@@ -79,41 +90,41 @@ class _Losses:
 class Outbox:
     """Owns the database file. `put_*`, `acknowledge` from any thread; `read_after` from the sender's thread alone."""
 
-    def __init__(
-        self,
-        folder: Path,
-        cap_mb: int,
-        on_committed: Callable[[list[Any]], None] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, cap_mb: int, on_committed: Callable[[list[Any]], None] | None = None) -> None:
         self.file = folder / _FILE
-        self._connection, self.stream = open_outbox(self.file, cap_mb)
-        self._shedder = Shedder(self._connection, self.file, cap_mb)
-        self._reader: apsw.Connection | None = None
+        self._cap_pages = cap_mb * (1 << 20) // PAGE_BYTES
         self._on_committed = on_committed
-        self._queue: Refusing[Put | int | threading.Event] = Refusing(_QUEUE_LIMIT)
+        self._queue: Refusing[_Item] = Refusing(_QUEUE_LIMIT)
         self._losses = _Losses()
-        self._stats = OutboxStats()
-        self._is_failing = False
-        self._unlooked = 0
-        self._rows = self._count_rows()
+        self._reader: apsw.Connection | None = None
+        self._is_failing = self._is_squeezed = False
+        self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
         self.committed_event = threading.Event()  # set after each commit, for whoever ships
+        try:
+            self._connection, self.stream = open_outbox(self.file, cap_mb)
+            self._shedder = Shedder(self._connection, self.file, cap_mb)
+            self.known_upto = self._first("select coalesce(max(seq), 0) from sqlite_sequence")
+            self._stats = OutboxStats(waiting_rows=self._first("select count(*) from rows"))
+            self._look()
+        except (apsw.Error, OSError) as error:
+            raise DeliveryError(f"{self.file} cannot be opened: {error}. Free space there, or mend the disk.") from None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
     # --- any thread -----------------------------------------------------------------------------------------------
     def put_record(self, body: bytes, priority: int, token: Any = None) -> bool:
         """Queue a record. False where the queue is full: the loss is counted and will be declared."""
-        if self._queue.offer(Put(RECORD, priority, body, b"", token)):
-            return True
-        self._losses.add(RECORD)
-        return False
+        return self._offer(Put(RECORD, priority, body, b"", token))
 
     def put_picture(self, note: bytes, data: bytes, priority: int) -> bool:
         """Queue a picture with its note, like a record."""
-        if self._queue.offer(Put(PICTURE, priority, note, data, None)):
+        return self._offer(Put(PICTURE, priority, note, data, None))
+
+    def _offer(self, put: Put) -> bool:
+        if len(put.body) + len(put.data) <= _MOST_BYTES and self._queue.offer(put):
             return True
-        self._losses.add(PICTURE)
+        self._losses.add(put.kind)
         return False
 
     def declare_lost(self, kind: str) -> None:
@@ -122,14 +133,21 @@ class Outbox:
 
     def acknowledge(self, upto: int) -> None:
         """Forget everything up to a shipping number: the collector has it durably."""
+        self._acknowledged_upto = max(self._acknowledged_upto, upto)
         self._queue.force(upto)
+
+    def begin_stream(self, why: str, timeout_s: float) -> bool:
+        """Ship what waits under a new stream id; False where the disk did not take it within the timeout."""
+        done = threading.Event()
+        self._queue.force(partial(self._begin_stream, why, done))
+        return done.wait(timeout_s)
 
     def stats(self) -> OutboxStats:
         return self._stats
 
     def waiting(self) -> int:
         """Return how many rows are not acknowledged yet, those still queued included."""
-        return len(self._queue) + self._rows
+        return len(self._queue) + self._stats.waiting_rows
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is committed; False after the timeout."""
@@ -137,8 +155,9 @@ class Outbox:
         self._queue.force(done)
         return done.wait(timeout_s)
 
-    def close(self) -> None:
-        """Commit what is queued, as far as the disk takes it, and close."""
+    def close(self, drain_s: float = 0) -> None:
+        """Commit what is queued and close. A disk that does not take it is tried for `drain_s`; the rest is declared lost."""
+        self.flush(drain_s)
         self._stop.set()
         self._queue.force(threading.Event())
         self._thread.join()
@@ -148,7 +167,9 @@ class Outbox:
 
     # --- the sender's thread --------------------------------------------------------------------------------------
     def read_after(self, seq: int, most_rows: int, most_bytes: int) -> list[Row]:
-        """Return the next rows to ship, at least one if there is one, at most so many rows and about so many bytes."""
+        """Return the next rows to ship, at least one if there is one, at most so many rows and about so many bytes.
+
+        A row that no longer has its CRC-32 is left out; the writer removes it and declares it lost."""
         if self._reader is None:
             self._reader = open_reader(self.file)
         rows: list[Row] = []
@@ -158,8 +179,13 @@ class Outbox:
             "where r.seq > ? order by r.seq limit ?"
         )
         for number, kind, body, data, crc in self._reader.execute(query, (seq, most_rows)):
-            rows.append(Row(number, kind, body, data or b"", crc))
-            size += len(body) + len(data or b"")
+            row = Row(number, kind, body, data or b"", crc)
+            if shipping.crc_of(row.body, row.data) != crc:
+                self._queue.force(partial(self._remove_damaged, row))
+                continue
+            rows.append(row)
+            self.known_upto = max(self.known_upto, number)
+            size += len(row.body) + len(row.data)
             if size >= most_bytes:
                 break
         return rows
@@ -173,159 +199,202 @@ class Outbox:
             if len(batch) > _GATHER_ABOVE:
                 self._stop.wait(_GATHER_S)
 
-    def _write(self, batch: list[Put | int | threading.Event]) -> None:
+    def _write(self, batch: list[_Item]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
-        upto = max((item for item in batch if isinstance(item, int)), default=0)
-        for portion in self._portions(puts) or [[]]:
-            self._write_portion(portion, upto)
-            upto = 0
+        for portion in self._portions(puts):
+            self._write_portion(portion)
         for item in batch:
             if isinstance(item, threading.Event):
                 item.set()
+            elif callable(item):
+                item()
 
     def _portions(self, puts: list[Put]) -> list[list[Put]]:
         """Split a batch so that no transaction is larger than what shedding frees at a time."""
-        portions: list[list[Put]] = []
-        room = 0
+        portions: list[list[Put]] = [[]]
+        room = self._shedder.portion_bytes
         for put in puts:
             size = len(put.body) + len(put.data)
-            if size > room or not portions:
+            if size > room and portions[-1]:
                 portions.append([])
                 room = self._shedder.portion_bytes
             portions[-1].append(put)
             room -= size
         return portions
 
-    def _write_portion(self, puts: list[Put], upto: int) -> None:
+    def _write_portion(self, puts: list[Put]) -> None:
         """Commit, however long the disk takes to have room; only a stop gives up, and declares the loss if it still can."""
-        while not self._try_commit(puts, upto):
+        while not self._try_commit(puts):
             if self._stop.wait(_RETRY_S):
-                self._losses.add(RECORD, sum(put.kind == RECORD for put in puts))
-                self._losses.add(PICTURE, sum(put.kind == PICTURE for put in puts))
+                for put in puts:
+                    self._losses.add(put.kind)
                 return
 
-    def _try_commit(self, puts: list[Put], upto: int) -> bool:
+    def _try_commit(self, puts: list[Put]) -> bool:
         """Commit a batch; on a full disk shed and try again, at last without the pictures. False where nothing helped."""
+        why = ""
         for attempt in range(4):
             losses = self._losses.take()
             try:
-                self._commit(puts, upto, losses)
-            except apsw.Error as error:
+                if attempt or self._is_squeezed or not self._unlooked:
+                    self._fit_to_disk()
+                self._commit(puts, losses)
+            except (apsw.Error, OSError) as error:
+                why = str(error)
+                self._stats.writer_failures += 1
                 for kind, n in losses.items():
                     self._losses.add(kind, n)
-                self._note_failure(error)
-                self._make_room(error, puts, attempt)
+                with contextlib.suppress(apsw.Error):
+                    self._make_room(error, puts, attempt)
                 continue
             self._after_commit(puts)
             return True
+        if not self._is_failing:
+            self._is_failing = True
+            say("outbox.failed", file=str(self.file), why=why)
         return False
 
-    def _commit(self, puts: list[Put], upto: int, losses: dict[str, int]) -> None:
-        connection, now_us = self._connection, time.time_ns() // 1000
+    def _commit(self, puts: list[Put], losses: dict[str, int]) -> None:
+        """Make a batch durable. Counters move after the commit alone: a batch may need several attempts."""
+        connection, now_us, upto = self._connection, time.time_ns() // 1000, self._acknowledged_upto
         with transaction(connection):
-            if upto:
-                self._forget(upto)
-            plain = [(p.kind, p.priority, now_us, p.body, zlib.crc32(p.body)) for p in puts if not p.data]
-            self._insert_plain(plain)
-            for put in puts:
-                if put.data:
-                    crc = zlib.crc32(put.data, zlib.crc32(put.body))
-                    values = (put.kind, put.priority, now_us, put.body, crc)
-                    connection.execute("insert into rows(kind, prio, time_us, body, crc) values(?, ?, ?, ?, ?)", values)
-                    connection.execute("insert into pictures values(?, ?)", (connection.last_insert_rowid(), put.data))
-            for kind, n in losses.items():
-                self._declare({"what": kind, "n": n, "bytes": 0, "why": "refused", "first_seq": 0, "last_seq": 0})
-                self._count_lost(kind, n)
+            forgotten = self._forget(upto) if upto > self._forgotten_upto else (0, 0)
+            self._insert_plain([(p.kind, p.priority, now_us, p.body, zlib.crc32(p.body)) for p in puts if not p.data])
+            for put in [put for put in puts if put.data]:
+                self._insert_plain([(put.kind, put.priority, now_us, put.body, shipping.crc_of(put.body, put.data))])
+                connection.execute("insert into pictures values(?, ?)", (connection.last_insert_rowid(), put.data))
+            declared = [_loss(kind, n, why="refused") for kind, n in losses.items()]
+            self._declare(declared)
+        self._forgotten_upto = max(self._forgotten_upto, upto)
+        self._stats.acknowledged += forgotten[0]
+        self._stats.records_acknowledged += forgotten[1]
+        self._stats.waiting_rows += len(puts) - forgotten[0]
+        self._count_declared(declared)
 
-    def _count_rows(self) -> int:
-        found = self._connection.execute(_WAITING).fetchone()
-        return int(found[0]) if found else 0
+    def _first(self, query: str) -> int:
+        return int(self._connection.execute(query).get)
 
     def _insert_plain(self, rows: list[tuple[Any, ...]]) -> None:
         """Insert rows many to a statement: apsw lets go of the interpreter once per statement, and asks for it back."""
-        at = 0
-        for size in _PORTIONS:
-            while len(rows) - at >= size:
-                values = [value for row in rows[at : at + size] for value in row]
-                self._connection.execute(_insert_statement(size), values)
-                at += size
+        while rows:
+            size = next(size for size in _PORTIONS if size <= len(rows))
+            values = [value for row in rows[:size] for value in row]
+            self._connection.execute(_INSERT + ",".join(["(?, ?, ?, ?, ?)"] * size), values)
+            rows = rows[size:]
 
-    def _forget(self, upto: int) -> None:
-        connection = self._connection
-        records = connection.execute("select count(*) from rows where seq <= ? and kind = 'record'", (upto,)).fetchone()
-        connection.execute("delete from pictures where seq <= ?", (upto,))
-        connection.execute("delete from rows where seq <= ?", (upto,))
-        self._stats.acknowledged += connection.changes()
-        self._stats.records_acknowledged += int(records[0]) if records else 0
+    def _forget(self, upto: int) -> tuple[int, int]:
+        """Delete what the collector has; return how many rows that were, and how many of them records."""
+        records = self._first(f"select count(*) from rows where seq <= {upto} and kind = '{RECORD}'")
+        self._connection.execute("delete from pictures where seq <= ?", (upto,))
+        self._connection.execute("delete from rows where seq <= ?", (upto,))
+        return self._connection.changes(), records
 
     def _after_commit(self, puts: list[Put]) -> None:
         if self._is_failing:
             self._is_failing = False
             say("outbox.recovered", file=str(self.file))
-        self._rows = self._count_rows()
         self._stats.committed += len(puts)
         self._stats.records_committed += sum(put.kind == RECORD for put in puts)
-        tokens = [put.token for put in puts if put.token is not None]
-        if tokens and self._on_committed is not None:
+        if self._on_committed is not None and (tokens := [put.token for put in puts if put.token is not None]):
             self._on_committed(tokens)
         self._unlooked += len(puts) + sum(len(put.data) for put in puts) // PAGE_BYTES
-        if self._unlooked >= _LOOK_EVERY_ROWS:
-            self._unlooked = 0
-            self._look_at_size()
+        if len(puts) <= _GATHER_ABOVE or self._unlooked >= _LOOK_EVERY_ROWS or not self._stats.waiting_bytes:
+            with contextlib.suppress(apsw.Error):
+                self._look()
         self.committed_event.set()
 
-    def _look_at_size(self) -> None:
-        if self._shedder.is_near_cap():
-            self._shed(self._shedder.portion_bytes)
+    def _look(self) -> None:
+        """See how old and, from time to time, how large the outbox is; near its cap let something go."""
+        self._stats.oldest_us = self._first("select coalesce((select time_us from rows order by seq limit 1), 0)")
+        if self._unlooked >= _LOOK_EVERY_ROWS or not self._stats.waiting_rows or not self._stats.waiting_bytes:
+            self._unlooked = 0
+            self._stats.waiting_bytes = self._shedder.used_bytes() if self._stats.waiting_rows else 0
+            if self._shedder.is_near_cap():
+                self._shed(self._shedder.portion_bytes)
 
-    def _note_failure(self, error: apsw.Error) -> None:
-        self._stats.writer_failures += 1
-        if not self._is_failing:
-            self._is_failing = True
-            say("outbox.failed", file=str(self.file), why=str(error))
+    def _fit_to_disk(self) -> None:
+        """Never grow into the last `_RESERVE_BYTES` of the disk: on a full one not even shedding can be committed."""
+        disk = os.statvfs(self.file.parent)
+        free = disk.f_bavail * disk.f_frsize
+        if free >= 4 * _RESERVE_BYTES and not self._is_squeezed:
+            return
+        limit = min(self._cap_pages, self._first("pragma page_count") + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
+        self._connection.execute(f"pragma max_page_count={limit}")
+        self._shedder.portion_bytes = limit * PAGE_BYTES // 20  # as large a share as of the cap
+        self._is_squeezed = limit < self._cap_pages
 
-    def _make_room(self, error: apsw.Error, puts: list[Put], attempt: int) -> None:
+    def _make_room(self, error: Exception, puts: list[Put], attempt: int) -> None:
         if isinstance(error, (apsw.FullError, apsw.IOError)):
             self._shedder.free_ballast()
-            wanted = 2 * sum(len(put.body) + len(put.data) for put in puts) + 64 * PAGE_BYTES
-            self._shed(max(self._shedder.portion_bytes, wanted))
-        if attempt >= 1:
+        if not isinstance(error, apsw.FullError):
+            return
+        wanted = 2 * sum(len(put.body) + len(put.data) for put in puts) + 64 * PAGE_BYTES
+        room = (self._first("pragma max_page_count") - self._first("pragma page_count")) * PAGE_BYTES
+        if attempt == 0 and room > wanted:
+            return  # not our own limit: somebody filled the disk for a moment, and the ballast may be enough
+        self._shed(max(self._shedder.portion_bytes, wanted))
+        if attempt >= 2:
             for put in [put for put in puts if put.data]:
                 puts.remove(put)
                 self._losses.add(PICTURE)
 
     def _shed(self, wanted_bytes: int) -> None:
-        """Free space; every loss becomes a row. A disk that refuses even this is tried again with the next batch."""
-        try:
-            with transaction(self._connection):
-                for loss in self._shedder.shed(wanted_bytes):
-                    self._declare(loss)
-                    self._count_lost(str(loss["what"]), int(loss["n"]))
-        except apsw.Error as error:
-            self._note_failure(error)
-
-    def _declare(self, loss: dict[str, Any]) -> None:
-        body = msgspec.msgpack.encode(loss)
-        values = (LOST, LOST_PRIORITY, time.time_ns() // 1000, body, zlib.crc32(body))
-        self._connection.execute("insert into rows(kind, prio, time_us, body, crc) values(?, ?, ?, ?, ?)", values)
-        say("outbox.shed", **loss)
-
-    def _count_lost(self, kind: str, n: int) -> None:
-        if kind == RECORD:
-            self._stats.records_lost += n
+        """Free space. What the collector has goes first."""
+        if self._acknowledged_upto > self._forgotten_upto:
+            with contextlib.suppress(apsw.Error):
+                self._commit([], {})
         else:
-            self._stats.pictures_lost += n
+            self._let_go(lambda: self._shedder.shed(wanted_bytes))
+
+    def _let_go(self, delete: Callable[[], Iterable[dict[str, Any]]]) -> None:
+        """Delete and declare in one transaction; a disk that refuses even this is tried again with the next batch."""
+        with contextlib.suppress(apsw.Error):
+            with transaction(self._connection):
+                losses = list(delete())
+                self._declare(losses)
+            self._stats.waiting_rows -= sum(int(loss["n"]) for loss in losses)
+            self._count_declared(losses)
+
+    def _remove_damaged(self, row: Row) -> None:
+        """Remove a row that cannot be shipped; found twice it is declared once."""
+
+        def delete() -> list[dict[str, Any]]:
+            self._connection.execute("delete from pictures where seq = ?", (row.seq,))
+            self._connection.execute("delete from rows where seq = ?", (row.seq,))
+            found = self._connection.changes()
+            return [_loss(row.kind, 1, len(row.body) + len(row.data), "damaged", row.seq)] if found else []
+
+        self._let_go(delete)
+
+    def _begin_stream(self, why: str, done: threading.Event) -> None:
+        stream = uuid.uuid4().hex
+        with contextlib.suppress(apsw.Error, OSError):
+            self._connection.execute("update meta set v = ? where k = 'stream'", (stream,))
+            self.stream = stream
+            self._acknowledged_upto = self._forgotten_upto = 0
+            say("outbox.replaced", file=str(self.file), why=why)
+            _note_beside(self.file, stream)
+            done.set()
+
+    def _declare(self, losses: list[dict[str, Any]]) -> None:
+        """Make each loss a row, inside a transaction."""
+        bodies = [msgspec.msgpack.encode(loss) for loss in losses]
+        self._insert_plain([(LOST, LOST_PRIORITY, time.time_ns() // 1000, body, zlib.crc32(body)) for body in bodies])
+
+    def _count_declared(self, losses: list[dict[str, Any]]) -> None:
+        """Count and say losses that are durably declared."""
+        self._stats.waiting_rows += len(losses)
+        for loss in losses:
+            self._stats.records_lost += int(loss["n"]) if loss["what"] == RECORD else 0
+            self._stats.pictures_lost += int(loss["n"]) if loss["what"] == PICTURE else 0
+            say("outbox.shed", **loss)
 
 
-def _insert_statement(rows: int) -> str:
-    return "insert into rows(kind, prio, time_us, body, crc) values" + ",".join(["(?, ?, ?, ?, ?)"] * rows)
+def _loss(what: str, n: int, size: int = 0, why: str = "", seq: int = 0) -> dict[str, Any]:
+    return {"what": what, "n": n, "bytes": size, "why": why, "first_seq": seq, "last_seq": seq}
 
 
 def count_records(folder: Path) -> int:
     """Return how many records wait in a closed outbox."""
-    reader = open_reader(folder / _FILE)
-    try:
-        found = reader.execute("select count(*) from rows where kind = 'record'").fetchone()
-        return int(found[0]) if found else 0
-    finally:
-        reader.close()
+    with contextlib.closing(open_reader(folder / _FILE)) as reader:
+        return int(reader.execute("select count(*) from rows where kind = 'record'").get)

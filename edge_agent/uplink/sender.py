@@ -1,6 +1,8 @@
 """The thread that owns the uplink socket: ships rows in order, within the collector's credit, until they are acknowledged.
 
 Go-back-N: without progress for a while the socket is thrown away and everything after the last acknowledgement goes again.
+A collector that has rows which were never sent knows another past of this outbox (an old copy of the file came back, or its
+end was damaged): the numbers would be taken for known ones, so the rows get a new stream.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from edge_agent.uplink.outbox import Outbox
 
 _POLL_MS = 20
 _HELLO_S = 0.5
+_AWAY_S = 1.0
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
@@ -40,22 +43,26 @@ class Sender:
         self._patience_s = _FIRST_PATIENCE_S
         self._progress_at = 0.0
         self._hello_at = 0.0
+        self._is_other_past = False
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything committed is acknowledged; False after the timeout, at once without a collector."""
+        """Wait until everything queued is acknowledged; False after the timeout, or a second without a collector."""
         until = time.monotonic() + timeout_s
-        connect_until = time.monotonic() + min(timeout_s, 1.0)
-        while time.monotonic() < until:
+        self._outbox.flush(timeout_s)
+        seen_at = time.monotonic()
+        while (now := time.monotonic()) < until:
             if self._outbox.waiting() == 0:
                 return True
-            if not self.is_connected and time.monotonic() > connect_until:
+            if self.is_connected:
+                seen_at = now  # a socket that is made anew is not a collector that is away
+            elif now - seen_at > _AWAY_S:
                 return False
-            self._stop.wait(0.02)
-        return False
+            self._stop.wait(_POLL_MS / 1000)
+        return self._outbox.waiting() == 0
 
     def close(self) -> None:
         self._stop.set()
@@ -91,6 +98,7 @@ class Sender:
             socket.setsockopt(option, value)
         socket.connect(self._endpoint)
         self._set_connected(False)
+        self._in_flight.clear()
         self._hello_at = 0.0
         return socket
 
@@ -99,10 +107,15 @@ class Sender:
         while not self._stop.is_set():
             now = time.monotonic()
             if not self.is_connected and now - self._hello_at > _HELLO_S:
-                self._hello_at = now
-                self._send(socket, shipping.HELLO, shipping.pack(shipping.Hello(station=self._station, stream=self._outbox.stream)))
+                hello = shipping.Hello(station=self._station, stream=self._outbox.stream)
+                if self._send(socket, shipping.HELLO, shipping.pack(hello)):  # not before the connection is there
+                    self._hello_at = now
             if socket.poll(0 if self.is_connected and self._ship(socket) else _POLL_MS):
                 self._take(socket.recv_multipart())
+            if self._is_other_past:
+                self._is_other_past = False
+                self._outbox.begin_stream("the collector has rows of this stream that were never sent", _MOST_PATIENCE_S)
+                return
             if self._in_flight and time.monotonic() - self._progress_at > self._patience_s:
                 self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
                 self.resent += len(self._in_flight)
@@ -122,6 +135,9 @@ class Sender:
             say("uplink.failed", collector=self._endpoint, why=str(error))
             return
         if frames[0] == shipping.WELCOME:
+            if credit.upto > self._outbox.known_upto:
+                self._is_other_past = True
+                return
             self._set_connected(True)
             self._in_flight.clear()
             self._sent_upto = credit.upto

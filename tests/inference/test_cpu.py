@@ -64,7 +64,7 @@ def test_every_slot_gives_its_own_answer(tmp_path: Path) -> None:
 
 def test_a_damaged_weight_is_never_believed(tmp_path: Path) -> None:
     slot = segment(write_bright_model(tmp_path / "bright", nan=True), gray())
-    with pytest.raises(EngineError, match="not finite|peak logit is|damaged"):
+    with pytest.raises(EngineError, match=r"not finite|peak logit is|damaged"):
         require_believable(slot, int(slot.maps.max()))
 
 

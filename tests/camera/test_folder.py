@@ -1,0 +1,178 @@
+"""The folder camera shows recorded images in order, each under its own name; a damaged one costs one part, not the line."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_agent.camera import open_camera
+from edge_agent.camera.folder import FolderCamera
+from edge_agent.camera.pace import Pace
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
+from edge_agent.settings import FolderCamera as FolderSettings
+
+SIZES = {"a.png": (20, 30), "b.png": (40, 10), "c.bmp": (8, 8)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for level, (name, size) in enumerate(SIZES.items(), start=1):
+        assert cv2.imwrite(str(tmp_path / name), np.full(size, level * 10, np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def camera(folder: Path, **changes: object) -> FolderCamera:
+    settings = FolderSettings(name="cam", path=str(folder), **changes)  # type: ignore[arg-type]
+    opened = open_camera(settings, folder.parent)
+    assert isinstance(opened, FolderCamera)
+    opened.open()
+    return opened
+
+
+def shown(camera: FolderCamera) -> tuple[str, int, tuple[int, int], str, int]:
+    """Take one part: its id, and what is in the slot."""
+    part_id = camera.wait_for_trigger(1)
+    assert part_id is not None
+    slot = np.zeros(camera.max_pixels, np.uint8)
+    exposure = camera.fill(slot)
+    pixels = slot[: exposure.rows * exposure.cols]
+    assert int(pixels.min()) == int(pixels.max())
+    return part_id, exposure.frame_id, (exposure.rows, exposure.cols), exposure.name, int(pixels[0])
+
+
+def test_images_come_by_name_each_at_its_own_size_then_no_more(folder: Path) -> None:
+    recorded = camera(folder)
+    assert recorded.max_pixels == 600
+    assert [shown(recorded) for _ in range(3)] == [
+        ("a.png", 0, (20, 30), "a.png", 10),
+        ("b.png", 1, (40, 10), "b.png", 20),
+        ("c.bmp", 2, (8, 8), "c.bmp", 30),
+    ]
+    with pytest.raises(EndOfImages, match="all 3 images"):
+        recorded.wait_for_trigger(0)
+
+
+def test_with_repeat_they_begin_again(folder: Path) -> None:
+    recorded = camera(folder, repeat=True)
+    assert [shown(recorded)[3] for _ in range(7)] == ["a.png", "b.png", "c.bmp", "a.png", "b.png", "c.bmp", "a.png"]
+
+
+@pytest.mark.parametrize("preload", [1, 2, 3, 9])
+def test_preloaded_images_come_under_their_own_names(folder: Path, preload: int) -> None:
+    """With fewer images read than there are, a part must not be shown another part's picture."""
+    recorded = camera(folder, preload=preload)
+    seen = [shown(recorded) for _ in range(min(preload, 3))]
+    assert [(name, level) for _, _, _, name, level in seen] == [("a.png", 10), ("b.png", 20), ("c.bmp", 30)][:preload]
+    assert [part_id for part_id, *_ in seen] == [name for *_, name, _ in seen]
+    with pytest.raises(EndOfImages):
+        recorded.wait_for_trigger(0)
+
+
+def test_colour_becomes_gray(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "blue.png"), np.full((4, 4, 3), (255, 0, 0), np.uint8))
+    assert shown(camera(tmp_path))[4] == 29  # 0.114 of blue
+
+
+@pytest.mark.parametrize("preload", [0, 5])
+def test_a_damaged_image_is_one_bad_frame_and_the_next_is_well(folder: Path, preload: int) -> None:
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:30])
+    recorded = camera(folder, preload=preload)
+    shown(recorded)
+    assert recorded.wait_for_trigger(0) == "b.png"
+    with pytest.raises(CameraError, match=r"b\.png"):
+        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+    assert shown(recorded)[3] == "c.bmp"
+
+
+def test_a_header_that_promises_more_than_memory_is_a_bad_frame(folder: Path) -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    recorded = camera(folder)
+    shown(recorded)
+    recorded.wait_for_trigger(0)
+    with pytest.raises(CameraError):
+        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+
+
+def test_an_image_that_grew_since_the_start_is_a_bad_frame(folder: Path) -> None:
+    recorded = camera(folder)
+    cv2.imwrite(str(folder / "a.png"), np.zeros((100, 100), np.uint8))
+    recorded.wait_for_trigger(0)
+    with pytest.raises(CameraError, match="10000 pixels"):
+        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+
+
+def test_a_file_name_that_is_no_utf8_does_not_stop_the_camera(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((4, 4), np.uint8))
+    name = os.fsdecode(b"\xff.png")
+    (tmp_path / "x.png").rename(tmp_path / name)
+    assert camera(tmp_path).wait_for_trigger(0) == name
+
+
+def test_a_folder_without_images_will_never_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no image"):
+        camera(tmp_path)
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        camera(tmp_path / "none")
+
+
+def test_a_software_trigger_makes_one_part_due_under_its_id(folder: Path) -> None:
+    recorded = camera(folder, trigger="software")
+    assert recorded.is_live
+    assert recorded.wait_for_trigger(0.001) is None
+    recorded.trigger("A-1")
+    recorded.trigger("")
+    assert shown(recorded)[0] == "A-1"
+    assert shown(recorded)[0] == "b.png"
+    assert recorded.wait_for_trigger(0.001) is None
+
+
+def test_a_camera_that_runs_free_refuses_a_trigger(folder: Path) -> None:
+    with pytest.raises(CameraError, match="software"):
+        camera(folder).trigger("x")
+
+
+def test_triggers_beyond_what_can_wait_are_refused() -> None:
+    pace = Pace("cam", 0, "software")
+    with pytest.raises(CameraError, match="256"):
+        for n in range(300):
+            pace.trigger(str(n))
+    assert pace.wait(0) == "0"
+
+
+def test_flat_out_waits_for_nobody_and_for_a_free_slot() -> None:
+    pace = Pace("cam", 0, "free_run")
+    assert not pace.is_live
+    assert [pace.wait(10) for _ in range(100)] == [""] * 100
+
+
+def test_a_rate_is_kept_on_average() -> None:
+    pace = Pace("cam", 200, "free_run")
+    assert pace.is_live
+    start = time.monotonic()
+    assert [pace.wait(1) for _ in range(21)] == [""] * 21
+    assert 0.0999 <= time.monotonic() - start < 1
+
+
+def test_a_part_that_is_not_due_in_time_is_none() -> None:
+    pace = Pace("cam", 0.01, "free_run")
+    assert pace.wait(0.001) == ""
+    assert pace.wait(0.001) is None
+
+
+def test_a_closed_pace_lets_its_waiter_go() -> None:
+    pace = Pace("cam", 0.01, "free_run")
+    pace.wait(0)
+    pace.close()
+    start = time.monotonic()
+    assert pace.wait(30) is None
+    assert time.monotonic() - start < 5

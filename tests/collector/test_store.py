@@ -1,0 +1,179 @@
+"""The datacenter's memory: every row any number of times, and no row, however wrong, holds up those behind it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from edge_agent.collector.store import Arrived, Store, open_store, shown
+from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, ConfigurationError, EdgeAgentError
+from edge_agent.wire import PictureNote, Verdict, verdict_record
+
+PIXELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
+PNG = cv2.imencode(".png", PIXELS)[1].tobytes()
+
+
+def verdict(seq: int, **other: Any) -> Verdict:
+    values: dict[str, Any] = {
+        "station": "s",
+        "line": "l",
+        "epoch": 7,
+        "seq": seq,
+        "part_id": str(seq),
+        "outcome": "PASS",
+        "reasons": (),
+        "trigger_time_us": 1,
+        "latency_ms": 1.0,
+        "recipe": "r",
+        "recipe_hash": "ab",
+        "model_hash": "cd",
+        "engine_id": "e",
+        "blobs": (),
+        "findings": (),
+    }
+    return Verdict(**{**values, **other})
+
+
+def picture(row: int, data: bytes = PNG, **other: Any) -> Arrived:
+    values: dict[str, Any] = {"station": "s", "line": "l", "epoch": 7, "seq": 1, "part_id": "../../etc/passwd", "outcome": "NG"}
+    where = {"kind": "crop", "index": 0, "x": 0, "y": 0, "width": 8, "height": 6}
+    note = PictureNote(**{**values, **where, "sha256": hashlib.sha256(data).hexdigest(), **other})
+    return Arrived("stream", row, "picture", msgspec.msgpack.encode(note), data)
+
+
+def record(row: int, seq: int, **other: Any) -> Arrived:
+    return Arrived("stream", row, "record", verdict_record(verdict(seq, **other)), b"")
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "crops" in path.parts]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(str(tmp_path / "store"))
+    yield store
+    store.close()
+
+
+def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.commit([record(n, n) for n in range(1, 6)] + [picture(6)], {"stream": ("s", 6)})
+    store.close()
+    again = open_store(str(tmp_path / "store"))
+    assert again.upto("stream") == 6
+    assert again.upto("another") == 0
+    assert [v.seq for v in again.verdicts()] == [1, 2, 3, 4, 5]
+    assert (again.pictures()[0].read() == PIXELS).all()
+    again.close()
+
+
+def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_is_kept(store: Store) -> None:
+    store.commit([record(1, 1), record(2, 1), record(3, 1, outcome="NG"), record(4, 1, outcome="NG")], {"stream": ("s", 4)})
+    store.commit([Arrived("new-stream", 9, "record", verdict_record(verdict(1)), b"")], {"new-stream": ("s", 9)})
+    assert [(v.seq, v.outcome) for v in store.verdicts()] == [(1, "PASS")]
+    assert store.count("contradictions") == 1
+
+
+def test_a_second_picture_of_the_same_name_leaves_the_first_as_it_is(store: Store) -> None:
+    other = cv2.imencode(".png", PIXELS + 1)[1].tobytes()
+    store.commit([picture(1), picture(2), picture(3, other)], {"stream": ("s", 3)})
+    (kept,) = store.pictures()
+    assert (kept.read() == PIXELS).all()
+
+
+def test_declared_losses_are_summed_and_counted_once(store: Store) -> None:
+    body = msgspec.msgpack.encode({"what": "picture", "n": 12, "bytes": 5, "why": "cap", "first_seq": 1, "last_seq": 40})
+    for _ in range(2):
+        store.commit([Arrived("stream", 3, "lost", body, b"")], {"stream": ("s", 3)})
+    assert store.lost("picture") == 12
+    assert store.lost("record") == 0
+
+
+WRONG = {
+    "no record": Arrived("stream", 1, "record", b"nonsense", b""),
+    "empty": Arrived("stream", 1, "record", b"", b""),
+    "unknown kind": Arrived("stream", 1, "hologram\0" * 50, b"", b""),
+    "number too large": record(1, (1 << 64) - 1),
+    "time too large": record(1, 1, trigger_time_us=1 << 63),
+    "no outcome": record(1, 1, outcome="MAYBE"),
+    "name too long": record(1, 1, recipe="r" * 65),
+    "zero byte": record(1, 1, part_id="a\0b"),
+    "not a number": record(1, 1, latency_ms=float("nan")),
+    "wrong hash": picture(1, sha256="0" * 64),
+    "station is a path": picture(1, station="../../etc"),
+    "line is a path": picture(1, line="/etc"),
+    "kind is a path": picture(1, kind="../x"),
+    "format is a path": picture(1, format="png/../../x"),
+    "epoch before time": picture(1, epoch=-(1 << 62)),
+    "epoch after time": picture(1, epoch=1 << 62),
+    "part number negative": picture(1, seq=-1),
+    "box too large": picture(1, width=1 << 40),
+    "loss without a kind": Arrived("stream", 1, "lost", msgspec.msgpack.encode({"n": 1}), b""),
+    "loss of a wrong type": Arrived("stream", 1, "lost", msgspec.msgpack.encode({"what": [1], "n": "x"}), b""),
+    "loss too large": Arrived("stream", 1, "lost", msgspec.msgpack.encode({"what": "record", "n": 1 << 40}), b""),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_a_row_that_cannot_be_read_is_kept_aside_and_the_next_one_is_stored(store: Store, tmp_path: Path, wrong: Arrived) -> None:
+    store.commit([wrong, record(2, 2)], {"stream": ("s", 2)})
+    assert [v.seq for v in store.verdicts()] == [2]
+    assert store.upto("stream") == 2
+    assert store.count("refused") == 1
+    assert not files(tmp_path)
+
+
+def test_file_names_are_made_of_names_and_numbers_alone(store: Store, tmp_path: Path) -> None:
+    store.commit([picture(1)], {"stream": ("s", 1)})
+    (file,) = files(tmp_path)
+    assert file.relative_to(tmp_path).as_posix() == "store/crops/s/l/1970-01-01/7/0000000001-crop-0.png"
+
+
+def test_a_database_url_keeps_its_pictures_where_crops_says(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/data.db", crops=str(tmp_path / "crops"))
+    store.commit([picture(1)], {"stream": ("s", 1)})
+    assert len(files(tmp_path)) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("address", ["sqlite:////tmp/x.db", "mysql+nothing://u:secret@h/db", "://", "nonsense://u:secret@h/db"])
+def test_an_address_that_can_never_work_is_a_configuration_error_without_its_password(address: str, tmp_path: Path) -> None:
+    crops = None if address.startswith("sqlite") else str(tmp_path)
+    with pytest.raises(ConfigurationError) as raised:
+        open_store(address, crops)
+    assert raised.value.exit_code == EXIT_CONFIGURATION
+    assert "secret" not in str(raised.value)
+
+
+def test_a_store_that_may_yet_come_is_no_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for address in (str(tmp_path / "file" / "store"), f"sqlite:///{tmp_path}/missing/data.db"):
+        with pytest.raises(EdgeAgentError) as raised:
+            open_store(address, str(tmp_path / "crops"))
+        assert raised.value.exit_code == EXIT_FAILURE
+
+
+def test_a_password_is_never_shown() -> None:
+    assert shown("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+    assert shown("/data/store") == "/data/store"
+
+
+def test_every_column_that_text_goes_to_has_a_length_or_none_on_both_databases() -> None:
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.schema import CreateTable
+
+    from edge_agent.collector import tables
+
+    for table in tables.metadata.tables.values():
+        for dialect in (postgresql.dialect(), sqlite.dialect()):
+            assert table.name in str(CreateTable(table).compile(dialect=dialect))
+    assert isinstance(tables.records.c.seq.type, sa.BigInteger)

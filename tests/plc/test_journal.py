@@ -1,0 +1,208 @@
+"""What was decided survives kill -9; what was not comes back without an outcome; no (epoch, seq) comes twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import ConfigurationError
+from edge_agent.plc.journal import BODY_BYTES, SLOT_BYTES, Entry, Journal
+
+STREAM = """
+import sys
+from pathlib import Path
+from edge_agent.plc.journal import Journal
+journal = Journal(Path(sys.argv[1]), 4096)
+journal.adopt()
+committed = []
+for seq in range(1, 1_000_000):
+    ticket = journal.open_part(seq, 1000 + seq, b"one", b"part%d" % seq)
+    print("o", seq, flush=True)
+    if seq % 3:
+        journal.decide(ticket, b"outcome of %d " % seq * 20)
+        print("d", seq, flush=True)
+    if seq % 5 == 1:
+        journal.commit([ticket])
+        print("c", seq, flush=True)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "journal"
+
+
+def adopted(file: Path, slots: int = 64) -> Journal:
+    journal = Journal(file, slots)
+    journal.adopt()
+    return journal
+
+
+def reopened(file: Path, slots: int = 64) -> list[Entry]:
+    journal = Journal(file, slots)
+    journal.close()
+    return journal.unfinished
+
+
+def test_a_new_journal_holds_nothing(file: Path) -> None:
+    journal = adopted(file)
+    assert journal.unfinished == []
+    assert file.stat().st_size == 4096 + 64 * SLOT_BYTES
+    journal.close()
+
+
+def test_open_and_decided_parts_come_back_and_committed_ones_do_not(file: Path) -> None:
+    journal = adopted(file)
+    tickets = [journal.open_part(seq, seq * 10, b"one", f"p{seq}".encode()) for seq in (1, 2, 3)]
+    journal.decide(tickets[1], b"two")
+    journal.decide(tickets[2], b"three")
+    journal.commit([tickets[2]])
+    journal.close()
+    assert [(e.epoch, e.seq, e.trigger_time_us, e.line, e.part_id, e.body) for e in reopened(file)] == [
+        (journal.epoch, 1, 10, "one", "p1", None),
+        (journal.epoch, 2, 20, "one", "p2", b"two"),
+    ]
+
+
+def test_after_kill_9_everything_decided_is_there(file: Path) -> None:
+    command = [sys.executable, "-c", STREAM, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(1500)]
+        os.kill(process.pid, signal.SIGKILL)
+        said += process.stdout.read().splitlines()
+        assert process.wait() == -signal.SIGKILL
+    words = [line.split() for line in said if len(line.split()) == 2]
+    opened, decided, committed = ({int(seq) for kind, seq in words if kind == wanted} for wanted in "odc")
+    journal = Journal(file, 4096)
+    journal.close()
+    found = {entry.seq: entry for entry in journal.unfinished}
+    last = max(opened)
+    assert len(decided) > 400
+    for seq in opened - committed - {last, last + 1}:
+        entry = found[seq]
+        assert entry.part_id == f"part{seq}"
+        assert entry.trigger_time_us == 1000 + seq
+        assert entry.body == (b"outcome of %d " % seq * 20 if seq in decided else None)
+    assert not committed & set(found)
+    assert set(found) <= opened | {last + 1}
+    assert [entry.seq for entry in journal.unfinished] == sorted(found)
+    assert all(entry.epoch < journal.epoch for entry in journal.unfinished)
+
+
+def test_the_epoch_grows_with_every_start_also_within_one_second(file: Path) -> None:
+    epochs = []
+    for _ in range(5):
+        journal = adopted(file)
+        epochs.append(journal.epoch)
+        journal.close()
+    assert epochs == sorted(set(epochs))
+
+
+def test_the_epoch_grows_even_where_the_clock_was_set_back(file: Path) -> None:
+    adopted(file).close()
+    header = struct.Struct("<8sIIQ")
+    data = bytearray(file.read_bytes())
+    magic, slot_bytes, slots, _ = header.unpack_from(data)
+    header.pack_into(data, 0, magic, slot_bytes, slots, 2**31 + 5)
+    file.write_bytes(data)
+    journal = Journal(file, 64)
+    journal.close()
+    assert journal.epoch == 2**31 + 6
+
+
+def test_a_start_that_dies_before_adopting_loses_nothing(file: Path) -> None:
+    journal = adopted(file)
+    journal.decide(journal.open_part(1, 0, b"one", b"p"), b"body")
+    journal.close()
+    assert [entry.body for entry in reopened(file)] == [b"body"]
+    assert [entry.body for entry in reopened(file)] == [b"body"]
+    adopted(file).close()
+    assert reopened(file) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"short", b"x" * 10_000, b"EAJRNL01" + b"\xff" * 64], ids=["empty", "short", "foreign", "absurd"]
+)
+def test_a_file_that_is_no_journal_is_put_aside(file: Path, damage: bytes) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_bytes(damage)
+    journal = adopted(file)
+    assert journal.unfinished == []
+    journal.close()
+    aside = list(file.parent.glob("journal.damaged-*"))
+    assert [kept.read_bytes() for kept in aside] == [damage]
+
+
+def test_a_truncated_journal_is_put_aside(file: Path) -> None:
+    adopted(file).close()
+    os.truncate(file, 8192)
+    assert reopened(file) == []
+    assert len(list(file.parent.glob("journal.damaged-*"))) == 1
+
+
+def test_a_slot_with_a_wrong_crc_is_not_believed(file: Path) -> None:
+    journal = adopted(file)
+    tickets = [journal.open_part(seq, 0, b"one", b"p") for seq in (1, 2)]
+    for ticket in tickets:
+        journal.decide(ticket, b"outcome")
+    journal.close()
+    data = bytearray(file.read_bytes())
+    data[4096 + 20] ^= 1  # in the trigger of the first
+    at = data.index(b"outcome", 4096 + SLOT_BYTES)
+    data[at] ^= 1  # in the outcome of the second
+    file.write_bytes(data)
+    assert [(entry.seq, entry.body) for entry in reopened(file)] == [(2, None)]
+
+
+def test_a_body_of_the_most_bytes_fits_and_a_longer_one_is_refused(file: Path) -> None:
+    journal = adopted(file)
+    ticket = journal.open_part(1, 0, b"one", b"p")
+    with pytest.raises(ValueError, match="does not fit"):
+        journal.decide(ticket, bytes(BODY_BYTES + 1))
+    journal.decide(ticket, b"\xaa" * BODY_BYTES)
+    journal.open_part(2, 0, b"one", b"q")
+    journal.close()
+    assert [(entry.seq, entry.body) for entry in reopened(file)] == [(1, b"\xaa" * BODY_BYTES), (2, None)]
+
+
+def test_the_ring_goes_round_and_counts_what_it_had_to_overwrite(file: Path) -> None:
+    journal = adopted(file, 64)
+    tickets = [journal.open_part(seq, 0, b"one", b"p") for seq in range(1, 65)]
+    journal.commit(tickets[:10])
+    for seq in range(65, 77):
+        journal.open_part(seq, 0, b"one", b"p")
+    assert journal.overwritten == 2
+    journal.close()
+    assert [entry.seq for entry in reopened(file)] == list(range(13, 77))
+
+
+def test_a_part_whose_slot_was_taken_does_not_touch_the_one_that_has_it(file: Path) -> None:
+    journal = adopted(file, 64)
+    first = journal.open_part(1, 0, b"one", b"p")
+    for seq in range(2, 66):
+        journal.open_part(seq, 0, b"one", b"p")
+    journal.decide(first, b"an old outcome")
+    journal.commit([first])
+    journal.close()
+    assert [(entry.seq, entry.body) for entry in reopened(file)] == [(seq, None) for seq in range(2, 66)]
+
+
+def test_the_number_of_slots_may_change_between_runs(file: Path) -> None:
+    journal = adopted(file, 64)
+    for seq in range(1, 61):
+        journal.open_part(seq, 0, b"one", b"p")
+    journal.close()
+    assert len(reopened(file, 128)) == 60
+
+
+def test_no_room_for_the_journal_is_said(tmp_path: Path) -> None:
+    (tmp_path / "journal.new").mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be made"):
+        Journal(tmp_path / "journal", 64)

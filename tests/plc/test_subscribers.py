@@ -1,0 +1,101 @@
+"""Slow, stuck and absent subscribers cost nobody else a verdict; what lasts is an alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from running import BAD, Station, hear, judge_all, wait_until
+
+from edge_agent.clock import HeldClock
+from edge_agent.errors import EdgeAgentError, Reason
+from edge_agent.plc.sockets import PlcSockets
+from edge_agent.records import NG, Blob, Judgement
+from edge_agent.settings import PlcSettings
+
+Start = Callable[..., Station]
+
+
+def bulky() -> Judgement:
+    """A result of half a megabyte, so that the kernel's buffers are full soon."""
+    name = "d" * 500_000
+    blob = Blob(class_name=name, area_px=1, x=0, y=0, width=1, height=1, centroid_x=0, centroid_y=0, peak=1, mean=1)
+    return Judgement(NG, (), (blob,))
+
+
+def test_a_stuck_subscriber_is_counted_and_a_healthy_one_gets_everything(station: Start) -> None:
+    here = station(send_queue=4, replay_parts=16)
+    healthy = here.subscriber("verdict.json/")
+    here.subscriber("", queue=1, buffer=4096)  # never reads
+    seqs: list[int] = []
+    until_full = 400
+    while until_full:
+        here.publisher.judged(here.publisher.trigger(here.line), bulky())
+        seqs.append(msgspec.json.decode(hear(healthy)[1])["seq"])
+        until_full -= 1
+        if here.publisher.sockets.dropped and until_full > 20:
+            until_full = 20  # and so many more, which the healthy one must get too
+    assert here.publisher.sockets.dropped
+    assert seqs == list(range(1, len(seqs) + 1))
+    wait_until(lambda: "slow_subscriber" in here.publisher.alarms.active)
+    wait_until(lambda: here.line.outcomes[NG] == len(seqs))
+
+
+def test_the_send_queue_of_the_settings_is_the_one_that_counts(station: Start) -> None:
+    """A queue of one drops long before the library's own thousand would be full."""
+    here = station(send_queue=1, replay_parts=16)
+    here.subscriber("", queue=1, buffer=4096)
+    for n in range(1, 201):
+        here.publisher.judged(here.publisher.trigger(here.line), bulky())
+        wait_until(lambda n=n: here.publisher.published == n)  # type: ignore[misc]
+        if here.publisher.sockets.dropped:
+            break
+    assert here.publisher.sockets.dropped > 0
+
+
+def test_subscribers_come_and_go_and_are_counted(station: Start) -> None:
+    here = station()
+    first = here.subscriber("verdict.json/", "verdict.bin/")
+    here.subscriber("heartbeat/")
+    second = here.subscriber("verdict.json/hall3/one")
+    assert here.publisher.sockets.subscribers == 3
+    second.close()
+    wait_until(lambda: here.publisher.sockets.subscribers == 2)
+    first.unsubscribe("verdict.bin/")
+    wait_until(lambda: here.publisher.sockets.subscribers == 1)
+
+
+def test_an_address_that_is_taken_is_said(station: Start) -> None:
+    here = station()
+    taken = PlcSettings(verdicts=here.publisher.sockets.verdicts_endpoint, control="tcp://127.0.0.1:*")
+    with pytest.raises(EdgeAgentError, match="cannot listen"):
+        PlcSockets("hall3", taken, 1, 0)
+
+
+def test_verdicts_without_acknowledgement_raise_an_alarm_until_they_have_one(station: Start) -> None:
+    clock = HeldClock()
+    here = station(clock, expect_acknowledgement_s=2)
+    judge_all(here, 1)
+    wait_until(lambda: here.publisher.published == 1)
+    clock.advance_ms(1900)
+    here.ask(op="status")
+    assert here.publisher.alarms.active == set()
+    clock.advance_ms(200)
+    wait_until(lambda: here.publisher.alarms.active == {"unacknowledged"})
+    here.ask(op="ack", line="one", epoch=here.journal.epoch, seqs=(1,))
+    clock.advance_ms(100)
+    wait_until(lambda: here.publisher.alarms.active == set())
+
+
+def test_ng_in_a_row_raise_an_alarm_and_a_pass_ends_it(station: Start) -> None:
+    here = station()
+    here.publisher.alarms.limit_ng_run("one", 3)
+    judge_all(here, 2, BAD)
+    here.publisher.fault(here.publisher.trigger(here.line), Reason.NO_PART)
+    wait_until(lambda: here.publisher.published == 3)
+    assert here.publisher.alarms.active == set()
+    judge_all(here, 1, BAD)
+    wait_until(lambda: here.publisher.alarms.active == {"ng_in_a_row/one"})
+    judge_all(here, 1)
+    wait_until(lambda: here.publisher.alarms.active == set())
