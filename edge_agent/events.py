@@ -31,7 +31,7 @@ EVENTS: dict[str, Event] = {
     "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
     "line.ng_run_ended": Event("info", "a part passed after a run of NG"),
     "part.judged": Event("debug", "one part has its outcome"),
-    "part.discarded": Event("warning", "a result came after its part's deadline and was discarded", "lower takt or model cost"),
+    "part.discarded": Event("debug", "a result came after its part had its outcome, and was discarded"),
     "part.interrupted": Event("warning", "a part of the last run had no outcome; it is now FAULT interrupted"),
     "part.failed": Event("error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback"),
     "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "see `why`"),
@@ -46,7 +46,6 @@ EVENTS: dict[str, Event] = {
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
     "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
-    "outbox.refused": Event("error", "the outbox takes no more records; losses are declared", "look at the disk"),
     "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
     "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
     "outbox.recovered": Event("info", "the outbox can be written again"),
@@ -56,16 +55,24 @@ EVENTS: dict[str, Event] = {
     "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
     "collector.started": Event("info", "the collector listens"),
     "collector.stopped": Event("info", "the collector has stopped"),
-    "collector.refused": Event("warning", "a message cannot be used and is not acknowledged", "see `why`"),
+    "collector.refused": Event(
+        "warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"
+    ),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
 }
 
 
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_threshold = logging.INFO  # below this nothing is said: what comes once per part must cost nothing where nobody listens
+
+
 def say(name: str, **values: Any) -> None:
     """Log one event of the table at its level, with its remedy where it has one."""
     event = EVENTS[name]
+    if _LEVELS[event.level] < _threshold:
+        return
     if event.remedy and event.level in ("warning", "error"):
         values.setdefault("remedy", event.remedy)
     getattr(structlog.get_logger(), event.level)(name, **values)
@@ -73,6 +80,8 @@ def say(name: str, **values: Any) -> None:
 
 def configure_logging(level: str = "info") -> None:
     """Log to standard error: coloured on a terminal, JSON lines elsewhere."""
+    global _threshold
+    _threshold = _LEVELS[level]
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -82,7 +91,7 @@ def configure_logging(level: str = "info") -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(_threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,9 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bright import gray, with_defect, write_bright_model
+
+ROOT = Path(__file__).parents[1]
+Program = Callable[..., "subprocess.CompletedProcess[str]"]  # what the fixture `edge_agent` gives
 
 RECIPE: dict[str, Any] = {
     "name": "part",
@@ -72,3 +77,17 @@ def images() -> Callable[[int], list[np.ndarray]]:
         return [with_defect(gray(), 10, 20, 8, 6) if i % 3 == 2 else gray() for i in range(n)]
 
     return make
+
+
+@pytest.fixture
+def edge_agent(tmp_path: Path) -> Program:
+    """`edge_agent(*words)` runs the program in a scratch folder and returns its output and exit code."""
+
+    def start(*words: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "edge_agent", *map(str, words)]
+        environment = {**os.environ, "COLUMNS": "200"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
+
+    return start

@@ -53,18 +53,6 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 _LOSS = msgspec.msgpack.Decoder(Loss)
 
 
-refused = sa.Table(  # rows this collector cannot read, kept whole: the station forgets them
-    "refused",
-    tables.metadata,
-    sa.Column("stream", sa.String(64), primary_key=True),
-    sa.Column("row", tables.Big, primary_key=True),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("why", sa.Text, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
     """A picture in the store."""
@@ -134,7 +122,7 @@ class Store:
         kind, reason = (text.replace("\0", "")[:200] for text in (row.kind, why))
         say("collector.refused", stream=row.stream, row=row.seq, kind=kind, why=reason)
         values = {"stream": row.stream, "row": row.seq, "kind": kind, "why": reason, "body": row.body, "data": row.data}
-        self._insert(connection, refused, values)
+        self._insert(connection, tables.refused, values)
 
     def _keep_record(self, connection: sa.Connection, verdict: Verdict, body: bytes) -> None:
         if verdict.outcome not in OUTCOMES:

@@ -71,3 +71,13 @@ losses = sa.Table(
     sa.Column("bytes", Big, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
 )
+refused = sa.Table(  # rows this collector cannot read, kept whole: the station forgets them
+    "refused",
+    metadata,
+    sa.Column("stream", sa.String(64), primary_key=True),
+    sa.Column("row", Big, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)

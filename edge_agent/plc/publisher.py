@@ -175,6 +175,7 @@ class Publisher:
             judgement = _late_instead(judgement)
         if not self.book.claim(part):
             line.discarded += 1
+            say("part.discarded", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome)
             return
         verdict = self._verdict(part, judgement, (now_ns - part.trigger_ns) / 1e6)
         record = _journalled(self.journal, part.journal_slot, verdict)
@@ -182,6 +183,7 @@ class Publisher:
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns)
         self._count(line, part, judgement, verdict.latency_ms)
+        say("part.judged", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome, reasons=judgement.reasons)
         if self.on_verdict is not None:
             self.on_verdict(verdict)
         if not self._outbox(record, RECORD_PRIORITY, part.journal_slot):

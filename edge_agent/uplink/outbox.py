@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from edge_agent import shipping
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
-from edge_agent.uplink.schema import LOST, PAGE_BYTES, PICTURE, RECORD, Row, _note_beside, open_outbox, open_reader, transaction
+from edge_agent.uplink.rows import (
+    delete_row,
+    first_of,
+    forget_upto,
+    insert_losses,
+    insert_picture,
+    insert_plain,
+    loss_of,
+    read_rows,
+)
+from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, _BATCH = 16_384, 256
@@ -33,9 +40,6 @@ _IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
 _GATHER_ABOVE, _GATHER_S = 4, 0.004  # with more than that in a commit the next waits for company: one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
-_PORTIONS = (64, 16, 4, 1)
-_INSERT = "insert into rows(kind, prio, time_us, body, crc) values"
-LOST_PRIORITY = 3
 _MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could never be shipped and would hold up the rest
 _RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
 
@@ -104,8 +108,8 @@ class Outbox:
         try:
             self._connection, self.stream = open_outbox(self.file, cap_mb)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
-            self.known_upto = self._first("select coalesce(max(seq), 0) from sqlite_sequence")
-            self._stats = OutboxStats(waiting_rows=self._first("select count(*) from rows"))
+            self.known_upto = first_of(self._connection, "select coalesce(max(seq), 0) from sqlite_sequence")
+            self._stats = OutboxStats(waiting_rows=first_of(self._connection, "select count(*) from rows"))
             self._look()
         except (apsw.Error, OSError) as error:
             raise DeliveryError(f"{self.file} cannot be opened: {error}. Free space there, or mend the disk.") from None
@@ -172,22 +176,11 @@ class Outbox:
         A row that no longer has its CRC-32 is left out; the writer removes it and declares it lost."""
         if self._reader is None:
             self._reader = open_reader(self.file)
-        rows: list[Row] = []
-        size = 0
-        query = (
-            "select r.seq, r.kind, r.body, p.data, r.crc from rows r left join pictures p using(seq) "
-            "where r.seq > ? order by r.seq limit ?"
-        )
-        for number, kind, body, data, crc in self._reader.execute(query, (seq, most_rows)):
-            row = Row(number, kind, body, data or b"", crc)
-            if shipping.crc_of(row.body, row.data) != crc:
-                self._queue.force(partial(self._remove_damaged, row))
-                continue
-            rows.append(row)
-            self.known_upto = max(self.known_upto, number)
-            size += len(row.body) + len(row.data)
-            if size >= most_bytes:
-                break
+        rows, damaged = read_rows(self._reader, seq, most_rows, most_bytes)
+        for row in damaged:
+            self._queue.force(partial(self._remove_damaged, row))
+        if rows:
+            self.known_upto = max(self.known_upto, rows[-1].seq)
         return rows
 
     # --- the writer thread ----------------------------------------------------------------------------------------
@@ -256,38 +249,19 @@ class Outbox:
 
     def _commit(self, puts: list[Put], losses: dict[str, int]) -> None:
         """Make a batch durable. Counters move after the commit alone: a batch may need several attempts."""
-        connection, now_us, upto = self._connection, time.time_ns() // 1000, self._acknowledged_upto
+        connection, upto = self._connection, self._acknowledged_upto
+        declared = [loss_of(kind, n, why="refused") for kind, n in losses.items()]
         with transaction(connection):
-            forgotten = self._forget(upto) if upto > self._forgotten_upto else (0, 0)
-            self._insert_plain([(p.kind, p.priority, now_us, p.body, zlib.crc32(p.body)) for p in puts if not p.data])
+            forgotten = forget_upto(connection, upto) if upto > self._forgotten_upto else (0, 0)
+            insert_plain(connection, [(put.kind, put.priority, put.body) for put in puts if not put.data])
             for put in [put for put in puts if put.data]:
-                self._insert_plain([(put.kind, put.priority, now_us, put.body, shipping.crc_of(put.body, put.data))])
-                connection.execute("insert into pictures values(?, ?)", (connection.last_insert_rowid(), put.data))
-            declared = [_loss(kind, n, why="refused") for kind, n in losses.items()]
-            self._declare(declared)
+                insert_picture(connection, put.kind, put.priority, put.body, put.data)
+            insert_losses(connection, declared)
         self._forgotten_upto = max(self._forgotten_upto, upto)
         self._stats.acknowledged += forgotten[0]
         self._stats.records_acknowledged += forgotten[1]
         self._stats.waiting_rows += len(puts) - forgotten[0]
         self._count_declared(declared)
-
-    def _first(self, query: str) -> int:
-        return int(self._connection.execute(query).get)
-
-    def _insert_plain(self, rows: list[tuple[Any, ...]]) -> None:
-        """Insert rows many to a statement: apsw lets go of the interpreter once per statement, and asks for it back."""
-        while rows:
-            size = next(size for size in _PORTIONS if size <= len(rows))
-            values = [value for row in rows[:size] for value in row]
-            self._connection.execute(_INSERT + ",".join(["(?, ?, ?, ?, ?)"] * size), values)
-            rows = rows[size:]
-
-    def _forget(self, upto: int) -> tuple[int, int]:
-        """Delete what the collector has; return how many rows that were, and how many of them records."""
-        records = self._first(f"select count(*) from rows where seq <= {upto} and kind = '{RECORD}'")
-        self._connection.execute("delete from pictures where seq <= ?", (upto,))
-        self._connection.execute("delete from rows where seq <= ?", (upto,))
-        return self._connection.changes(), records
 
     def _after_commit(self, puts: list[Put]) -> None:
         if self._is_failing:
@@ -305,7 +279,7 @@ class Outbox:
 
     def _look(self) -> None:
         """See how old and, from time to time, how large the outbox is; near its cap let something go."""
-        self._stats.oldest_us = self._first("select coalesce((select time_us from rows order by seq limit 1), 0)")
+        self._stats.oldest_us = first_of(self._connection, "select coalesce((select time_us from rows order by seq limit 1), 0)")
         if self._unlooked >= _LOOK_EVERY_ROWS or not self._stats.waiting_rows or not self._stats.waiting_bytes:
             self._unlooked = 0
             self._stats.waiting_bytes = self._shedder.used_bytes() if self._stats.waiting_rows else 0
@@ -318,7 +292,7 @@ class Outbox:
         free = disk.f_bavail * disk.f_frsize
         if free >= 4 * _RESERVE_BYTES and not self._is_squeezed:
             return
-        limit = min(self._cap_pages, self._first("pragma page_count") + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
+        limit = min(self._cap_pages, first_of(self._connection, "pragma page_count") + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
         self._connection.execute(f"pragma max_page_count={limit}")
         self._shedder.portion_bytes = limit * PAGE_BYTES // 20  # as large a share as of the cap
         self._is_squeezed = limit < self._cap_pages
@@ -329,7 +303,7 @@ class Outbox:
         if not isinstance(error, apsw.FullError):
             return
         wanted = 2 * sum(len(put.body) + len(put.data) for put in puts) + 64 * PAGE_BYTES
-        room = (self._first("pragma max_page_count") - self._first("pragma page_count")) * PAGE_BYTES
+        room = (first_of(self._connection, "pragma max_page_count") - first_of(self._connection, "pragma page_count")) * PAGE_BYTES
         if attempt == 0 and room > wanted:
             return  # not our own limit: somebody filled the disk for a moment, and the ballast may be enough
         self._shed(max(self._shedder.portion_bytes, wanted))
@@ -351,7 +325,7 @@ class Outbox:
         with contextlib.suppress(apsw.Error):
             with transaction(self._connection):
                 losses = list(delete())
-                self._declare(losses)
+                insert_losses(self._connection, losses)
             self._stats.waiting_rows -= sum(int(loss["n"]) for loss in losses)
             self._count_declared(losses)
 
@@ -359,10 +333,8 @@ class Outbox:
         """Remove a row that cannot be shipped; found twice it is declared once."""
 
         def delete() -> list[dict[str, Any]]:
-            self._connection.execute("delete from pictures where seq = ?", (row.seq,))
-            self._connection.execute("delete from rows where seq = ?", (row.seq,))
-            found = self._connection.changes()
-            return [_loss(row.kind, 1, len(row.body) + len(row.data), "damaged", row.seq)] if found else []
+            found = delete_row(self._connection, row.seq)
+            return [loss_of(row.kind, 1, len(row.body) + len(row.data), "damaged", row.seq)] if found else []
 
         self._let_go(delete)
 
@@ -373,13 +345,8 @@ class Outbox:
             self.stream = stream
             self._acknowledged_upto = self._forgotten_upto = 0
             say("outbox.replaced", file=str(self.file), why=why)
-            _note_beside(self.file, stream)
+            note_beside(self.file, stream)
             done.set()
-
-    def _declare(self, losses: list[dict[str, Any]]) -> None:
-        """Make each loss a row, inside a transaction."""
-        bodies = [msgspec.msgpack.encode(loss) for loss in losses]
-        self._insert_plain([(LOST, LOST_PRIORITY, time.time_ns() // 1000, body, zlib.crc32(body)) for body in bodies])
 
     def _count_declared(self, losses: list[dict[str, Any]]) -> None:
         """Count and say losses that are durably declared."""
@@ -388,10 +355,6 @@ class Outbox:
             self._stats.records_lost += int(loss["n"]) if loss["what"] == RECORD else 0
             self._stats.pictures_lost += int(loss["n"]) if loss["what"] == PICTURE else 0
             say("outbox.shed", **loss)
-
-
-def _loss(what: str, n: int, size: int = 0, why: str = "", seq: int = 0) -> dict[str, Any]:
-    return {"what": what, "n": n, "bytes": size, "why": why, "first_seq": seq, "last_seq": seq}
 
 
 def count_records(folder: Path) -> int:

@@ -55,7 +55,7 @@ def open_outbox(file: Path, cap_mb: int) -> tuple[apsw.Connection, str]:
         stream = uuid.uuid4().hex
         connection.execute("insert or replace into meta values('stream', ?)", (stream,))
     if stream != expected:
-        _note_beside(file, stream)
+        note_beside(file, stream)
     return connection, stream
 
 
@@ -104,7 +104,7 @@ def _stream_beside(file: Path) -> str:
         return ""
 
 
-def _note_beside(file: Path, stream: str) -> None:
+def note_beside(file: Path, stream: str) -> None:
     """Write the stream id next to the database, atomically: a truncated database opens as an empty one without an error."""
     note, fresh = file.with_suffix(".stream"), file.with_suffix(".stream.new")
     with open(fresh, "w") as out:

@@ -10,13 +10,13 @@ from typing import Any
 
 import apsw
 
+from edge_agent.uplink.rows import LOST_PRIORITY
 from edge_agent.uplink.schema import PAGE_BYTES
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05
 _BALLAST_BYTES = 12 << 20  # kept back on the disk, so that shedding and the WAL still work when it is full
 _MOST_ROWS = 2000
-_DECLARED = 3  # the priority of loss rows, which are never shed
 _OVERHEAD_BYTES = 64
 
 
@@ -54,7 +54,7 @@ class Shedder:
 
     def shed(self, wanted_bytes: int) -> Iterator[dict[str, Any]]:
         """Delete until `wanted_bytes` are free; yield one declaration for each kind let go."""
-        for priority in range(_DECLARED):
+        for priority in range(LOST_PRIORITY):
             if wanted_bytes <= 0:
                 return
             loss = self._shed_priority(priority, wanted_bytes)

@@ -1,0 +1,58 @@
+"""`edge-agent check` tells every problem at once, with its line and its remedy, and says by its exit code what they mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import ROOT, Program, StationFolder
+
+
+def test_what_we_ship_has_no_problem(edge_agent: Program) -> None:
+    models = [word for folder in sorted((ROOT / "models").iterdir()) for word in ("--model", folder)]
+    recipes = [word for file in sorted((ROOT / "config" / "recipes").iterdir()) for word in ("--recipe", file)]
+    result = edge_agent("check", "--config", ROOT / "config" / "demo.yaml", *models, *recipes)
+    assert result.returncode == 0, result.stdout
+    assert "no problem found" in result.stdout
+
+
+def test_every_problem_is_told_with_its_line_and_remedy(edge_agent: Program, station: StationFolder) -> None:
+    file = station.write()
+    text = file.read_text()
+    file.write_text(text + "speed: 9\nstation: twice\n")
+    (station.folder / "recipes" / "part.yaml").write_text(
+        "name: part\nmodel: {name: bright}\ndeadline_ms: -5\nregions: [{name: whole, prepare: squeeze}]\nrulez: []\n"
+    )
+    result = edge_agent("check", "--config", file, "--recipe", station.folder / "recipes" / "part.yaml", "--json")
+    assert result.returncode == 78
+    told = json.loads(result.stdout)
+    assert not told["ok"]
+    by_key = {problem["key"]: problem for problem in told["problems"]}
+    assert {"speed", "station", "deadline_ms", "regions.0.prepare", "rulez"} <= by_key.keys()
+    assert by_key["deadline_ms"]["line"] == 3
+    assert by_key["speed"]["line"] == text.count("\n") + 1
+    assert all(problem["remedy"] for problem in told["problems"]), told
+    plain = edge_agent("check", "--config", file)
+    assert plain.returncode == 78
+    assert f"{file}:{by_key['speed']['line']}: speed:" in plain.stdout
+    assert "Remedy:" in plain.stdout
+
+
+def test_a_recipe_that_does_not_fit_its_model_is_a_problem(edge_agent: Program, station: StationFolder) -> None:
+    station.recipe["classes"] = {"scratch": {"threshold": 0.5}}
+    result = edge_agent("check", "--config", station.write())
+    assert result.returncode == 78
+    assert "'scratch'" in result.stdout
+    assert "defect" in result.stdout
+
+
+def test_the_daemon_itself_refuses_the_same_with_78(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.settings["plc"]["verdicts"] = "tcp://0.0.0.0:5556"
+    result = edge_agent("run", "--config", station.write(), "--parts", 1)
+    assert result.returncode == 78
+    assert "allow_plaintext" in result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_nothing_to_check_is_a_usage_error(edge_agent: Program) -> None:
+    assert edge_agent("check").returncode == 2

@@ -1,0 +1,42 @@
+"""The demo is the product in a minute: three processes, drawn parts with known truth, pictures a person looks at."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from pathlib import Path
+
+import cv2
+from conftest import ROOT, Program
+
+PARTS = 12
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_demo_accounts_for_every_part_and_leaves_its_evidence(edge_agent: Program, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    sets = [f"plc.verdicts=tcp://127.0.0.1:{free_port()}", f"plc.control=tcp://127.0.0.1:{free_port()}"]
+    sets += [f"uplink.collector=tcp://127.0.0.1:{free_port()}", "cameras.0.defect_share=0.5"]
+    overrides = [word for each in sets for word in ("--set", each)]
+    config = ROOT / "config" / "demo.yaml"
+    result = edge_agent("demo", "--config", config, "--parts", PARTS, "--out", out, *overrides)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["triggers"] == summary["outcomes"] == summary["published"] == summary["acknowledged"] == PARTS
+    assert summary["lost"] == 0
+    assert 0 <= summary["slips"] + summary["false_rejects"] <= 3
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(results) == PARTS
+    assert {"PASS", "NG"} <= {result["outcome"] for result in results}
+    sheet = cv2.imread(str(out / "contact_sheet.png"))
+    assert sheet is not None and min(sheet.shape[:2]) > 500
+    with sqlite3.connect(out / "collector" / "collector.db") as store:
+        kept = dict(store.execute("select seq, outcome from records").fetchall())
+    assert sorted(kept.values()) == sorted(result["outcome"] for result in results)
+    assert list((out / "collector" / "crops").rglob("*.png"))

@@ -1,0 +1,86 @@
+"""`edge-agent replay`: one object per image, pictures under the images' names, the same answer every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from bright import gray, with_defect
+from conftest import Program, StationFolder
+
+KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
+BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}
+FINDING = {"rule", "value", "limit", "margin", "ok"}
+SUMMARY = {"triggers", "outcomes", "pass", "ng", "fault", "published", "acknowledged", "lost", "slips", "false_rejects"}
+
+
+def results_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def replay(program: Program, station: StationFolder, out: Path, *words: str) -> list[dict[str, Any]]:
+    station.write()
+    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
+    result = program("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", out, *words)
+    assert result.returncode == 0, result.stderr
+    return results_of(out)
+
+
+def test_one_object_and_one_overlay_for_every_image(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray(), with_defect(gray(), 10, 20, 8, 6)])
+    results = replay(edge_agent, station, tmp_path / "out", "--maps")
+    assert [(r["image"], r["outcome"]) for r in results] == [("0000.png", "PASS"), ("0001.png", "NG")]
+    assert all(result.keys() >= KEYS for result in results)
+    assert results[1]["reasons"] == ["blob_count", "peak_score"]
+    (blob,) = results[1]["blobs"]
+    assert blob.keys() >= BLOB
+    assert (blob["class"], blob["area_px"], blob["x"], blob["y"]) == ("defect", 48, 10, 20)
+    assert all(finding.keys() == FINDING and finding["ok"] for finding in results[0]["findings"])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY
+    assert (summary["triggers"], summary["pass"], summary["ng"], summary["slips"]) == (2, 1, 1, None)
+    assert summary["latency_ms"].keys() == {"p50", "p99"}
+    marked = cv2.imread(str(tmp_path / "out" / "overlays" / "0001.png"))
+    assert marked.shape == (64, 64, 3)
+    assert (np.ptp(marked.astype(int), axis=2) > 60).any(), "nothing is drawn in colour"
+    probability = cv2.imread(str(tmp_path / "out" / "maps" / "0001.png"), cv2.IMREAD_UNCHANGED)
+    assert probability.shape == (64, 64) and probability.dtype == np.uint8
+    assert (probability[20:26, 10:18] >= 128).all()
+    assert (probability >= 128).sum() == 48
+
+
+def test_the_same_images_get_the_same_answer(
+    edge_agent: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]], tmp_path: Path
+) -> None:
+    station.add_images(images(9))
+    first, second = (replay(edge_agent, station, tmp_path / name, "--no-overlays") for name in ("first", "second"))
+    for result in (*first, *second):
+        del result["latency_ms"]
+    assert first == second
+    assert not (tmp_path / "first" / "overlays").exists()
+
+
+def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(
+    edge_agent: Program, station: StationFolder, tmp_path: Path
+) -> None:
+    station.add_images([gray(), gray(), gray()])
+    (station.images / "0001.png").write_bytes(b"no picture")
+    results = replay(edge_agent, station, tmp_path / "out")
+    assert {r["image"]: (r["outcome"], r["reasons"]) for r in results} == {
+        "0000.png": ("PASS", []),
+        "0001.png": ("FAULT", ["bad_frame"]),
+        "0002.png": ("PASS", []),
+    }
+
+
+def test_a_folder_without_images_is_refused_by_name(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.images.mkdir()
+    station.write()
+    words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
+    result = edge_agent("replay", *words, "--images", station.images, "--out", tmp_path / "out")
+    assert result.returncode == 78
+    assert str(station.images) in result.stderr

@@ -1,0 +1,53 @@
+"""`edge-agent watch` and `edge-agent control` against a running daemon."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from conftest import Program, StationFolder
+
+
+@contextmanager
+def daemon(station: StationFolder) -> Iterator[None]:
+    """The daemon on a folder shown again and again, ten parts a second."""
+    station.settings["cameras"][0] |= {"repeat": True, "rate_hz": 20}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent", "run", "--config", str(station.write())], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+
+
+def test_watch_shows_verdicts_and_control_answers(
+    edge_agent: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
+) -> None:
+    station.add_images(images(3))
+    verdicts, control = station.settings["plc"]["verdicts"], station.settings["plc"]["control"]
+    with daemon(station):
+        heard = edge_agent("watch", "--connect", verdicts, "--json", "--count", 6, "--timeout", 30)
+        assert heard.returncode == 0, heard.stderr
+        objects = [json.loads(line) for line in heard.stdout.splitlines()]
+        assert len(objects) == 6
+        assert {each["outcome"] for each in objects} == {"PASS", "NG"}
+        assert [each["seq"] for each in objects] == list(range(objects[0]["seq"], objects[0]["seq"] + 6))
+        assert all(each["station"] == "test" and each["trigger_time_us"] > 1.6e15 for each in objects)
+        shown = edge_agent("watch", "--connect", verdicts, "--count", 2, "--timeout", 30)
+        assert shown.returncode == 0
+        assert len(shown.stdout.splitlines()) == 2
+        status = edge_agent("control", "--connect", control, "status")
+        assert json.loads(status.stdout)["lines"]["line"]["state"] == "Ready"
+        wrong = edge_agent("control", "--connect", control, "recipe", "nowhere", "--line", "line")
+        assert wrong.returncode == 1
+        assert "nowhere" in wrong.stdout
+
+
+def test_watch_with_nobody_there_ends_after_its_timeout(edge_agent: Program, station: StationFolder) -> None:
+    assert edge_agent("watch", "--connect", station.settings["plc"]["verdicts"], "--count", 1, "--timeout", 0.5).returncode == 1
