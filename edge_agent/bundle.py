@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from edge_agent.clock import to_ms
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.base import Segmenter, TensorSlot
@@ -166,15 +167,15 @@ class Inspection:
         if len(measured) < len(self._measured):
             return None
         judgement = self.bundle.judge.judge(merge(measured), self._quality)
-        return replace(judgement, stages_ms=self._stages(map_ns), map_ns=map_ns)
+        return msgspec.structs.replace(judgement, stages_ms=self._stages(map_ns), map_ns=map_ns)
 
     def _stages(self, map_ns: int) -> dict[str, float]:
         """Where the time went, in ms: waiting and camera, picture checks and waiting for the engine, inference, judging."""
         return {
-            "capture": round((self._began_ns - self.part.trigger_ns) / 1e6, 3),
-            "prepare": round((self._submitted_ns - self._began_ns) / 1e6, 3),
-            "infer": round((map_ns - self._submitted_ns) / 1e6, 3),
-            "judge": round((time.monotonic_ns() - map_ns) / 1e6, 3),
+            "capture": to_ms(self._began_ns - self.part.trigger_ns),
+            "prepare": to_ms(self._submitted_ns - self._began_ns),
+            "infer": to_ms(map_ns - self._submitted_ns),
+            "judge": to_ms(time.monotonic_ns() - map_ns),
         }
 
     def maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:

@@ -40,3 +40,8 @@ class HeldClock:
 
     def wall_us(self) -> int:
         return self._wall_us
+
+
+def to_ms(ns: int) -> float:
+    """Nanoseconds as milliseconds, cut to whole microseconds."""
+    return ns // 1000 / 1000

@@ -55,9 +55,7 @@ EVENTS: dict[str, Event] = {
     "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
     "collector.started": Event("info", "the collector listens"),
     "collector.stopped": Event("info", "the collector has stopped"),
-    "collector.refused": Event(
-        "warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"
-    ),
+    "collector.refused": Event("warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),

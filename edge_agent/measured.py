@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from edge_agent.records import Blob
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneMeasure:
+class ZoneMeasure(msgspec.Struct, frozen=True):
     """What lies in one zone: how many blobs touch it and how many frame pixels of them lie inside."""
 
     blobs: int
     area_px: float
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """Blobs in frame coordinates; areas in frame pixels; peaks as probabilities 0..1, per class whether blob or not.
 
     `count` and `area_px` are of all blobs, also of those beyond the most that `blobs` keeps. `zones` is keyed by

@@ -1,12 +1,10 @@
 """The nouns that travel through the station.
 
-`Blob` and `Finding` are msgspec structs because they cross the wire exactly as they are; the others stay inside the
-process. Arrays are `(row, col)`; everything here says `x, y` in frame pixels.
+msgspec structs, because they are cheap to make, and `Blob` and `Finding` cross the wire exactly as they are. Arrays are
+`(row, col)`; everything here says `x, y` in frame pixels.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -18,7 +16,7 @@ PASS, NG, FAULT = "PASS", "NG", "FAULT"
 OUTCOMES = (PASS, NG, FAULT)
 
 
-class Blob(msgspec.Struct, frozen=True, kw_only=True, rename={"class_name": "class"}):
+class Blob(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename={"class_name": "class"}):
     """One connected region of defect pixels, in frame coordinates; scores are probabilities 0..1."""
 
     class_name: str
@@ -34,7 +32,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True, rename={"class_name": "cla
     area_mm2: float | None = None
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one rule says of one part. `margin` is the distance to the limit in the value's unit: negative is NG."""
 
     rule: str
@@ -44,8 +42,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """By what a part is judged; every record carries it. `generation` counts the bundles of a line since the start."""
 
     recipe: str
@@ -56,8 +53,7 @@ class Identity:
     generation: int
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct):
     """A trigger that got its number. Owned by the publisher; others only read it."""
 
     line: str
@@ -72,8 +68,7 @@ class Part:
     journal_slot: int = -1
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(msgspec.Struct):
     """One exposure in its slot. `pixels` is a view of the slot: (rows, cols) uint8, valid until the slot returns."""
 
     slot: int
@@ -82,24 +77,12 @@ class Frame:
     name: str  # the image's file name, where there is one
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """What the middle of the line says of one part, before the publisher makes it an outcome."""
 
     outcome: str
     reasons: tuple[str, ...] = ()
     blobs: tuple[Blob, ...] = ()
     findings: tuple[Finding, ...] = ()
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    stages_ms: dict[str, float] = {}
     map_ns: int = 0  # monotonic time at which the probability map was complete; 0 where there was none
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A picture that goes to the datacenter beside the record. `kind` is crop, frame or map."""
-
-    kind: str
-    index: int
-    x: int
-    y: int
-    pixels: Pixels

@@ -95,11 +95,16 @@ def focus(pixels: Pixels, edges: npt.NDArray[np.int16] | None = None) -> float:
 
 def at_least(rule: str, value: float, limit: float) -> Finding:
     """A finding that is well when the value reaches the limit."""
-    value = round(value, 4)
-    return Finding(rule=rule, value=value, limit=limit, margin=round(value - limit, 4), ok=value >= limit)
+    value = _tidy(value)
+    return Finding(rule=rule, value=value, limit=limit, margin=_tidy(value - limit), ok=value >= limit)
 
 
 def at_most(rule: str, value: float, limit: float) -> Finding:
     """A finding that is well when the value stays within the limit."""
-    value = round(value, 4)
-    return Finding(rule=rule, value=value, limit=limit, margin=round(limit - value, 4), ok=value <= limit)
+    value = _tidy(value)
+    return Finding(rule=rule, value=value, limit=limit, margin=_tidy(limit - value), ok=value <= limit)
+
+
+def _tidy(value: float) -> float:
+    """Four decimals; `round` would take many times as long for the last bit of exactness."""
+    return math.floor(value * 1e4 + 0.5) / 1e4

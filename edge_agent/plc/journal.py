@@ -92,10 +92,10 @@ class Journal:
         at = _FIRST + slot * SLOT_BYTES
         if self._map[at] in (_OPEN, _DECIDED):
             self.overwritten += 1
+        trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id)
         self._map[at] = _EMPTY
-        _TRIGGER.pack_into(self._map, at + _TRIGGER_AT, self.epoch, seq, trigger_time_us, line, part_id)
-        crc = zlib.crc32(self._map[at + _TRIGGER_AT : at + _BODY_AT])
-        _U32.pack_into(self._map, at + _TRIGGER_CRC, crc)
+        self._map[at + _TRIGGER_AT : at + _BODY_AT] = trigger
+        _U32.pack_into(self._map, at + _TRIGGER_CRC, zlib.crc32(trigger))
         self._map[at] = _OPEN
         return ticket
 

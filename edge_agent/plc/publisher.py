@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from edge_agent.clock import Clock
+from edge_agent.clock import Clock, to_ms
 from edge_agent.errors import Reason
 from edge_agent.events import say
 from edge_agent.plc.alarms import Alarms
@@ -177,7 +177,7 @@ class Publisher:
             line.discarded += 1
             say("part.discarded", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome)
             return
-        verdict = self._verdict(part, judgement, (now_ns - part.trigger_ns) / 1e6)
+        verdict = self._verdict(part, judgement, to_ms(now_ns - part.trigger_ns))
         record = _journalled(self.journal, part.journal_slot, verdict)
         text = verdict_json(verdict)
         self._send(part, verdict, text)
@@ -200,7 +200,7 @@ class Publisher:
             outcome=judgement.outcome,
             reasons=judgement.reasons,
             trigger_time_us=part.trigger_time_us,
-            latency_ms=round(latency_ms, 3),
+            latency_ms=latency_ms,
             recipe=identity.recipe,
             recipe_hash=identity.recipe_hash,
             model_hash=identity.model_hash,

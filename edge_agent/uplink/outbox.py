@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
 from edge_agent import shipping
 from edge_agent.errors import DeliveryError
@@ -44,8 +45,7 @@ _MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could neve
 _RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
 
 
-@dataclass(slots=True)
-class Put:
+class Put(msgspec.Struct):
     """One row on its way to the writer. `token` is handed back after the commit."""
 
     kind: str

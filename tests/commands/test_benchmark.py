@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Program
+from stations import Program
 
 PLUMBING = {"parts_per_s", "ng_share", "unaccounted", "p50_ms", "p99_ms", "rss_growth_kb", "bare_parts_per_s"}
 STATION = {"station_fps", "engine_fps", "ratio", "cpu_ms_per_part"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import ROOT, Program, StationFolder
+from stations import ROOT, Program, StationFolder
 
 
 def test_what_we_ship_has_no_problem(edge_agent: Program) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import cv2
-from conftest import ROOT, Program
+from stations import ROOT, Program
 
 PARTS = 12
 

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from bright import gray, with_defect
-from conftest import Program, StationFolder
+from stations import Program, StationFolder
 
 KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
 BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from conftest import Program, StationFolder
+from stations import Program, StationFolder
 
 
 @contextmanager

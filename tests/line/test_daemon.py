@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from bright import gray, with_defect, write_bright_model
-from conftest import StationFolder
+from stations import StationFolder
 
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store, open_store

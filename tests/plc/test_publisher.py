@@ -7,9 +7,9 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from running import BAD, GOOD, Station, conserved, hear, hear_json, identity, judge_all, wait_until
 
 from edge_agent.clock import HeldClock
