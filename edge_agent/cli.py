@@ -15,6 +15,8 @@ from edge_agent import __version__
 from edge_agent.errors import EXIT_USAGE, ConfigurationError, EdgeAgentError
 from edge_agent.events import configure_logging
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads have nothing to do here, and wait busily
+
 COMMANDS = {
     "run": "inspect: the daemon itself",
     "demo": "see the whole station work on drawn parts, in a minute",

@@ -6,9 +6,7 @@ no further trigger, parts in flight get their outcome, the outbox commits, the c
 
 from __future__ import annotations
 
-import gc
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from edge_agent import process
 from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
 from edge_agent.clock import SystemClock
@@ -33,8 +32,6 @@ from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 from edge_agent.wire import Reply
 
-SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
-GC_THRESHOLDS = (50_000, 20, 100)
 _POLL_S = 0.05
 _RECOVER_S = 30.0
 
@@ -62,7 +59,8 @@ class Daemon:
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
         self.lines: list[Line] = []
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        process.prepare()
+        self._core = process.choose_core(station.settings)
         try:
             self._open()
         except BaseException:
@@ -145,9 +143,14 @@ class Daemon:
             self.sender.start()
         for line in self.lines:
             line.start()
-        _calm_collector()
+        process.settle(self._hot_threads(), self._core)
         self._cpu_start_s = time.process_time()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
+
+    def _hot_threads(self) -> list[threading.Thread]:
+        """Those that every part passes; the evidence thread encodes pictures, beside them."""
+        lines = [thread for line in self.lines for thread in line.threads]
+        return [self.publisher.thread, self.outbox.thread, *lines]
 
     def stop(self) -> None:
         self._stop.set()
@@ -231,13 +234,6 @@ class Daemon:
             "seconds": self.publisher.seconds,
             "cpu_seconds": self._cpu_seconds,
         }
-
-
-def _calm_collector() -> None:
-    """Leave what the start made out of every later garbage collection, and collect rarely: a part makes no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _quantiles(latencies: Any) -> dict[str, float | None]:

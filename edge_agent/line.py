@@ -82,22 +82,23 @@ class Line:
         self._stopping = threading.Event()
         self.finished = threading.Event()  # no more triggers will come
         book.identity = bundle.identity
-        self._grabber = threading.Thread(target=self._grab, name=f"grab-{book.name}", daemon=True)
-        self._inspector = threading.Thread(target=self._inspect, name=f"inspect-{book.name}", daemon=True)
+        grabber = threading.Thread(target=self._grab, name=f"grab-{book.name}", daemon=True)
+        inspector = threading.Thread(target=self._inspect, name=f"inspect-{book.name}", daemon=True)
+        self.threads = (grabber, inspector)
 
     def start(self) -> None:
-        self._inspector.start()
-        self._grabber.start()
+        for thread in reversed(self.threads):
+            thread.start()
 
     def stop_triggers(self) -> None:
         """Take no further trigger; what is registered is still judged."""
         self._stopping.set()
-        self._grabber.join(timeout=10)
+        self.threads[0].join(timeout=10)
 
     def close(self) -> None:
         """End the inspect thread after everything queued, then the camera."""
         self._work.put(_STOP)
-        self._inspector.join(timeout=10)
+        self.threads[1].join(timeout=10)
         self.camera.close()
 
     def swap(self, bundle: Bundle) -> None:
@@ -146,8 +147,9 @@ class Line:
             while not self._stopping.is_set() and not self._budget.is_spent:
                 self.progress_ns["grab"] = time.monotonic_ns()
                 if slot is None:
-                    slot = self.ring.lease(0 if self.camera.is_live else _TICK_S)
+                    slot = self.ring.lease()
                     if slot is None and not self.camera.is_live:
+                        self.ring.wait_for_room(max(1, self.ring.slots // 4), _TICK_S)
                         continue
                 part_id = self.camera.wait_for_trigger(_TICK_S)
                 if part_id is None or not self._budget.take():

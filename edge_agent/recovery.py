@@ -10,7 +10,7 @@ from edge_agent.events import say
 from edge_agent.plc.journal import Entry, Journal
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.records import FAULT
-from edge_agent.wire import Verdict, read_verdict_record, verdict_json, verdict_record
+from edge_agent.wire import Verdict, read_verdict_json, verdict_json
 
 
 def deliver_unfinished(
@@ -19,8 +19,9 @@ def deliver_unfinished(
     """Queue every outcome that was not yet durable, and FAULT interrupted for every part without one."""
     for entry in journal.unfinished:
         verdict = _decided(entry) or _interrupted(station, entry)
-        outbox(verdict_record(verdict), priority, None)
-        replay.add((verdict.line, verdict.epoch, verdict.seq), verdict_json(verdict), 0, is_live=False)
+        text = verdict_json(verdict)
+        outbox(text, priority, None)
+        replay.add((verdict.line, verdict.epoch, verdict.seq), text, 0, is_live=False)
         if verdict.reasons == (Reason.INTERRUPTED.value,):
             say("part.interrupted", line=verdict.line, epoch=verdict.epoch, seq=verdict.seq, part=verdict.part_id)
     if journal.unfinished:
@@ -31,7 +32,7 @@ def _decided(entry: Entry) -> Verdict | None:
     if entry.body is None:
         return None
     try:
-        return read_verdict_record(entry.body)
+        return read_verdict_json(entry.body)
     except DeliveryError:
         return None
 

@@ -30,19 +30,29 @@ class Ring:
         self._state = bytearray(slots)
         self._lock = threading.Lock()  # of two who return the same slot, only one may succeed
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._wanted = slots + 1  # give_back tells `_room` when so many are free; more than there are: nobody waits
+        self._room = threading.Event()
         self.slots = slots
         self.quarantined = 0
         for slot in range(slots):
             self._free.put(slot)
 
-    def lease(self, timeout_s: float = 0) -> int | None:
-        """Return a slot of one's own, or None where none came free in time."""
+    def lease(self) -> int | None:
+        """Return a slot of one's own, or None where none is free. Never blocks."""
         try:
-            slot = self._free.get(block=timeout_s > 0, timeout=timeout_s or None)
+            slot = self._free.get_nowait()
         except queue.Empty:
             return None
         self._state[slot] = _LEASED
         return slot
+
+    def wait_for_room(self, slots: int, timeout_s: float) -> None:
+        """Wait until so many slots are free: whoever can wait fills several in one go, rather than being woken for each."""
+        self._room.clear()
+        self._wanted = slots
+        if self._free.qsize() < slots:
+            self._room.wait(timeout_s)
+        self._wanted = self.slots + 1
 
     def view(self, slot: int) -> Pixels:
         """The slot's memory: flat (slot_bytes,) uint8. Only the holder of the lease may touch it."""
@@ -59,6 +69,8 @@ class Ring:
                 return
             self._state[slot] = _FREE
         self._free.put(slot)
+        if self._free.qsize() >= self._wanted:
+            self._room.set()
 
     def quarantine(self, slot: int) -> None:
         """Take a leased slot out of use for good: somebody may still write to it."""

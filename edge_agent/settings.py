@@ -63,9 +63,11 @@ class CpuEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="cpu"):
 
 
 class RecordedEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="recorded"):
-    """Plays back stored maps: `path` is an .npy of (parts, classes, rows, cols) uint8, shown in turn."""
+    """Plays back stored maps: `path` is an .npy of (maps, classes, rows, cols) uint8; `order` one of (parts,) integers that
+    says which map each part gets. Without it they are shown in turn."""
 
     path: str
+    order: str | None = None
 
 
 EngineSettings = CpuEngine | RecordedEngine
@@ -117,6 +119,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     uplink: UplinkSettings = UplinkSettings()
     journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 8192
     drain_s: Seconds = 5
+    python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,11 +43,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 _JSON_OUT = msgspec.json.Encoder()
 _JSON_VERDICT = msgspec.json.Decoder(Verdict)
-_PACK_OUT = msgspec.msgpack.Encoder()
-_PACK_VERDICT = msgspec.msgpack.Decoder(Verdict)
 
 
 def verdict_json(verdict: Verdict) -> bytes:
+    """The one form of a verdict: published, journalled, shipped and stored byte for byte."""
     return _JSON_OUT.encode(verdict)
 
 
@@ -57,18 +56,6 @@ def read_verdict_json(body: bytes) -> Verdict:
         return _JSON_VERDICT.decode(body)
     except msgspec.MsgspecError as error:
         raise DeliveryError(f"not a verdict: {error}") from None
-
-
-def verdict_record(verdict: Verdict) -> bytes:
-    """The MessagePack form that the journal, the outbox and the collector keep."""
-    return _PACK_OUT.encode(verdict)
-
-
-def read_verdict_record(body: bytes) -> Verdict:
-    try:
-        return _PACK_VERDICT.decode(body)
-    except msgspec.MsgspecError as error:
-        raise DeliveryError(f"not a verdict record: {error}") from None
 
 
 def encode_json(message: Any) -> bytes:

@@ -23,7 +23,7 @@ from edge_agent.collector.pictures import PictureFolder
 from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.records import OUTCOMES, Pixels
-from edge_agent.wire import PictureNote, Verdict, read_verdict_record
+from edge_agent.wire import PictureNote, Verdict, read_verdict_json
 
 _NOTE = msgspec.msgpack.Decoder(PictureNote)
 _KEY = ("station", "line", "epoch", "seq")
@@ -108,7 +108,7 @@ class Store:
     def _keep(self, connection: sa.Connection, row: Arrived) -> None:
         match row.kind:
             case "record":
-                self._keep_record(connection, read_verdict_record(row.body), row.body)
+                self._keep_record(connection, read_verdict_json(row.body), row.body)
             case "picture":
                 self._keep_picture(connection, _NOTE.decode(row.body), row.data)
             case "lost":
@@ -168,7 +168,7 @@ class Store:
         query = sa.select(table.c.body).order_by(table.c.station, table.c.line, table.c.epoch, table.c.seq)
         with self._engine.connect() as connection:
             bodies = connection.execute(query).scalars().all()
-        return [read_verdict_record(body) for body in bodies]
+        return [read_verdict_json(body) for body in bodies]
 
     def pictures(self) -> list[StoredPicture]:
         table = tables.pictures

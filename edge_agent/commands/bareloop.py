@@ -25,15 +25,16 @@ _BATCH = 64
 _SLOT_BYTES = 1024
 
 
-def parts_per_s(maps: npt.NDArray[np.uint8], parts: int, endpoint: str) -> float:
-    """Run `parts` through the bare loop, publishing on `endpoint`; return the rate of the slowest step."""
+def parts_per_s(maps: npt.NDArray[np.uint8], order: list[int], parts: int, endpoint: str) -> float:
+    """Run `parts`, part n on map order[n], through the bare loop, publishing on `endpoint`; return the rate of the slowest step."""
     with tempfile.TemporaryDirectory(prefix="edge-agent-bare-") as folder:
-        return _Loop(maps, parts, endpoint, Path(folder)).run()
+        return _Loop(maps, order, parts, endpoint, Path(folder)).run()
 
 
 class _Loop:
-    def __init__(self, maps: npt.NDArray[np.uint8], parts: int, endpoint: str, folder: Path) -> None:
+    def __init__(self, maps: npt.NDArray[np.uint8], order: list[int], parts: int, endpoint: str, folder: Path) -> None:
         self._maps = maps[:, 0]
+        self._order = order
         self._parts = parts
         self._endpoint = endpoint
         self._folder = folder
@@ -58,7 +59,7 @@ class _Loop:
     def _fill(self) -> None:
         for n in range(self._parts):
             slot = self._free.get()
-            np.copyto(self._slots[slot], self._maps[n % len(self._maps)])
+            np.copyto(self._slots[slot], self._maps[self._order[n % len(self._order)]])
             self._filled.put((n, slot))
         self._filled.put(None)
 

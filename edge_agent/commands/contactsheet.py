@@ -58,11 +58,17 @@ def _card(verdict: Verdict, truths: list[PartTruth], pictures: dict[tuple[int, s
     stored_map = pictures.get((verdict.seq, "map"))
     probability = heat(stored_map.read()) if stored_map else np.full((_SIDE, _SIDE, 3), 235, np.uint8)
     truth = truths[verdict.seq - 1] if truths else None
-    drawn = f"drawn: {truth.kind} {truth.defect} on {truth.family}" if truth else ""
+    drawn = f"drawn: {told(truth)}" if truth else ""
     mark = "" if _is_right(verdict, truths) else "  << WRONG"
     lines = [_why(verdict), drawn + mark]
     title = f"part {verdict.part_id}   {verdict.latency_ms:.1f} ms"
     return card(overlay(frame, verdict.blobs, recipe, verdict.outcome), probability, title, verdict.outcome, lines, _SIDE)
+
+
+def told(truth: PartTruth) -> str:
+    """What was drawn, in words."""
+    on = f"on {truth.family}" if truth.family else ""
+    return " ".join(filter(None, (truth.kind, truth.defect, on)))
 
 
 def _why(verdict: Verdict) -> str:

@@ -45,7 +45,8 @@ def _draw_recipe(picture: Picture, recipe: Recipe, thick: int) -> None:
         polygon = np.array(shape.polygon, np.int32)
         cv2.polylines(picture, [polygon], True, colour, thick, cv2.LINE_AA)
         x, y = polygon.min(axis=0)
-        write(picture, shape.name, (int(x) + 4, int(y) + 16 * thick), 0.36 * thick, colour)
+        has_room = int(y) + 20 * thick < picture.shape[0]
+        write(picture, shape.name, (int(x) + 4, int(y) + (14 if has_room else -4) * thick), 0.36 * thick, colour)
 
 
 def heat(probability: Pixels) -> Picture:

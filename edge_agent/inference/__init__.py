@@ -21,4 +21,4 @@ def open_segmenter(settings: EngineSettings, model: Model, base: Path) -> Segmen
         case CpuEngine():
             return CpuSegmenter(settings, model)
         case RecordedEngine():
-            return RecordedSegmenter((base / settings.path).resolve(), model)
+            return RecordedSegmenter(base / settings.path, base / settings.order if settings.order else None, model)

@@ -1,12 +1,14 @@
 """Is this picture fit to judge: lamp, saturation, focus, the camera alive, a part in it. On a grid of the picture.
 
-The grid takes every n-th pixel of the region, about 64 by 64, copied into memory made once. Focus needs neighbouring
-pixels, so it is measured at full resolution, on a patch of at most 128x128 in the region's middle.
+The grid takes every n-th pixel of the region, about 32 by 32, copied into memory made once. Focus needs neighbouring
+pixels, so it is measured at full resolution, on a patch of at most 128x128 in the region's middle. Gray levels are counted
+on bytes: each call into a picture library lets other threads in between, which costs more than so small a picture.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from edge_agent.errors import Reason
 from edge_agent.recipe import Presence, Quality
 from edge_agent.records import Finding, Pixels
 
-_GRID = 64
+_GRID = 32
 _PATCH = 128
 Looked = tuple[list[Finding], str]
 
@@ -29,9 +31,10 @@ class QualityGate:
         self._presence = presence
         self._shape: tuple[int, ...] = ()
         self._grid: Pixels = np.zeros((0, 0), np.uint8)
-        self._last = self._above = self._grid
+        self._seen = self._last = b""
+        self._up_to_white = _levels_up_to(quality.saturated_above)
+        self._up_to_belt = _levels_up_to(presence.gray_above if presence else 0)
         self._edges = np.zeros((0, 0), np.int16)
-        self._has_last = False
 
     def look(self, pixels: Pixels) -> Looked:
         """Return the findings and the reason why the picture (rows, cols) cannot be judged, '' where it can."""
@@ -40,45 +43,51 @@ class QualityGate:
         if pixels.shape != self._shape:
             self._make_memory(pixels.shape, view.shape)
         np.copyto(self._grid, view)
+        self._seen = self._grid.tobytes()
         findings: list[Finding] = []
         reason = ""
         for found, why in self._checks(pixels):
             findings.append(found)
             if not found.ok and not reason:
                 reason = why.value
-        self._grid, self._last, self._has_last = self._last, self._grid, True
+        self._last = self._seen
         return findings, reason
 
     def _make_memory(self, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
         """For pictures of another shape than the last one's, which is no picture to compare with."""
-        self._shape, self._has_last = shape, False
-        self._grid, self._last, self._above = (np.zeros(grid, np.uint8) for _ in range(3))
+        self._shape, self._last = shape, b""
+        self._grid = np.zeros(grid, np.uint8)
         self._edges = np.zeros([min(length, _PATCH) for length in shape], np.int16)
 
     def _checks(self, pixels: Pixels) -> list[tuple[Finding, Reason]]:
-        q, grid = self._quality, self._grid
+        q = self._quality
         checks: list[tuple[Finding, Reason]] = []
         if q.min_mean_gray is not None:
-            checks.append((at_least("mean_gray", float(cv2.mean(grid)[0]), q.min_mean_gray), Reason.DARK))
+            checks.append((at_least("mean_gray", _sum(self._seen) / len(self._seen), q.min_mean_gray), Reason.DARK))
         if q.max_saturated_share is not None:
-            share = _share_above(grid, q.saturated_above, self._above)
+            share = self._share_beyond(self._up_to_white)
             checks.append((at_most("saturated_share", share, q.max_saturated_share), Reason.SATURATED))
         if q.frozen:
-            checks.append((at_most("frozen", float(self._is_frozen()), 0), Reason.FROZEN))
+            checks.append((at_most("frozen", float(self._seen == self._last), 0), Reason.FROZEN))
         if self._presence is not None:
-            share = _share_above(grid, self._presence.gray_above, self._above)
+            share = self._share_beyond(self._up_to_belt)
             checks.append((at_least("presence", share, self._presence.min_share), Reason.NO_PART))
         if q.min_focus is not None:
             checks.append((at_least("focus", focus(pixels, self._edges), q.min_focus), Reason.OUT_OF_FOCUS))
         return checks
 
-    def _is_frozen(self) -> bool:
-        return self._has_last and self._grid.tobytes() == self._last.tobytes()
+    def _share_beyond(self, levels: bytes) -> float:
+        return len(self._seen.translate(None, levels)) / len(self._seen)
 
 
-def _share_above(grid: Pixels, gray: float, above: Pixels) -> float:
-    cv2.threshold(grid, math.floor(gray), 255, cv2.THRESH_BINARY, dst=above)
-    return cv2.countNonZero(above) / grid.size
+def _sum(levels: bytes) -> int:
+    """The sum of all bytes: the low half of Adler-32 is one more than it, exactly, for up to 256 at a time."""
+    return sum((zlib.adler32(levels[at : at + 256]) & 0xFFFF) - 1 for at in range(0, len(levels), 256))
+
+
+def _levels_up_to(gray: float) -> bytes:
+    """Every gray level from 0 to `gray`, as bytes."""
+    return bytes(range(min(255, math.floor(gray)) + 1))
 
 
 def focus(pixels: Pixels, edges: npt.NDArray[np.int16] | None = None) -> float:
@@ -94,17 +103,12 @@ def focus(pixels: Pixels, edges: npt.NDArray[np.int16] | None = None) -> float:
 
 
 def at_least(rule: str, value: float, limit: float) -> Finding:
-    """A finding that is well when the value reaches the limit."""
-    value = _tidy(value)
-    return Finding(rule=rule, value=value, limit=limit, margin=_tidy(value - limit), ok=value >= limit)
+    """A finding that is well when the value reaches the limit; both to four decimals, halves up: `round` takes far longer."""
+    value = math.floor(value * 1e4 + 0.5) / 1e4
+    return Finding(rule=rule, value=value, limit=limit, margin=math.floor((value - limit) * 1e4 + 0.5) / 1e4, ok=value >= limit)
 
 
 def at_most(rule: str, value: float, limit: float) -> Finding:
     """A finding that is well when the value stays within the limit."""
-    value = _tidy(value)
-    return Finding(rule=rule, value=value, limit=limit, margin=_tidy(limit - value), ok=value <= limit)
-
-
-def _tidy(value: float) -> float:
-    """Four decimals; `round` would take many times as long for the last bit of exactness."""
-    return math.floor(value * 1e4 + 0.5) / 1e4
+    value = math.floor(value * 1e4 + 0.5) / 1e4
+    return Finding(rule=rule, value=value, limit=limit, margin=math.floor((limit - value) * 1e4 + 0.5) / 1e4, ok=value <= limit)

@@ -27,6 +27,7 @@ class RegionMeasurer:
             rule.name: polygon_mask(rule.polygon, transform, rows, cols) > 0 for rule in recipe.rules if isinstance(rule, Zone)
         }
         self._allowed = _allowed(recipe, transform, rows, cols)
+        self._counting = np.zeros((0 if self._allowed is None else len(classes), rows, cols), np.uint8)
         excluded = 0 if self._allowed is None else rows * cols - cv2.countNonZero(self._allowed)
         self._inspected_px = (rows * cols - excluded) * transform.area
         self._no_zones = {(zone, name): ZoneMeasure(0, 0.0) for zone in self._zones for name in classes}
@@ -34,15 +35,14 @@ class RegionMeasurer:
         self._no_area = dict.fromkeys(classes, 0.0)
 
     def measure(self, maps: Pixels, levels: Sequence[int] = ()) -> Measured:
-        """Return blobs, areas and peaks. Excluded pixels are set to 0 in `maps`, in place.
-
-        `levels` are the maps' highest levels, where the caller knows them already."""
+        """Return blobs, areas and peaks. `levels` are the maps' highest levels, where the caller knows them already."""
         peaks: dict[str, float] = {}
         suspects: list[tuple[Pixels, ClassThreshold]] = []
         if self._allowed is not None:
-            for probability in maps:
-                cv2.bitwise_and(probability, self._allowed, dst=probability)
-        if self._allowed is not None or not levels:
+            for probability, counting in zip(maps, self._counting, strict=True):
+                cv2.bitwise_and(probability, self._allowed, dst=counting)
+            maps, levels = self._counting, ()
+        if not levels:
             levels = [int(probability.max()) for probability in maps]
         for probability, peak, limits in zip(maps, levels, self._limits, strict=True):
             peaks[limits.name] = peak / LEVELS

@@ -19,6 +19,7 @@ from edge_agent.errors import DeliveryError
 from edge_agent.wire import Reply, Request, Verdict, encode_json, read_reply, read_verdict_json
 
 _ASK_AGAIN_S = 0.2
+_ACKNOWLEDGE_S = 0.02
 _MOST_AT_ONCE = 500
 _AT_ONCE, _RCVMORE = int(zmq.DONTWAIT), int(zmq.RCVMORE)  # plain numbers: those of an enum are slow
 _HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900
@@ -65,6 +66,7 @@ class Gateway:
         self.seen: dict[tuple[str, int], Seen] = {}
         self.replayed = 0
         self.given_up: set[tuple[str, int, int]] = set()
+        self._acknowledge_at = 0.0
         self._asked_at: dict[tuple[str, int], float] = {}
         self._unacknowledged: dict[tuple[str, int], list[int]] = {}
 
@@ -103,7 +105,8 @@ class Gateway:
         while (left := until - time.monotonic()) > 0:
             for socket, _ in self._poller.poll(min(50, max(1, int(left * 1000)))):
                 yield from self._drain(socket)
-            self._acknowledge()
+            if time.monotonic() >= self._acknowledge_at:
+                self._acknowledge()
             self._ask_for_missing()
 
     def _drain(self, socket: zmq.Socket[bytes]) -> Iterator[Verdict]:
@@ -154,6 +157,8 @@ class Gateway:
         return True
 
     def _acknowledge(self) -> None:
+        """Acknowledge what came, many parts at once: each request costs the station's publisher as much as a verdict."""
+        self._acknowledge_at = time.monotonic() + _ACKNOWLEDGE_S
         for (line, epoch), seqs in self._unacknowledged.items():
             portion = tuple(seqs[:_MOST_AT_ONCE])
             if portion and self._send(Request(op="ack", line=line, epoch=epoch, seqs=portion)):

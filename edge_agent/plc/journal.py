@@ -1,4 +1,4 @@
-"""The memory-mapped ring that kill -9 cannot empty.
+"""The memory-mapped file that kill -9 cannot empty.
 
 Every part has a slot: its trigger is stored before it is inspected, its outcome before it is published. Nothing is
 flushed, since the page cache outlives the process; only the epoch, one number per start, is flushed, so that not even a
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from edge_agent.events import say
 _HEADER = struct.Struct("<8sIIQ")  # magic, slot size, slots, epoch
 _MAGIC = b"EAJRNL01"
 _FIRST = 4096  # slots begin on the second page
-SLOT_BYTES = 2048
+SLOT_BYTES = 4096
 _TRIGGER = struct.Struct("<QQQ64s64s")  # epoch, seq, trigger time in us, line, part id
 _STATE, _TRIGGER_CRC, _BODY_CRC, _BODY_LENGTH, _TRIGGER_AT = 0, 4, 8, 12, 16
 _BODY_AT = _TRIGGER_AT + _TRIGGER.size
@@ -56,8 +57,10 @@ class Journal:
         self.unfinished = list(_unfinished(file))
         self.epoch = max(previous + 1, int(time.time()))
         self.overwritten = 0
+        self._lock = threading.Lock()
         self._next = 0
-        self._tickets = [-1] * slots  # whose slot it is: a later part may have taken it
+        self._slot_of: dict[int, int] = {}  # by ticket, oldest first; a later part may have taken the slot
+        self._free = list(reversed(range(slots)))  # last freed, first used: few pages stay warm, rather than all cold
         self._map = self._create(file)
 
     def _create(self, file: Path) -> mmap.mmap:
@@ -85,13 +88,12 @@ class Journal:
 
     def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int:
         """Store a trigger; return its ticket, by which `decide` and `commit` know it."""
-        ticket = self._next
-        self._next += 1
-        slot = ticket % self._slots
-        self._tickets[slot] = ticket
+        with self._lock:
+            ticket = self._next
+            self._next += 1
+            slot = self._free.pop() if self._free else self._take_oldest()
+            self._slot_of[ticket] = slot
         at = _FIRST + slot * SLOT_BYTES
-        if self._map[at] in (_OPEN, _DECIDED):
-            self.overwritten += 1
         trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id)
         self._map[at] = _EMPTY
         self._map[at + _TRIGGER_AT : at + _BODY_AT] = trigger
@@ -99,14 +101,18 @@ class Journal:
         self._map[at] = _OPEN
         return ticket
 
+    def _take_oldest(self) -> int:
+        self.overwritten += 1
+        return self._slot_of.pop(next(iter(self._slot_of)))
+
     def decide(self, ticket: int, body: bytes) -> None:
         """Store an outcome of at most BODY_BYTES. Raises ValueError for a longer one: the caller shortens it.
 
         A part whose slot was taken by a later one is left out: it must not be mistaken for that one."""
         if len(body) > BODY_BYTES:
             raise ValueError(f"a record of {len(body)} bytes does not fit a journal slot of {BODY_BYTES}")
-        slot = ticket % self._slots
-        if self._tickets[slot] != ticket:
+        slot = self._slot_of.get(ticket)
+        if slot is None:
             return
         at = _FIRST + slot * SLOT_BYTES
         self._map[at + _BODY_AT : at + _BODY_AT + len(body)] = body
@@ -115,10 +121,12 @@ class Journal:
 
     def commit(self, tickets: list[int]) -> None:
         """Mark outcomes that are durable elsewhere."""
-        for ticket in tickets:
-            slot = ticket % self._slots
-            if self._tickets[slot] == ticket:
-                self._map[_FIRST + slot * SLOT_BYTES] = _COMMITTED
+        with self._lock:
+            for ticket in tickets:
+                slot = self._slot_of.pop(ticket, None)
+                if slot is not None:
+                    self._map[_FIRST + slot * SLOT_BYTES] = _COMMITTED
+                    self._free.append(slot)
 
     def close(self) -> None:
         self._map.flush()

@@ -81,7 +81,7 @@ class PartBook:
         identity = line.identity
         assert identity is not None
         deadline_ns = now_ns + int(identity.deadline_ms * 1e6) - self._guard_ns[line.name]
-        part_id = fit_part_id(part_id)
+        part_id = fit_part_id(part_id) if part_id else ""
         with self._lock:
             line.triggers += 1
             seq = line.triggers

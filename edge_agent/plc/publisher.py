@@ -28,7 +28,7 @@ from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
 from edge_agent.records import FAULT, Judgement, Part
 from edge_agent.settings import PlcSettings
-from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json, verdict_record
+from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
 RecordSink = Callable[[bytes, int, Any], bool]  # record, priority, journal slot -> taken
 RECORD_PRIORITY = 2
@@ -72,11 +72,11 @@ class Publisher:
         self.control = Control(self)
         self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}
         self._next_heartbeat_ns = 0
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     # --- called from other threads --------------------------------------------------------------------------------
     def start(self) -> None:
-        self._thread.start()
+        self.thread.start()
 
     def trigger(self, line: LineBook, part_id: str = "") -> Part:
         """Register a trigger before anything else happens to it; its clock runs from here."""
@@ -112,7 +112,7 @@ class Publisher:
             self._stop.wait(0.005)
         self._stop.set()
         self._rouse()
-        self._thread.join()
+        self.thread.join()
 
     @property
     def seconds(self) -> float:
@@ -178,15 +178,15 @@ class Publisher:
             say("part.discarded", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome)
             return
         verdict = self._verdict(part, judgement, to_ms(now_ns - part.trigger_ns))
-        record = _journalled(self.journal, part.journal_slot, verdict)
         text = verdict_json(verdict)
+        _keep(self.journal, part.journal_slot, verdict, text)
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns)
         self._count(line, part, judgement, verdict.latency_ms)
         say("part.judged", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome, reasons=judgement.reasons)
         if self.on_verdict is not None:
             self.on_verdict(verdict)
-        if not self._outbox(record, RECORD_PRIORITY, part.journal_slot):
+        if not self._outbox(text, RECORD_PRIORITY, part.journal_slot):
             self.records_refused += 1
 
     def _verdict(self, part: Part, judgement: Judgement, latency_ms: float) -> Verdict:
@@ -213,8 +213,10 @@ class Publisher:
 
     def _send(self, part: Part, verdict: Verdict, text: bytes) -> None:
         json_topic, bin_topic = self._topics[part.line, part.shadow]
-        self.sockets.publish(json_topic, text)
-        self.sockets.publish(bin_topic, verdict_bin(verdict))
+        if self.sockets.is_wanted(json_topic):
+            self.sockets.publish(json_topic, text)
+        if self.sockets.is_wanted(bin_topic):
+            self.sockets.publish(bin_topic, verdict_bin(verdict))
         self.published += 1
 
     def _count(self, line: LineBook, part: Part, judgement: Judgement, latency_ms: float) -> None:
@@ -285,12 +287,8 @@ def _late_instead(judgement: Judgement) -> Judgement:
     return Judgement(FAULT, _LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)
 
 
-def _journalled(journal: Journal, slot: int, verdict: Verdict) -> bytes:
-    """Store the outcome before anybody hears of it; a record too long for the slot is stored there without its details."""
-    record = verdict_record(verdict)
-    if len(record) <= BODY_BYTES:
-        journal.decide(slot, record)
-    else:
-        short = msgspec.structs.replace(verdict, blobs=(), findings=(), stages_ms={})
-        journal.decide(slot, verdict_record(short))
-    return record
+def _keep(journal: Journal, ticket: int, verdict: Verdict, text: bytes) -> None:
+    """Store the outcome before anybody hears of it; a text too long for the slot is stored there without its details."""
+    if len(text) > BODY_BYTES:
+        text = verdict_json(msgspec.structs.replace(verdict, blobs=(), findings=(), stages_ms={}))
+    journal.decide(ticket, text)

@@ -7,6 +7,7 @@ whether every subscriber has room; where one has not, the same message is sent a
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 
 import zmq
@@ -28,6 +29,8 @@ class PlcSockets:
         self.station = station
         self.heartbeat_topic = f"heartbeat/{station}".encode()
         self.subscribers = 0
+        self._prefixes: Counter[bytes] = Counter()
+        self._is_wanted: dict[bytes, bool] = {}
         self.dropped = 0
         self._epoch = epoch
         self._wake = wake
@@ -70,6 +73,13 @@ class PlcSockets:
         kind = "shadow" if shadow else "verdict"
         return f"{kind}.json/{self.station}/{line}".encode(), f"{kind}.bin/{self.station}/{line}".encode()
 
+    def is_wanted(self, topic: bytes) -> bool:
+        """Is anybody subscribed to the topic? What nobody wants need not be encoded."""
+        known = self._is_wanted.get(topic)
+        if known is None:
+            known = self._is_wanted[topic] = topic.startswith(tuple(self._prefixes))
+        return known
+
     def publish(self, topic: bytes, body: bytes) -> None:
         """Send to whoever has room. Never blocks."""
         send = self._verdicts.send
@@ -93,6 +103,8 @@ class PlcSockets:
         for source, _ in self._poller.poll(timeout_ms):
             if source == self._wake:
                 self._clear_wake()
+            elif source is self._verdicts:
+                self._note_subscriptions()  # before anything more is published
 
     def _clear_wake(self) -> None:
         try:
@@ -121,8 +133,12 @@ class PlcSockets:
     def _note_subscriptions(self) -> None:
         while int(self._verdicts.events) & zmq.POLLIN:
             word = self._verdicts.recv(zmq.DONTWAIT)
-            if word[1:].startswith((b"verdict", b"shadow")) or word[1:] == b"":
-                self.subscribers = max(0, self.subscribers + (1 if word[:1] == b"\1" else -1))
+            prefix, is_new = word[1:], word[:1] == b"\1"
+            self._prefixes[prefix] += 1 if is_new else -1
+            self._prefixes = +self._prefixes
+            self._is_wanted.clear()
+            if prefix.startswith((b"verdict", b"shadow")) or prefix == b"":
+                self.subscribers = max(0, self.subscribers + (1 if is_new else -1))
 
     def close(self) -> None:
         """Give the last messages half a second to leave, then close."""

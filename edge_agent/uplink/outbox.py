@@ -39,7 +39,7 @@ from edge_agent.uplink.shedding import Shedder
 _QUEUE_LIMIT, _BATCH = 16_384, 256
 _IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
-_GATHER_ABOVE, _GATHER_S = 4, 0.004  # with more than that in a commit the next waits for company: one fsync for many parts
+_GATHER_ABOVE, _GATHER_S = 4, 0.01  # with more than that in a commit the next waits for company: one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
 _MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could never be shipped and would hold up the rest
 _RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
@@ -113,8 +113,8 @@ class Outbox:
             self._look()
         except (apsw.Error, OSError) as error:
             raise DeliveryError(f"{self.file} cannot be opened: {error}. Free space there, or mend the disk.") from None
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self.thread.start()
 
     # --- any thread -----------------------------------------------------------------------------------------------
     def put_record(self, body: bytes, priority: int, token: Any = None) -> bool:
@@ -164,7 +164,7 @@ class Outbox:
         self.flush(drain_s)
         self._stop.set()
         self._queue.force(threading.Event())
-        self._thread.join()
+        self.thread.join()
         if self._reader is not None:
             self._reader.close()
         self._connection.close()

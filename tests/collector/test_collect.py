@@ -11,13 +11,13 @@ from pathlib import Path
 from edge_agent.collector.store import open_store
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
-from edge_agent.wire import Verdict, verdict_record
+from edge_agent.wire import Verdict, verdict_json
 
 
 def body(seq: int) -> bytes:
     texts = {"part_id": str(seq), "outcome": "PASS", "recipe": "r", "recipe_hash": "ab", "model_hash": "cd", "engine_id": "e"}
     numbers = {"epoch": 7, "seq": seq, "trigger_time_us": 1, "latency_ms": 1.0}
-    return verdict_record(Verdict(station="s", line="l", **texts, **numbers, reasons=(), blobs=(), findings=()))
+    return verdict_json(Verdict(station="s", line="l", **texts, **numbers, reasons=(), blobs=(), findings=()))
 
 
 def collect(*arguments: str) -> subprocess.Popen[str]:

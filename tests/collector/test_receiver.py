@@ -17,13 +17,13 @@ from edge_agent import shipping
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import open_store
 from edge_agent.errors import EdgeAgentError
-from edge_agent.wire import Verdict, verdict_record
+from edge_agent.wire import Verdict, verdict_json
 
 
 def body(seq: int) -> bytes:
     texts = {"part_id": str(seq), "outcome": "PASS", "recipe": "r", "recipe_hash": "ab", "model_hash": "cd", "engine_id": "e"}
     numbers = {"epoch": 7, "seq": seq, "trigger_time_us": 1, "latency_ms": 1.0}
-    return verdict_record(Verdict(station="s", line="l", **texts, **numbers, reasons=(), blobs=(), findings=()))
+    return verdict_json(Verdict(station="s", line="l", **texts, **numbers, reasons=(), blobs=(), findings=()))
 
 
 class Station:

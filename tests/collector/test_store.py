@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from edge_agent.collector.store import Arrived, Store, open_store, shown
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, ConfigurationError, EdgeAgentError
-from edge_agent.wire import PictureNote, Verdict, verdict_record
+from edge_agent.wire import PictureNote, Verdict, verdict_json
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
 PNG = cv2.imencode(".png", PIXELS)[1].tobytes()
@@ -50,7 +50,7 @@ def picture(row: int, data: bytes = PNG, **other: Any) -> Arrived:
 
 
 def record(row: int, seq: int, **other: Any) -> Arrived:
-    return Arrived("stream", row, "record", verdict_record(verdict(seq, **other)), b"")
+    return Arrived("stream", row, "record", verdict_json(verdict(seq, **other)), b"")
 
 
 def files(folder: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
 
 def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_is_kept(store: Store) -> None:
     store.commit([record(1, 1), record(2, 1), record(3, 1, outcome="NG"), record(4, 1, outcome="NG")], {"stream": ("s", 4)})
-    store.commit([Arrived("new-stream", 9, "record", verdict_record(verdict(1)), b"")], {"new-stream": ("s", 9)})
+    store.commit([Arrived("new-stream", 9, "record", verdict_json(verdict(1)), b"")], {"new-stream": ("s", 9)})
     assert [(v.seq, v.outcome) for v in store.verdicts()] == [(1, "PASS")]
     assert store.count("contradictions") == 1
 

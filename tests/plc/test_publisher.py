@@ -16,7 +16,7 @@ from edge_agent.clock import HeldClock
 from edge_agent.errors import Reason
 from edge_agent.plc.journal import BODY_BYTES, Journal
 from edge_agent.records import FAULT, NG, PASS, Blob, Judgement
-from edge_agent.wire import read_verdict_bin, read_verdict_json, read_verdict_record
+from edge_agent.wire import read_verdict_bin, read_verdict_json
 
 Start = Callable[..., Station]
 
@@ -187,6 +187,7 @@ def test_triggers_outcomes_published_journal_and_outbox_agree(station: Start) ->
 # --- journal and outbox -----------------------------------------------------------------------------------------------
 def test_an_outcome_is_in_the_journal_before_anybody_hears_of_it(station: Start) -> None:
     here = station()
+    here.subscriber("verdict")
     order: list[str] = []
     decide, publish = here.journal.decide, here.publisher.sockets.publish
     here.journal.decide = lambda *a: (order.append("journal"), decide(*a))[1]  # type: ignore[method-assign, func-returns-value, assignment]
@@ -203,7 +204,7 @@ def test_the_outbox_gets_the_record_and_the_ticket_and_the_journal_forgets_with_
     here = station()
     parts = judge_all(here, 3)
     wait_until(lambda: len(here.outbox) == 3)
-    assert [read_verdict_record(record).seq for record, _, _ in here.outbox] == [1, 2, 3]
+    assert [read_verdict_json(record).seq for record, _, _ in here.outbox] == [1, 2, 3]
     assert [token for _, _, token in here.outbox] == [part.journal_slot for part in parts]
     here.journal.commit([token for _, _, token in here.outbox[:2]])
     here.close()
@@ -223,7 +224,7 @@ def test_a_record_too_long_for_the_journal_is_kept_there_without_its_details(sta
     (entry,) = again.unfinished
     assert entry.body is not None
     assert len(here.outbox[0][0]) > BODY_BYTES >= len(entry.body)
-    kept = read_verdict_record(entry.body)
+    kept = read_verdict_json(entry.body)
     assert (kept.outcome, kept.reasons, kept.blobs) == (NG, ("blob_count",), ())
 
 

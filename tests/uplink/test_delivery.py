@@ -20,7 +20,7 @@ from edge_agent.collector.store import Store, open_store
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox, count_records
 from edge_agent.uplink.sender import Sender
-from edge_agent.wire import PictureNote, Verdict, verdict_record
+from edge_agent.wire import PictureNote, Verdict, verdict_json
 
 
 def verdict(seq: int, outcome: str = "PASS") -> Verdict:
@@ -97,7 +97,7 @@ def test_records_and_pictures_arrive_and_are_forgotten(site: Site, tmp_path: Pat
     evidence = EvidenceWorker(outbox)
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     for seq in range(1, 301):
-        assert outbox.put_record(verdict_record(verdict(seq, "NG" if seq % 10 == 0 else "PASS")), 2, seq)
+        assert outbox.put_record(verdict_json(verdict(seq, "NG" if seq % 10 == 0 else "PASS")), 2, seq)
     assert evidence.offer(note(10), pixels, 1)
     evidence.close()
     assert outbox.flush(5)
@@ -122,7 +122,7 @@ def test_a_collector_that_comes_and_goes_gets_everything_once(site: Site, tmp_pa
     sender.start()
     for turn in range(3):
         for seq in range(1, 401):
-            outbox.put_record(verdict_record(verdict(turn * 400 + seq)), 2)
+            outbox.put_record(verdict_json(verdict(turn * 400 + seq)), 2)
         site.start()
         time.sleep(0.05 * turn)  # leaves in the middle of its work
         site.stop()
@@ -137,9 +137,9 @@ def test_a_collector_that_comes_and_goes_gets_everything_once(site: Site, tmp_pa
 def test_the_same_part_twice_is_one_row_and_a_contradiction_is_kept(site: Site, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
     for outcome in ("NG", "NG", "PASS"):
-        outbox.put_record(verdict_record(verdict(1, outcome)), 2)
+        outbox.put_record(verdict_json(verdict(1, outcome)), 2)
     outbox.put_record(b"no record at all", 2)
-    outbox.put_record(verdict_record(verdict(2)), 2)
+    outbox.put_record(verdict_json(verdict(2)), 2)
     site.start()
     sender = Sender(outbox, site.endpoint, "s")
     sender.start()
@@ -154,7 +154,7 @@ def test_at_the_cap_pictures_go_first_and_every_loss_is_declared(site: Site, tmp
     outbox = Outbox(tmp_path / "outbox", 2)
     data = os.urandom(20_000)
     for seq in range(1, 201):
-        outbox.put_record(verdict_record(verdict(seq)), 2)
+        outbox.put_record(verdict_json(verdict(seq)), 2)
         outbox.put_picture(msgspec.msgpack.encode(note(seq)), data, seq % 2)
     assert outbox.flush(20)
     stats = outbox.stats()
@@ -181,7 +181,7 @@ def test_at_the_cap_pictures_go_first_and_every_loss_is_declared(site: Site, tmp
 def test_a_full_queue_refuses_and_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.uplink.outbox._QUEUE_LIMIT", 0)
     outbox = Outbox(tmp_path / "outbox", 16)
-    assert not outbox.put_record(verdict_record(verdict(1)), 2)
+    assert not outbox.put_record(verdict_json(verdict(1)), 2)
     assert outbox.flush(5)
     outbox.close()
     assert outbox.stats().records_lost == 1
@@ -189,12 +189,12 @@ def test_a_full_queue_refuses_and_declares(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_damaged_database_is_put_aside_and_a_new_stream_begins(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
-    outbox.put_record(verdict_record(verdict(1)), 2)
+    outbox.put_record(verdict_json(verdict(1)), 2)
     outbox.close()
     (tmp_path / "outbox" / "outbox.db").write_bytes(b"damaged" * 4096)
     again = Outbox(tmp_path / "outbox", 16)
     assert again.stream != outbox.stream
-    assert again.put_record(verdict_record(verdict(2)), 2)
+    assert again.put_record(verdict_json(verdict(2)), 2)
     assert again.flush(5)
     again.close()
     assert list((tmp_path / "outbox").glob("*.damaged-*"))
