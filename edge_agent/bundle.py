@@ -46,6 +46,7 @@ class Layout:
             shape = (len(segmenter.classes), plan.canvas_rows, plan.canvas_cols)
             self.canvases.append(np.zeros(shape, np.uint8) if len(plan.tiles) > 1 else None)
         self.jobs = [(region, tile) for region, plan in enumerate(self.plans) for tile in range(len(plan.tiles))]
+        self.is_stitched = len(self.jobs) > len(self.plans)
 
 
 class Bundle:
@@ -85,9 +86,11 @@ class Inspection:
         "_quality",
         "_submitted_ns",
         "_worst",
+        "all_submitted",
         "bundle",
         "frame",
         "is_concluded",
+        "is_stitched",
         "part",
     )
 
@@ -96,6 +99,8 @@ class Inspection:
         self.part = part
         self.frame = frame
         self.is_concluded = False
+        self.all_submitted = False
+        self.is_stitched = False  # True where regions are put together on canvases, which serve one part at a time
         self._began_ns = time.monotonic_ns()
         self._submitted_ns = 0
         self._quality: list[Finding] = []
@@ -108,6 +113,7 @@ class Inspection:
     def look(self) -> Judgement | None:
         """Check the picture and lay out its tensors; return a FAULT where it cannot be judged. Raises RegionError."""
         layout = self._layout = self.bundle.layout(self.frame.pixels.shape)
+        self.is_stitched = layout.is_stitched
         box = layout.plans[0].box
         self._quality, reason = self.bundle.gate.look(box.cut(self.frame.pixels))
         if reason:
@@ -117,22 +123,12 @@ class Inspection:
         self._worst = [np.empty((0, 0), np.uint8)] * len(layout.plans)
         return None
 
-    @property
-    def is_stitched(self) -> bool:
-        """True where regions are put together on the bundle's canvases, which serve one part at a time."""
-        assert self._layout is not None
-        return len(self._layout.jobs) > len(self._layout.plans)
-
-    @property
-    def all_submitted(self) -> bool:
-        assert self._layout is not None
-        return self._next >= len(self._layout.jobs)
-
     def submit(self, slot: TensorSlot, done: Callable[[TensorSlot], None]) -> None:
         """Give the next tensor to the engine. Raises EngineError."""
         assert self._layout is not None
         region, tile = self._layout.jobs[self._next]
         self._next += 1
+        self.all_submitted = self._next == len(self._layout.jobs)
         slot.ticket = (self, region, tile)
         self._submitted_ns = self._submitted_ns or time.monotonic_ns()
         source = self._layout.plans[region].tensor(tile, self.frame.pixels, slot.tensor)

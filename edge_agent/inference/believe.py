@@ -19,7 +19,7 @@ def require_believable(slot: TensorSlot, peak_level: int) -> None:
     """
     if slot.failure:
         raise EngineError(slot.failure)
-    peak = float(slot.peak.ravel()[0])
+    peak = float(slot.peak.item(0))
     if not math.isfinite(peak):
         raise EngineError(f"the engine's peak logit is {peak}; a weight, an input or the device is damaged")
     expected = 255 / (1 + math.exp(-max(-MOST_LOGIT, min(MOST_LOGIT, peak))))
