@@ -54,7 +54,7 @@ class Daemon:
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
-        self._cpu_start_s = self._cpu_seconds = 0.0
+        self._cpu_start = self._cpu = (0.0, 0.0)  # of the process and of its Python threads, in seconds
         self._budget = Budget(parts)
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
@@ -144,7 +144,7 @@ class Daemon:
         for line in self.lines:
             line.start()
         process.settle(self._hot_threads(), self._core)
-        self._cpu_start_s = time.process_time()
+        self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
 
     def _hot_threads(self) -> list[threading.Thread]:
@@ -192,7 +192,7 @@ class Daemon:
     def close(self) -> dict[str, Any]:
         """Drain and close everything; return the summary."""
         drain_s = self.station.settings.drain_s
-        self._cpu_seconds = time.process_time() - self._cpu_start_s
+        self._cpu = _cpu_seconds()
         for line in self.lines:
             line.stop_triggers()
         self.publisher.stop(drain_s)
@@ -232,8 +232,13 @@ class Daemon:
             "latency_ms": _quantiles(self.publisher.latencies),
             "map_to_verdict_ms": _quantiles(self.publisher.publish_latencies),
             "seconds": self.publisher.seconds,
-            "cpu_seconds": self._cpu_seconds,
+            "cpu_seconds": self._cpu[0] - self._cpu_start[0],
+            "python_cpu_seconds": self._cpu[1] - self._cpu_start[1],
         }
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    return time.process_time(), process.python_seconds()
 
 
 def _quantiles(latencies: Any) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 
 import cv2
@@ -33,6 +34,12 @@ def settle(threads: Iterable[threading.Thread], core: int | None) -> None:
     for thread in threads:
         if core is not None and thread.native_id is not None:
             os.sched_setaffinity(thread.native_id, {core})
+
+
+def python_seconds() -> float:
+    """CPU time of the interpreter's own threads so far; what a library's threads compute is not in it."""
+    clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threading.enumerate() if thread.ident is not None]
+    return sum(time.clock_gettime(clock) for clock in clocks)
 
 
 def choose_core(settings: StationSettings) -> int | None:

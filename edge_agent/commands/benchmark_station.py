@@ -1,4 +1,7 @@
-"""The whole daemon on preloaded frames against OpenVINO's own `benchmark_app`: same model, same hint, same run."""
+"""The whole daemon on preloaded frames against OpenVINO's own `benchmark_app`: same model, same hint, same run.
+
+`cpu_ms_per_part` is what the daemon's own threads take for each part: everything but the threads OpenVINO computes on.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,6 @@ from edge_agent.inference.model import load_model
 
 _ROOT = Path(__file__).parents[2]
 _ROUNDS = 2
-_BARE_ENGINE = """
-import sys, time
-import numpy as np, openvino as ov
-onnx, name, rows, cols, hint, seconds = sys.argv[1:]
-core = ov.Core()
-model = core.read_model(onnx)
-model.reshape({name: [1, 1, int(rows), int(cols)]})
-compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": hint})
-jobs = ov.AsyncInferQueue(compiled)
-frame = np.random.default_rng(1).integers(0, 255, (1, 1, int(rows), int(cols)), dtype=np.uint8)
-for _ in range(10):
-    jobs.start_async({0: frame}, share_inputs=True)
-jobs.wait_all()
-count, began, cpu = 0, time.perf_counter(), time.process_time()
-while time.perf_counter() - began < float(seconds):
-    jobs.start_async({0: frame}, share_inputs=True)
-    count += 1
-jobs.wait_all()
-print((time.process_time() - cpu) * 1000 / count)
-"""
 
 
 def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
@@ -54,8 +37,7 @@ def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
             parts = max(50, int(engine[-1] * seconds))
             run = _station(Path(text), model, rows, cols, hint, parts)
             station.append(parts / run["seconds"])
-            bare_ms = _engine_cpu_ms(onnx, papers.input.name, rows, cols, hint, seconds / 2)
-            cpu.append(run["cpu_seconds"] / parts * 1000 - bare_ms)
+            cpu.append(run["python_cpu_seconds"] / parts * 1000)
     engine_fps, station_fps = statistics.median(engine), statistics.median(station)
     return {
         "station_fps": round(station_fps, 2),
@@ -94,15 +76,6 @@ def _engine_fps(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds:
     if result.returncode or not fps:
         raise EdgeAgentError(f"benchmark_app failed: {result.stdout[-500:]} {result.stderr[-500:]}")
     return float(fps[1])
-
-
-def _engine_cpu_ms(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds: float) -> float:
-    """CPU time of one inference in a bare asynchronous loop, counted after the warm-up."""
-    command = [sys.executable, "-c", _BARE_ENGINE, str(onnx), name, str(rows), str(cols), hint.upper(), str(seconds)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise EdgeAgentError(f"the bare engine loop failed: {result.stderr[-500:]}")
-    return float(result.stdout)
 
 
 def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: int) -> dict[str, Any]:
