@@ -133,8 +133,10 @@ class Daemon:
         """Inspect until a signal, N parts or the last image; drain; return the summary."""
         self._listen_for_signals()
         self.start()
+        was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
-            pass
+            if not was_ready and all(line.book.ready for line in self.lines):
+                was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
         return self.close()
 
     def start(self) -> None:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="plumbing: the share of parts with a defect")
     parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
     parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
-    parser.add_argument("--seconds", type=float, default=20, help="station: how long each side runs, twice")
+    parser.add_argument("--seconds", type=float, default=20, help="station: how long each side runs, three times")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.inference.model import load_model
 
 _ROOT = Path(__file__).parents[2]
-_ROUNDS = 2
+_ROUNDS = 3
 
 
 def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
@@ -101,6 +101,7 @@ def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: i
         "preload": 32,
         "rows": rows,
         "cols": cols,
+        "defect_share": 0.05,
         "empty_share": 0,
     }
     station = {

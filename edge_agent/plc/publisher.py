@@ -58,6 +58,7 @@ class Publisher:
         self.progress_ns = 0
         self._first_ns = 0
         self._last_ns = 0
+        self._spacing_ns = _NEVER_NS  # between the last two outcomes
         self._settings = settings
         self._outbox = outbox
         self._clock = clock
@@ -151,7 +152,7 @@ class Publisher:
         """Wait for a socket, a judgement, the next deadline or the next heartbeat, whichever comes first.
 
         When parts come in quick succession it naps instead, without being woken for each: one wake-up for many."""
-        if self._clock.monotonic_ns() - self._last_ns < _BUSY_NS and self.published:
+        if self._spacing_ns < _BUSY_NS and self._clock.monotonic_ns() - self._last_ns < _BUSY_NS:
             self.sockets.wait(1)
             return
         self._asleep_until_ns = _NEVER_NS  # until the due time is known, every trigger rouses
@@ -226,7 +227,8 @@ class Publisher:
                 line.reasons[reason] = line.reasons.get(reason, 0) + 1
         line.close_seq(part.seq)
         self._first_ns = self._first_ns or part.trigger_ns
-        self._last_ns = self._clock.monotonic_ns()
+        now_ns = self._clock.monotonic_ns()
+        self._spacing_ns, self._last_ns = now_ns - self._last_ns, now_ns
         self.alarms.note_outcome(line.name, judgement.outcome)
         self.latencies.add(latency_ms)
         if judgement.map_ns:

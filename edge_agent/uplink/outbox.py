@@ -39,7 +39,7 @@ from edge_agent.uplink.shedding import Shedder
 _QUEUE_LIMIT, _BATCH = 16_384, 256
 _IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
-_GATHER_ABOVE, _GATHER_S = 4, 0.01  # with more than that in a commit the next waits for company: one fsync for many parts
+_GATHER_S = 0.02  # what comes first waits so long for company: one transaction and one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
 _MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could never be shipped and would hold up the rest
 _RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
@@ -187,10 +187,11 @@ class Outbox:
     def _run(self) -> None:
         while not (self._stop.is_set() and not len(self._queue)):
             batch = self._queue.take(_IDLE_S, _BATCH)
+            if 0 < len(batch) < _BATCH and all(isinstance(item, Put) for item in batch):
+                self._stop.wait(_GATHER_S)
+                batch += self._queue.take(0, _BATCH - len(batch))
             if batch or self._losses.counts:
                 self._write(batch)
-            if len(batch) > _GATHER_ABOVE:
-                self._stop.wait(_GATHER_S)
 
     def _write(self, batch: list[_Item]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
@@ -272,9 +273,8 @@ class Outbox:
         if self._on_committed is not None and (tokens := [put.token for put in puts if put.token is not None]):
             self._on_committed(tokens)
         self._unlooked += len(puts) + sum(len(put.data) for put in puts) // PAGE_BYTES
-        if len(puts) <= _GATHER_ABOVE or self._unlooked >= _LOOK_EVERY_ROWS or not self._stats.waiting_bytes:
-            with contextlib.suppress(apsw.Error):
-                self._look()
+        with contextlib.suppress(apsw.Error):
+            self._look()
         self.committed_event.set()
 
     def _look(self) -> None:
