@@ -1,0 +1,67 @@
+"""In the steady state nothing as large as a frame is allocated. The control shows that one copy of a frame would be seen."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import pytest
+from bright import write_bright_model
+from stations import StationFolder
+
+from edge_agent.daemon import Daemon
+from edge_agent.settings import load_station
+
+SIDE, PARTS, WARM = 512, 300, 150
+FRAME_BYTES = SIDE * SIDE
+
+
+def peak_of_steady_state(station: StationFolder, observe: Any) -> int:
+    """The most bytes that Python and NumPy held at a time beyond what they held after the first parts."""
+    held = 0
+    daemon = Daemon(load_station(station.write()), parts=PARTS, observe=observe)
+
+    def watch(verdict: Any) -> None:
+        nonlocal held
+        if verdict.seq == WARM:
+            held = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+
+    daemon.publisher.on_verdict = watch
+    tracemalloc.start()
+    try:
+        summary = daemon.run()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert summary["pass"] + summary["ng"] == PARTS
+    assert held
+    return peak - held
+
+
+@pytest.fixture
+def preloaded(station: StationFolder) -> StationFolder:
+    """Drawn frames of the network's size, shown in turn, and every kind of work on them but evidence."""
+    write_bright_model(station.folder / "models" / "bright", SIDE, SIDE)
+    camera = {"name": "camera", "kind": "synthetic", "rows": SIDE, "cols": SIDE, "rate_hz": 0, "preload": 8, "empty_share": 0}
+    station.settings["cameras"] = [camera]
+    station.settings["plc"]["replay_parts"] = 100  # full when the measuring begins
+    station.recipe["classes"] = {"defect": {"threshold": 0.5, "hysteresis": 0.3, "min_area_px": 4}}
+    station.recipe["exclusions"] = [{"name": "stamp", "polygon": [[0, 0], [60, 0], [60, 60], [0, 60]]}]
+    station.recipe["quality"] = {"min_mean_gray": 1, "max_saturated_share": 0.9, "min_focus": 0}
+    station.recipe["evidence"] = {"max_crops": 0, "whole_frame": "never", "pass_share": 0}
+    return station
+
+
+def test_no_allocation_as_large_as_a_frame(preloaded: StationFolder) -> None:
+    assert peak_of_steady_state(preloaded, None) < FRAME_BYTES // 2
+
+
+def test_the_measure_would_see_a_single_copy(preloaded: StationFolder) -> None:
+    copies: list[Any] = []
+
+    def copy(inspection: Any, _judgement: Any) -> None:
+        copies[:] = [inspection.frame.pixels.copy()]
+        copies.clear()
+
+    assert peak_of_steady_state(preloaded, copy) >= FRAME_BYTES
