@@ -35,10 +35,9 @@ def run(args: argparse.Namespace) -> int:
     if not (args.config or args.recipe or args.model):
         raise UsageError("nothing to check: give --config, --recipe or --model")
     examination = Examination()
-    for file in args.recipe:
-        examination.attempt(partial(load_recipe, file))
-    for folder in args.model:
-        examination.attempt(partial(load_model, folder))
+    recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
+    models = [examination.attempt(partial(load_model, folder)) for folder in args.model]
+    examination.pairs(recipes, models)
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
@@ -60,6 +59,13 @@ class Examination:
         except ConfigurationError as error:
             self.problems += [problem for problem in error.problems if problem not in self.problems]
             return None
+
+    def pairs(self, recipes: list[tuple[Path, Recipe | None]], models: list[Model | None]) -> None:
+        """Hold every recipe against the model it names, where that is among those given."""
+        for file, recipe in recipes:
+            for model in models:
+                if recipe is not None and model is not None and recipe.model.name == model.papers.name:
+                    self.attempt(partial(self._fit, recipe, model, file))
 
     def station(self, station: Station) -> None:
         """Look at every camera, recipe and model the settings name."""

@@ -44,6 +44,11 @@ def test_a_recipe_that_does_not_fit_its_model_is_a_problem(edge_agent: Program, 
     assert result.returncode == 78
     assert "'scratch'" in result.stdout
     assert "defect" in result.stdout
+    alone = edge_agent(
+        "check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright"
+    )
+    assert alone.returncode == 78
+    assert "'scratch'" in alone.stdout
 
 
 def test_the_daemon_itself_refuses_the_same_with_78(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ import msgspec
 import pytest
 
 from edge_agent import recipe, settings
+from edge_agent.bundle import require_fit
 from edge_agent.errors import REASON_CODES, REASON_MEANINGS, Reason
 from edge_agent.events import EVENTS
+from edge_agent.inference.model import load_model
 from edge_agent.recipe import load_recipe
 from edge_agent.settings import load_station
 
@@ -180,6 +183,19 @@ def test_the_examples_of_the_docs_load(name: str, tmp_path: Path) -> None:
         file = tmp_path / "example.yaml"
         file.write_text(example)
         (load_station if name == "settings" else load_recipe)(file)  # type: ignore[operator]
+
+
+def test_the_readme_walks_a_new_user_through_files_that_load(tmp_path: Path) -> None:
+    papers, rules, settings = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    onnx = tmp_path / "cap" / "model.onnx"
+    onnx.parent.mkdir()
+    onnx.write_bytes(b"a network")
+    (onnx.parent / "model.yaml").write_text(re.sub(r"<.*?>", hashlib.sha256(onnx.read_bytes()).hexdigest(), papers))
+    for name, text in (("cap", rules), ("station", settings)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    model, recipe = load_model(onnx.parent), load_recipe(tmp_path / "cap.yaml")
+    require_fit(recipe, model, "cap.yaml")
+    assert load_station(tmp_path / "station.yaml").settings.lines[0].recipe == recipe.name
 
 
 def test_no_module_is_longer_than_one_can_read() -> None:
