@@ -224,6 +224,10 @@ class Foundry:
 def require_fit(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where the recipe asks for what the model does not have."""
     papers = model.papers
+    if recipe.name != Path(file).stem:
+        raise ConfigurationError(
+            f"{file}: name is {recipe.name!r}. Give it the file's name, {Path(file).stem!r}."
+        )
     if recipe.model.hash is not None and recipe.model.hash != model.hash:
         raise ConfigurationError(
             f"{file}: model.hash is {recipe.model.hash[:12]}..., the model {papers.name} has {model.hash[:12]}.... "

@@ -54,6 +54,7 @@ class Daemon:
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
+        self._failed = ""  # the thread that ended by an error
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process and of its Python threads, in seconds
         self._budget = Budget(parts)
         self._parts = parts
@@ -130,14 +131,26 @@ class Daemon:
 
     # --- running --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, Any]:
-        """Inspect until a signal, N parts or the last image; drain; return the summary."""
+        """Inspect until a signal, N parts or the last image; drain; return the summary.
+
+        Raises EdgeAgentError, after draining, where a thread ended by an error nobody foresaw: whoever started this daemon
+        starts it again, and the journal has what was on its way."""
         self._listen_for_signals()
+        threading.excepthook = self._on_thread_failure
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
             if not was_ready and all(line.book.ready for line in self.lines):
                 was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
-        return self.close()
+        summary = self.close()
+        if self._failed:
+            raise EdgeAgentError(f"the thread {self._failed} ended by an unexpected error. Report the traceback in the log.")
+        return summary
+
+    def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
+        self._failed = failure.thread.name if failure.thread else "unknown"
+        say("station.thread_failed", thread=self._failed, exc_info=failure.exc_value)
+        self._stop.set()
 
     def start(self) -> None:
         self.publisher.start()

@@ -23,6 +23,7 @@ EVENTS: dict[str, Event] = {
     "station.started": Event("info", "the daemon has read its settings and opened its rooms"),
     "station.stopping": Event("info", "a stop was asked for; parts in flight are being finished"),
     "station.stopped": Event("info", "everything is closed; the counters are final"),
+    "station.thread_failed": Event("error", "a thread ended by an unexpected error; the daemon stops", "report the traceback"),
     "line.ready": Event("info", "the line judges parts"),
     "line.not_ready": Event("warning", "the line cannot judge parts; triggers come out as FAULT not_ready", "see `why`"),
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.events import say
 
 _HEADER = struct.Struct("<8sIIQ")  # magic, slot size, slots, epoch
@@ -74,7 +74,7 @@ class Journal:
                 out.flush()
                 os.fsync(out.fileno())
         except OSError as error:
-            raise ConfigurationError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
+            raise EdgeAgentError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
         self._fresh, self._file = fresh, file
         with open(fresh, "r+b") as handle:
             return mmap.mmap(handle.fileno(), size)

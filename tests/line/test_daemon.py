@@ -19,6 +19,7 @@ from stations import StationFolder
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store, open_store
 from edge_agent.daemon import Daemon
+from edge_agent.errors import EdgeAgentError
 from edge_agent.plc.gateway import Gateway, ask
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
@@ -261,3 +262,15 @@ def test_configuration_that_never_works_ends_with_78(station: StationFolder, ima
     assert ended.returncode == 78
     assert "part.yaml:" in ended.stderr
     assert "rules.0.max: is -1" in ended.stderr
+
+
+def test_a_thread_that_ends_by_an_error_stops_the_daemon_loudly(station: StationFolder, images: Images) -> None:
+    station.add_images(images(6))
+    daemon = Daemon(load_station(station.write()))
+
+    def fail(_verdict: Verdict) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    daemon.publisher.on_verdict = fail
+    with pytest.raises(EdgeAgentError, match="publisher"):
+        daemon.run()

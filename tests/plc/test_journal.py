@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.plc.journal import BODY_BYTES, SLOT_BYTES, Entry, Journal
 
 STREAM = """
@@ -204,5 +204,5 @@ def test_the_number_of_slots_may_change_between_runs(file: Path) -> None:
 
 def test_no_room_for_the_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "journal.new").mkdir()
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(EdgeAgentError, match="cannot be made"):
         Journal(tmp_path / "journal", 64)
