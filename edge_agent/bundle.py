@@ -123,6 +123,11 @@ class Inspection:
         self._worst = [np.empty((0, 0), np.uint8)] * len(layout.plans)
         return None
 
+    @property
+    def is_untouched(self) -> bool:
+        """True while no tensor of the part went to the engine."""
+        return self._next == 0
+
     def submit(self, slot: TensorSlot, done: Callable[[TensorSlot], None]) -> None:
         """Give the next tensor to the engine. Raises EngineError."""
         assert self._layout is not None
@@ -150,11 +155,10 @@ class Inspection:
         self._left[region] -= 1
         if self._left[region]:
             return None
-        return self._measure(region, maps, levels)
+        return self._measure(region, maps, levels, slot.done_ns)
 
-    def _measure(self, region: int, maps: Pixels, levels: list[int]) -> Judgement | None:
+    def _measure(self, region: int, maps: Pixels, levels: list[int], map_ns: int) -> Judgement | None:
         assert self._layout is not None
-        map_ns = time.monotonic_ns()
         self._measured[region] = self._layout.measurers[region].measure(maps, levels)
         if self.bundle.keeps_maps:
             is_last_and_plain = len(self._measured) == 1 and len(maps) == 1
@@ -225,9 +229,7 @@ def require_fit(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where the recipe asks for what the model does not have."""
     papers = model.papers
     if recipe.name != Path(file).stem:
-        raise ConfigurationError(
-            f"{file}: name is {recipe.name!r}. Give it the file's name, {Path(file).stem!r}."
-        )
+        raise ConfigurationError(f"{file}: name is {recipe.name!r}. Give it the file's name, {Path(file).stem!r}.")
     if recipe.model.hash is not None and recipe.model.hash != model.hash:
         raise ConfigurationError(
             f"{file}: model.hash is {recipe.model.hash[:12]}..., the model {papers.name} has {model.hash[:12]}.... "

@@ -54,8 +54,9 @@ class Daemon:
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
+        self._building = threading.Lock()  # one recipe change after another
         self._failed = ""  # the thread that ended by an error
-        self._cpu_start = self._cpu = (0.0, 0.0)  # of the process and of its Python threads, in seconds
+        self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
         self._budget = Budget(parts)
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
@@ -76,9 +77,11 @@ class Daemon:
         self._closers.append(self._foundry.close)
         cameras = {line.name: open_camera(self.station.camera(line.camera), self.station.base) for line in settings.lines}
         state = self.station.path(settings.state)
+        self._closers.append(process.StateLock(state).close)
         self.journal = Journal(state / "journal", settings.journal_parts)
         self._closers.append(self.journal.close)
-        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, on_committed=self.journal.commit)
+        room = settings.journal_parts * 3 // 4  # a part that waits for the disk keeps its place in the journal
+        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, self.journal.commit, room)
         self._closers.append(self.outbox.close)
         self._open_publisher()
         self.evidence = EvidenceWorker(self.outbox)
@@ -184,19 +187,21 @@ class Daemon:
 
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _trigger(self, line: str, part_id: str) -> None:
-        next(each for each in self.lines if each.book.name == line).camera.trigger(part_id)
+        next(each for each in self.lines if each.book.name == line).trigger(part_id)
 
     def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then."""
         line = next(each for each in self.lines if each.book.name == name)
 
         def build() -> None:
-            try:
-                bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1)
-            except EdgeAgentError as error:
-                say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
-                return answer(Reply(ok=False, error=str(error)))
-            line.swap(bundle)
+            process.unbind()
+            with self._building:
+                try:
+                    bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1)
+                except EdgeAgentError as error:
+                    say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
+                    return answer(Reply(ok=False, error=str(error)))
+                line.swap(bundle)
             self.publisher.alarms.limit_ng_run(name, bundle.recipe.alarm_after_ng)
             say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
             return answer(Reply(ok=True))
@@ -248,12 +253,12 @@ class Daemon:
             "map_to_verdict_ms": _quantiles(self.publisher.publish_latencies),
             "seconds": self.publisher.seconds,
             "cpu_seconds": self._cpu[0] - self._cpu_start[0],
-            "python_cpu_seconds": self._cpu[1] - self._cpu_start[1],
+            "own_cpu_seconds": self._cpu[1] - self._cpu_start[1],
         }
 
 
 def _cpu_seconds() -> tuple[float, float]:
-    return time.process_time(), process.python_seconds()
+    return time.process_time(), process.own_seconds()
 
 
 def _quantiles(latencies: Any) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ EVENTS: dict[str, Event] = {
     "plc.subscriber_recovered": Event("info", "no message was dropped for a second"),
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
     "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
+    "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
     "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
     "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
@@ -74,7 +76,8 @@ def say(name: str, **values: Any) -> None:
         return
     if event.remedy and event.level in ("warning", "error"):
         values.setdefault("remedy", event.remedy)
-    getattr(structlog.get_logger(), event.level)(name, **values)
+    with contextlib.suppress(OSError, ValueError):  # a log nobody takes must not end the thread that speaks
+        getattr(structlog.get_logger(), event.level)(name, **values)
 
 
 def configure_logging(level: str = "info") -> None:

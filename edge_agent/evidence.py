@@ -30,9 +30,10 @@ class EvidencePicker:
         """Offer the part's pictures to the pool."""
         plan = inspection.bundle.recipe.evidence
         is_pass = judgement.outcome == PASS
-        for index, blob in enumerate(judgement.blobs[: plan.max_crops]):
-            self._offer_crop(inspection, judgement, index, blob)
         is_chosen = is_sampled(inspection.part.seq, plan.pass_share) if is_pass else plan.whole_frame == "ng"
+        if is_chosen or not is_pass:
+            for index, blob in enumerate(judgement.blobs[: plan.max_crops]):
+                self._offer_crop(inspection, judgement, index, blob)
         if is_chosen or plan.whole_frame == "always":
             self._offer(inspection, judgement, "frame", 0, 0, 0, inspection.frame.pixels)
         if plan.probability_map == "always" or (plan.probability_map == "ng" and (is_chosen or not is_pass)):

@@ -24,11 +24,11 @@ from edge_agent.events import say
 from edge_agent.inference.base import TensorSlot
 from edge_agent.plc.parts import OFFLINE, LineBook
 from edge_agent.plc.publisher import Publisher
-from edge_agent.records import FAULT, Frame, Judgement, Part
+from edge_agent.records import FAULT, LATE, Frame, Judgement, Part
 from edge_agent.ring import Ring
 
 Observe = Callable[[Inspection, Judgement], None]
-Picture = tuple[Part, Frame]
+Picture = tuple[Part, Bundle, Frame]
 _STOP = object()
 _TICK_S = 0.1
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
@@ -70,8 +70,6 @@ class Line:
         self.camera = camera
         self.ring = Ring(frames, camera.max_pixels)
         self.bundle = bundle
-        self._bundles = {bundle.identity.generation: bundle}
-        self.progress_ns = {"grab": 0, "inspect": 0}
         self._publisher = publisher
         self._evidence = evidence
         self._budget = budget
@@ -79,6 +77,9 @@ class Line:
         self._pending: deque[Inspection] = deque()  # inspections with tensors still to submit, oldest first
         self._in_flight = 0
         self._stitching: Inspection | None = None  # the part whose tiles are on the canvases
+        self._announced: deque[tuple[Part, Bundle]] = deque()  # triggers from outside, registered before the camera knows
+        self._announcing = threading.Lock()
+        self._stale = 0  # triggers the camera still holds whose parts were given up
         self._stopping = threading.Event()
         self.finished = threading.Event()  # no more triggers will come
         book.identity = bundle.identity
@@ -101,10 +102,36 @@ class Line:
         self.threads[1].join(timeout=10)
         self.camera.close()
 
+    def trigger(self, part_id: str) -> None:
+        """Register a part at once and have the camera take its picture. Raises CameraError where the camera takes no trigger."""
+        with self._announcing:
+            if self.book.ready and not self.finished.is_set():
+                self.camera.trigger(part_id)
+                self._announced.append(self._register(part_id))
+            else:
+                self._publisher.fault(self._register(part_id)[0], Reason.NOT_READY)
+
+    def _register(self, part_id: str) -> tuple[Part, Bundle]:
+        bundle = self.bundle
+        return self._publisher.trigger(self.book, part_id, bundle.identity), bundle
+
+    def _give_up_announced(self) -> None:
+        """No picture will be taken for these: they are FAULT not_ready now rather than late. The camera still owes their words."""
+        with self._announcing:
+            self._stale += len(self._announced)
+            while self._announced:
+                self._publisher.fault(self._announced.popleft()[0], Reason.NOT_READY)
+
+    def _next_part(self, part_id: str) -> tuple[Part, Bundle] | None:
+        """The part the camera speaks of: announced, or new; None where it was given up meanwhile."""
+        with self._announcing:
+            if self._stale:
+                self._stale -= 1
+                return None
+            return self._announced.popleft() if self._announced else self._register(part_id)
+
     def swap(self, bundle: Bundle) -> None:
-        """Judge every trigger from here on by `bundle`; parts on their way keep theirs, so the last one stays open."""
-        last = self.bundle
-        self._bundles = {last.identity.generation: last, bundle.identity.generation: bundle}
+        """Judge every trigger from here on by `bundle`; parts on their way keep theirs."""
         self.bundle = bundle
         self.book.identity = bundle.identity
 
@@ -130,6 +157,7 @@ class Line:
                 self._stopping.wait(1)
                 attempt += 1
         self.finished.set()
+        self._give_up_announced()
 
     def _set_ready(self) -> None:
         self.book.ready, self.book.why_not_ready = True, ""
@@ -137,6 +165,7 @@ class Line:
 
     def _set_not_ready(self, why: str, attempt: int) -> None:
         self.book.ready, self.book.why_not_ready = False, why
+        self._give_up_announced()
         if attempt == 0:
             say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
             say("line.not_ready", line=self.book.name, why=why)
@@ -145,7 +174,6 @@ class Line:
         slot: int | None = None
         try:
             while not self._stopping.is_set() and not self._budget.is_spent:
-                self.progress_ns["grab"] = time.monotonic_ns()
                 if slot is None:
                     slot = self.ring.lease()
                     if slot is None and not self.camera.is_live:
@@ -154,13 +182,14 @@ class Line:
                 part_id = self.camera.wait_for_trigger(_TICK_S)
                 if part_id is None or not self._budget.take():
                     continue
-                part = self._publisher.trigger(self.book, part_id)
-                slot = self._expose(part, self.ring.lease() if slot is None else slot)
+                due = self._next_part(part_id)
+                if due is not None:
+                    slot = self._expose(*due, self.ring.lease() if slot is None else slot)
         finally:
             if slot is not None:
                 self.ring.give_back(slot)
 
-    def _expose(self, part: Part, slot: int | None) -> int | None:
+    def _expose(self, part: Part, bundle: Bundle, slot: int | None) -> int | None:
         """Fill the slot and pass it on; return the slot where it is still ours."""
         if self.book.mode == OFFLINE:
             self._publisher.fault(part, Reason.NOT_READY)
@@ -176,7 +205,7 @@ class Line:
             self._publisher.fault(part, Reason.BAD_FRAME)
             return slot
         pixels = memory[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
-        self._work.put((part, Frame(slot, pixels, exposure.frame_id, exposure.name)))
+        self._work.put((part, bundle, Frame(slot, pixels, exposure.frame_id, exposure.name)))
         return None
 
     # --- inspect thread -------------------------------------------------------------------------------------------
@@ -186,10 +215,8 @@ class Line:
             try:
                 item = self._work.get(timeout=_TICK_S)
             except queue.Empty:
-                self.progress_ns["inspect"] = time.monotonic_ns()
                 self._submit()  # another line may have returned a tensor slot meanwhile
                 continue
-            self.progress_ns["inspect"] = time.monotonic_ns()
             if item is _STOP:
                 stopping = True
             elif isinstance(item, TensorSlot):
@@ -198,9 +225,11 @@ class Line:
                 self._begin(*item)  # type: ignore[misc]
             self._submit()
 
-    def _begin(self, part: Part, frame: Frame) -> None:
-        """Look at the picture; a bad one needs no engine."""
-        inspection = self._bundles[part.identity.generation].begin(part, frame)
+    def _begin(self, part: Part, bundle: Bundle, frame: Frame) -> None:
+        """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late."""
+        inspection = bundle.begin(part, frame)
+        if time.monotonic_ns() >= part.deadline_ns:
+            return self._conclude(inspection, LATE)
         try:
             fault = inspection.look()
         except EdgeAgentError as error:
@@ -218,6 +247,10 @@ class Line:
         """Give the engine as much as it has slots for, oldest part first."""
         while self._pending:
             inspection = self._pending[0]
+            if inspection.is_untouched and time.monotonic_ns() >= inspection.part.deadline_ns:
+                self._pending.popleft()
+                self._conclude(inspection, LATE)
+                continue
             if self._stitching is not None and self._stitching is not inspection and inspection.is_stitched:
                 return  # the canvases serve one part at a time
             segmenter = inspection.bundle.segmenter

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import cv2
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.settings import CpuEngine, StationSettings
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
 GC_THRESHOLDS = (50_000, 20, 100)
+_ALLOWED = os.sched_getaffinity(0)
 
 
 def prepare() -> None:
@@ -33,13 +37,24 @@ def settle(threads: Iterable[threading.Thread], core: int | None) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     for thread in threads:
         if core is not None and thread.native_id is not None:
-            os.sched_setaffinity(thread.native_id, {core})
+            with contextlib.suppress(ProcessLookupError):  # a short run: it has ended already
+                os.sched_setaffinity(thread.native_id, {core})
 
 
-def python_seconds() -> float:
-    """CPU time of the interpreter's own threads so far; what a library's threads compute is not in it."""
-    clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threading.enumerate() if thread.ident is not None]
-    return sum(time.clock_gettime(clock) for clock in clocks)
+def unbind() -> None:
+    """Let the calling thread run anywhere again: a thread inherits the core of the one that started it."""
+    os.sched_setaffinity(0, _ALLOWED)
+
+
+def own_seconds() -> float:
+    """CPU time of this process so far, less what threads of foreign libraries computed: the engine's. ZeroMQ's count as ours."""
+    ours = {thread.native_id for thread in threading.enumerate()}
+    foreign_ns = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if int(task.name) not in ours and not (task / "comm").read_text().startswith("ZMQbg"):
+                foreign_ns += int((task / "schedstat").read_text().split()[0])
+    return time.process_time() - foreign_ns / 1e9
 
 
 def choose_core(settings: StationSettings) -> int | None:
@@ -47,7 +62,7 @@ def choose_core(settings: StationSettings) -> int | None:
 
     `auto` takes the last core this process may use, where one line runs beside an engine that computes elsewhere: an engine
     on the same cores, or the pictures of many lines, need them all. Raises ConfigurationError for a core that is not there."""
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = sorted(_ALLOWED)
     wanted = settings.python_core
     if wanted == "any":
         return None
@@ -61,3 +76,30 @@ def choose_core(settings: StationSettings) -> int | None:
 
 def _told(cores: list[int]) -> str:
     return ", ".join(map(str, cores))
+
+
+class StateLock:
+    """Holds a state folder for one process. The kernel lets go of it with the process, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises EdgeAgentError where another process holds the folder, or it cannot be made."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(folder / "lock", "a+")  # noqa: SIM115  # held open for as long as the process works there
+        except OSError as error:
+            raise EdgeAgentError(f"the state folder {folder} cannot be used: {error.strerror}. Make it writable.") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise EdgeAgentError(
+                f"the state folder {folder} is in use by process {holder}. Stop that daemon, or give this one a `state` of its own."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edge_agent.errors import Reason
+
 Pixels = npt.NDArray[np.uint8]
 
 PASS, NG, FAULT = "PASS", "NG", "FAULT"
@@ -86,3 +88,6 @@ class Judgement(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     stages_ms: dict[str, float] = {}
     map_ns: int = 0  # monotonic time at which the probability map was complete; 0 where there was none
+
+
+LATE = Judgement(FAULT, (Reason.LATE.value,))

@@ -117,7 +117,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     engine: EngineSettings = CpuEngine()
     plc: PlcSettings = PlcSettings()
     uplink: UplinkSettings = UplinkSettings()
-    journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 8192
+    journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 16_384
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
 

@@ -10,7 +10,7 @@ import zlib
 
 import msgspec
 
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import UNREADABLE, DeliveryError
 
 HELLO, WELCOME, DATA, ACK = b"H", b"W", b"D", b"A"
 SHIPPING_VERSION = 1
@@ -56,14 +56,14 @@ pack = msgspec.msgpack.Encoder().encode
 def read_hello(body: bytes) -> Hello:
     try:
         return _HELLO.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a HELLO: {error}") from None
 
 
 def read_credit(body: bytes) -> Credit:
     try:
         return _CREDIT.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a WELCOME or ACK: {error}") from None
 
 
@@ -71,7 +71,7 @@ def read_data(header: bytes, body: bytes, data: bytes) -> Data:
     """Raises DeliveryError for a header that cannot be read and for a wrong CRC-32."""
     try:
         read = _DATA.decode(header)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a DATA header: {error}") from None
     if crc_of(body, data) != read.crc:
         raise DeliveryError(f"row {read.seq} has a wrong CRC-32")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.errors import REASON_CODES, DeliveryError
+from edge_agent.errors import REASON_CODES, UNREADABLE, DeliveryError
 from edge_agent.records import Blob, Finding
 
 WIRE_VERSION = 1
@@ -54,7 +54,7 @@ def read_verdict_json(body: bytes) -> Verdict:
     """Raises DeliveryError where the bytes are not a verdict; unknown keys are ignored, so that the format can grow."""
     try:
         return _JSON_VERDICT.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a verdict: {error}") from None
 
 
@@ -213,12 +213,12 @@ _REPLY = msgspec.json.Decoder(Reply)
 def read_request(body: bytes) -> Request:
     try:
         return _REQUEST.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a request: {error}") from None
 
 
 def read_reply(body: bytes) -> Reply:
     try:
         return _REPLY.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DeliveryError(f"not a reply: {error}") from None

@@ -14,7 +14,9 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
         f"# {papers['name']}, version {papers['version']}",
         f"U-Net, {shape.stem}x{shape.stem} space-to-depth stem, {shape.filters} filters, {shape.levels} levels, "
         f"{shape.head} head, classes: {', '.join(shape.classes)}. Frames of {size['rows']} x {size['cols']} pixels, 8 bit gray; "
-        f"rows and columns must be multiples of {shape.stride}. What goes in and out is in `model.yaml`.",
+        f"rows and columns must be multiples of {shape.stride}. What goes in and out is in `model.yaml`."
+        + " Each frame is first normalised by its own mean and deviation, inside the graph."
+        * shape.normalise,
         "## Data",
         f"Trained on `{training['data']}`. Terms: {training['terms'] or 'not stated'}. Split: {training['split']}.",
         f"    {training['command']}",
@@ -25,7 +27,7 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
     ]
     for name, scores in papers["scores"].items():
         if "at" in scores:
-            parts += [_heading(name, scores), _table(scores)]
+            parts += [_heading(name, scores), _table(scores), *_kinds(scores)]
     parts += [
         "## Speed and agreement",
         f"    {export_command}",
@@ -45,3 +47,17 @@ def _table(scores: dict[str, Any]) -> str:
     rows = ["| threshold | TP | FP | FN | TN |", "|---|---|---|---|---|"]
     rows += [f"| {c['threshold']:.1f} | {c['tp']} | {c['fp']} | {c['fn']} | {c['tn']} |" for c in scores["at"]]
     return "\n".join(rows)
+
+
+def _kinds(scores: dict[str, Any]) -> list[str]:
+    """What was called defective kind by kind, and which kind slips most; nothing for scores that tell no kinds apart."""
+    kinds = scores.get("kinds", [])
+    if len(kinds) <= 2:
+        return []
+    rows = ["| called defective | of " + "".join(f"| {c['threshold']:.1f} " for c in scores["at"]) + "|"]
+    rows.append("|---" * (2 + len(scores["at"])) + "|")
+    rows += ["| " + " | ".join(map(str, [kind["name"], kind["frames"], *kind["called"]])) + " |" for kind in kinds]
+    half = [called["threshold"] for called in scores["at"]].index(0.5)
+    found = [(kind["called"][half] / kind["frames"], kind["name"]) for kind in kinds if kind["defective"]]
+    worst = ", ".join(f"{name} {share:.0%}" for share, name in sorted(found))
+    return ["\n".join(rows), f"Found at 0.5, the worst kind first: {worst}."]

@@ -24,15 +24,27 @@ Gray = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Frames (n, rows, cols) uint8 and their masks (n, rows, cols) uint8: 0 background, k the k-th defect class."""
+    """Frames (n, rows, cols) uint8 and their masks (n, rows, cols) uint8: 0 background, k the k-th defect class.
+
+    `kinds` (n,) are what the data calls each frame: index.csv's class, whether or not the network tells it apart.
+    """
 
     frames: NDArray[np.uint8]
     masks: NDArray[np.uint8]
+    kinds: NDArray[np.str_]
 
     @property
     def is_defective(self) -> NDArray[np.bool_]:
         """One bool per frame: does its mask hold a defect pixel?"""
         return np.asarray(self.masks.any(axis=(1, 2)))
+
+    def chances(self) -> NDArray[np.float64]:
+        """How often to draw each frame, summing to 1: half of the draws good, the others by the root of each kind's frames."""
+        is_bad = self.is_defective
+        group = np.where(is_bad, self.kinds, "")
+        names, member, sizes = np.unique(group, return_inverse=True, return_counts=True)
+        chance = np.where(is_bad, np.sqrt(sizes[member]) / max(1.0, np.sqrt(sizes[names != ""]).sum()), 1.0) / sizes[member]
+        return np.asarray(chance / chance.sum())
 
 
 def draw_examples(seed: int, first: int, count: int, rows: int, cols: int, defect_share: float = 0.5) -> Examples:
@@ -43,7 +55,7 @@ def draw_examples(seed: int, first: int, count: int, rows: int, cols: int, defec
     for slot in range(count):
         part = draw_part(seed, first + slot, rows, cols, defect_share=defect_share)
         frames[slot], masks[slot] = part.pixels, label_of(part.truth, rows, cols)
-    return Examples(frames, masks)
+    return Examples(frames, masks, np.where(masks.any(axis=(1, 2)), "defect", "good"))
 
 
 def read_rows(folder: Path, index: list[Row], shape: Shape, rows: int, cols: int) -> Examples:
@@ -55,7 +67,7 @@ def read_rows(folder: Path, index: list[Row], shape: Shape, rows: int, cols: int
             raise SystemExit(f"{folder}: cannot read image {row['image']} or mask {row['mask']}; check index.csv")
         frames[slot] = cv2.resize(frame, (cols, rows), interpolation=cv2.INTER_AREA)
         masks[slot] = (cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_AREA) > 127) * class_of(row, shape)
-    return Examples(frames, masks)
+    return Examples(frames, masks, np.array([row["class"] for row in index]))
 
 
 def class_of(row: Row, shape: Shape) -> int:
@@ -121,6 +133,9 @@ class Augmentation:
     gain: float = 0.15
     offset: float = 12.0
     crop_px: int = 0
+    stretch: float = 0.0  # rows and cols, each on its own, 1 +- this; not below the crop
+    paste_share: float = 0.0  # of the good frames get the defect of another of the batch, or the background would tell
+    keeps_grain: bool = False  # half turns only: grinding marks that always run one way may say what is a defect
 
 
 def crop(frame: Gray, mask: Gray, rng: np.random.Generator, side_px: int) -> tuple[Gray, Gray]:
@@ -136,19 +151,52 @@ def crop(frame: Gray, mask: Gray, rng: np.random.Generator, side_px: int) -> tup
     return frame[window], mask[window]
 
 
+def stretch(frame: Gray, mask: Gray, rng: np.random.Generator, how: Augmentation) -> tuple[Gray, Gray]:
+    """Frame and mask with rows and columns as many times more or fewer as `how` allows."""
+    factors = rng.uniform(1 - how.stretch, 1 + how.stretch, 2)
+    rows, cols = (max(how.crop_px, round(length * f)) for length, f in zip(mask.shape, factors, strict=True))
+    bent = cv2.resize(frame, (cols, rows), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(bent, np.uint8), np.asarray(cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
 def augment(frame: Gray, mask: Gray, rng: np.random.Generator, how: Augmentation) -> tuple[Gray, Gray]:
     """Frame and mask cropped, turned and mirrored alike (a surface has no up), the frame under another exposure."""
+    if how.stretch:
+        frame, mask = stretch(frame, mask, rng, how)
     if how.crop_px:
         frame, mask = crop(frame, mask, rng, how.crop_px)
-    turns = int(rng.integers(4)) if frame.shape[0] == frame.shape[1] else 2 * int(rng.integers(2))
+    by_quarters = frame.shape[0] == frame.shape[1] and not how.keeps_grain
+    turns = int(rng.integers(4)) if by_quarters else 2 * int(rng.integers(2))
     mirror = 1 - 2 * int(rng.integers(2))
     frame, mask = (np.rot90(array, turns)[:, ::mirror] for array in (frame, mask))
     light = np.arange(256) * rng.uniform(1 - how.gain, 1 + how.gain) + rng.uniform(-how.offset, how.offset)
     return np.clip(light, 0, 255).astype(np.uint8)[frame], mask
 
 
+def paste(frame: Gray, source: Gray, source_mask: Gray) -> Gray:
+    """The frame with the source's defect at its place there, under the frame's own exposure and as bright as its surroundings."""
+    near, far = (cv2.dilate(np.minimum(source_mask, 1), np.ones((side, side), np.uint8)) for side in (5, 17))
+    ring = (far > near) if (far > near).any() else np.ones_like(near, bool)
+    gain = (frame.std() + 4) / (source.std() + 4)
+    laid = (source.astype(np.float32) - source[ring].mean()) * gain + frame[ring].mean()
+    share = cv2.GaussianBlur(near.astype(np.float32), (0, 0), 1.5)
+    return np.asarray(np.clip(frame + share * (laid - frame), 0, 255), np.uint8)
+
+
+def mix(pair: tuple[Gray, Gray], defective: list[tuple[Gray, Gray]], rng: np.random.Generator, share: float) -> tuple[Gray, Gray]:
+    """The pair of frame and mask; if it is good, `share` of the time with the defect of one of the others, mirrored at random."""
+    frame, mask = pair
+    if mask.any() or not defective or rng.random() >= share:
+        return pair
+    mirror = tuple(slice(None, None, 1 - 2 * int(rng.integers(2))) for _ in range(2))
+    source, source_mask = (np.ascontiguousarray(array[mirror]) for array in defective[int(rng.integers(len(defective)))])
+    return paste(frame, source, source_mask), source_mask
+
+
 def draw_batch(examples: Examples, picks: NDArray[np.intp], rng: np.random.Generator, how: Augmentation) -> tuple[Tensor, Tensor]:
     """Frames (n, 1, rows, cols) uint8 and masks (n, rows, cols) int64 of the picked examples, augmented."""
-    pairs = [augment(examples.frames[i], examples.masks[i], rng, how) for i in picks]
+    pairs = [(examples.frames[pick], examples.masks[pick]) for pick in picks]
+    defective = [(frame, mask) for frame, mask in pairs if mask.any()]
+    pairs = [augment(*mix(pair, defective, rng, how.paste_share), rng, how) for pair in pairs]
     frames, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
     return frames[:, None], masks.long()

@@ -148,7 +148,7 @@ def main() -> None:
 
     scores: dict[str, Any] = {"validation": papers["scores"]}
     if examples is not None:
-        unseen: Scores = score(peaks, examples.is_defective)
+        unseen: Scores = score(peaks, examples.is_defective, examples.kinds)
         console.print(table_of(unseen, f"unseen, {args.check}"))
         kind, _, where = args.check.partition(":")
         scores["unseen"] = {"data": f"{kind}:{Path(where).name}", **unseen.as_dict()}

@@ -17,7 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from unet import GRAY_CENTRE, GRAY_SCALE, Block, UNet
+from unet import FLAT, GRAY_CENTRE, GRAY_SCALE, Block, UNet
 
 OPSET = 17
 IR_VERSION = 8
@@ -71,6 +71,8 @@ def _write_logits(graph: Graph, network: UNet) -> str:
     gray = graph.add("Cast", ["frames"], "gray", to=TensorProto.FLOAT)
     centred = graph.add("Sub", [gray, graph.number("gray_centre", GRAY_CENTRE)], "centred")
     x = graph.add("Mul", [centred, graph.number("gray_scale", GRAY_SCALE)], "scaled")
+    if network.shape.normalise:
+        x = _write_normalised(graph, x)
     if network.shape.stem > 1:
         x = graph.add("SpaceToDepth", [x], "stem", blocksize=network.shape.stem)
     skipped = []
@@ -83,6 +85,14 @@ def _write_logits(graph: Graph, network: UNet) -> str:
         x = graph.add("Concat", [skipped[level], x], f"joined{level}", axis=1)
         x = _write_block(graph, x, join, f"join{level}")
     return graph.conv(x, "head", _array(network.head.weight), _array(network.head.bias))
+
+
+def _write_normalised(graph: Graph, x: str) -> str:
+    """Each frame less its mean, by its standard deviation. Squares of scaled gray levels stay small: FP16 holds their sum."""
+    centred = graph.add("Sub", [x, graph.add("ReduceMean", [x], "mean", axes=[2, 3])], "frame_centred")
+    variance = graph.add("ReduceMean", [graph.add("Mul", [centred, centred], "squares")], "variance", axes=[2, 3])
+    deviation = graph.add("Add", [graph.add("Sqrt", [variance], "deviation"), graph.number("flat", FLAT)], "divisor")
+    return graph.add("Div", [centred, deviation], "normalised")
 
 
 def _write_block(graph: Graph, x: str, block: Block, name: str) -> str:

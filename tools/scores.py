@@ -1,4 +1,4 @@
-"""How well peaks tell defective frames from good ones: the AUC, and what each threshold would have called."""
+"""How well peaks tell defective frames from good ones: the AUC, and what each threshold would have called, kind by kind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,23 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """How many of the `frames` frames of one kind, good or defective, were called defective at each of THRESHOLDS."""
+
+    name: str
+    defective: bool
+    frames: int
+    called: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
-    """What a network did on `frames` frames. `auc` is NaN where one kind of frame is missing."""
+    """What a network did on `frames` frames. `auc` is NaN where there are only good ones, or only defective ones."""
 
     frames: int
     auc: float
     at: tuple[Called, ...]
+    kinds: tuple[Kind, ...]
 
     @property
     def errors(self) -> int:
@@ -39,17 +50,24 @@ class Scores:
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers and lists, for YAML."""
-        return {"frames": self.frames, "auc": self.auc, "at": [asdict(called) for called in self.at]}
+        kinds = [asdict(kind) | {"called": list(kind.called)} for kind in self.kinds]
+        return {"frames": self.frames, "auc": self.auc, "at": [asdict(called) for called in self.at], "kinds": kinds}
 
 
-def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_]) -> Scores:
-    """Scores of one probability per frame, (n,), against its truth, (n,); called defective from the threshold up."""
+def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_], kinds: NDArray[np.str_]) -> Scores:
+    """Scores of one probability per frame, (n,), against its truth and its kind, (n,); called defective from the threshold up."""
     bad, good = peaks[is_defective], peaks[~is_defective]
     at = []
     for threshold in THRESHOLDS:
         tp, fp = int((bad >= threshold).sum()), int((good >= threshold).sum())
         at.append(Called(threshold, tp, fp, bad.size - tp, good.size - fp))
-    return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at))
+    told = tuple(kind_of(name, peaks[kinds == name], bool(is_defective[kinds == name].any())) for name in np.unique(kinds))
+    return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at), told)
+
+
+def kind_of(name: str, peaks: NDArray[np.float64], defective: bool) -> Kind:
+    """How often the frames of one kind, with these peaks, are called defective."""
+    return Kind(str(name), defective, int(peaks.size), tuple(int((peaks >= threshold).sum()) for threshold in THRESHOLDS))
 
 
 def auc_of(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 GRAY_CENTRE = 128.0  # (gray - 128) / 64: an integer offset and a power of two, so INT8 input loses nothing
 GRAY_SCALE = 1.0 / 64.0
+FLAT = 1.0 / 16.0  # added to a frame's deviation, 4 gray levels: a frame without contrast stays flat, noise and all
 RARE = -3.0  # first bias of the head: a defect pixel is rare, so training starts near "no defect"
 
 
@@ -27,6 +28,7 @@ class Shape:
     stem: int = 4
     head: str = "sigmoid"
     classes: tuple[str, ...] = ("defect",)
+    normalise: bool = False  # each frame by its own mean and deviation: for lamps and exposures that differ
 
     @property
     def logits(self) -> int:
@@ -75,6 +77,8 @@ class UNet(nn.Module):  # type: ignore[misc]
 
     def forward(self, frames: Tensor) -> Tensor:
         x = (frames.float() - GRAY_CENTRE) * GRAY_SCALE
+        if self.shape.normalise:
+            x = normalised(x)
         x = functional.pixel_unshuffle(x, self.shape.stem)
         skipped = []
         for block in self.down:
@@ -84,6 +88,12 @@ class UNet(nn.Module):  # type: ignore[misc]
         for up, join in zip(self.up, self.join, strict=True):
             x = join(torch.cat([skipped.pop(), up(x)], dim=1))
         return functional.pixel_shuffle(self.head(x), self.shape.stem)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Each frame (N, 1, rows, cols) less its mean, by its standard deviation."""
+    x = x - x.mean((2, 3), keepdim=True)
+    return x / (x.square().mean((2, 3), keepdim=True).sqrt() + FLAT)
 
 
 def probabilities(logits: Tensor, head: str) -> Tensor:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from edge_agent.collector import tables
 from edge_agent.collector.pictures import PictureFolder
-from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
+from edge_agent.errors import UNREADABLE, ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.records import OUTCOMES, Pixels
 from edge_agent.wire import PictureNote, Verdict, read_verdict_json
@@ -96,7 +96,7 @@ class Store:
             for row in rows:
                 try:
                     self._keep(connection, row)
-                except (DeliveryError, msgspec.MsgspecError) as error:
+                except (DeliveryError, *UNREADABLE) as error:
                     self._refuse(connection, row, str(error))
             for stream, (station, last) in upto.items():
                 moved = connection.execute(

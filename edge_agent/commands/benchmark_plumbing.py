@@ -7,6 +7,7 @@ for what it missed. A part counts as accounted for when it was heard here and is
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ def measure_plumbing(parts: int, ng_share: float) -> dict[str, Any]:
         "ratio_to_bare": round(parts / flat_out["seconds"] / bare, 3),
         "cpu_ms_per_part": round(flat_out["cpu_ms_per_part"], 3),
         "parts": parts,
+        "one_core": len(os.sched_getaffinity(0)) > 1,  # `python_core: auto`: the daemon's Python threads share one
         "seconds": round(flat_out["seconds"], 2),
     }
 
@@ -172,23 +174,26 @@ def _run_daemon(folder: Path, name: str, parts: int, rate_hz: float) -> dict[str
     summary: dict[str, Any] = json.loads(summary_file.read_text())
     stored = count_records(folder / f"state-{name}" / "outbox")
     summary["unaccounted"] = abs(parts - summary["outcomes"]) + (parts - heard) + max(0, parts - stored - summary["lost"])
-    summary["rss_growth_kb"] = memory[-1] - memory[len(memory) // 4] if len(memory) > 4 else 0
+    summary["rss_growth_kb"] = memory[-1] - memory[0] if memory else 0
     summary["cpu_ms_per_part"] = summary["cpu_seconds"] * 1000 / parts
     return summary
 
 
 def _hear(gateway: Gateway, process: subprocess.Popen[bytes], parts: int) -> tuple[int, list[int]]:
+    """How many verdicts were heard, and the daemon's memory in kB from the time when a quarter of them was."""
     heard, memory = 0, []
     until = time.monotonic() + _PATIENCE_S
     while heard < parts and time.monotonic() < until and process.poll() is None:
         heard += sum(1 for _ in gateway.verdicts(0.25))
-        memory.append(_resident_kb(process.pid))
+        if heard >= parts / 4:
+            memory.append(_resident_kb(process.pid))
     return heard, [kb for kb in memory if kb]
 
 
 def _resident_kb(pid: int) -> int:
+    """Resident memory of the process's own; pages of mapped files, the journal's say, are the system's to give and take."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")), 0)
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)

@@ -1,6 +1,6 @@
 """The whole daemon on preloaded frames against OpenVINO's own `benchmark_app`: same model, same hint, same run.
 
-`cpu_ms_per_part` is what the daemon's own threads take for each part: everything but the threads OpenVINO computes on.
+`cpu_ms_per_part` is what the daemon takes for each part by its threads' clocks: everything but the threads OpenVINO computes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
             parts = max(50, int(engine[-1] * seconds))
             run = _station(Path(text), model, rows, cols, hint, parts)
             station.append(parts / run["seconds"])
-            cpu.append(run["python_cpu_seconds"] / parts * 1000)
+            cpu.append(run["own_cpu_seconds"] / parts * 1000)
     engine_fps, station_fps = statistics.median(engine), statistics.median(station)
     return {
         "station_fps": round(station_fps, 2),

@@ -16,9 +16,10 @@ import msgspec
 from edge_agent.bundle import require_fit
 from edge_agent.camera import open_camera
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_OK, ConfigurationError, Problem, UsageError
+from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import Station, load_station
+from edge_agent.settings import CpuEngine, Station, load_station
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("nothing to check: give --config, --recipe or --model")
     examination = Examination()
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
-    models = [examination.attempt(partial(load_model, folder)) for folder in args.model]
+    models = [examination.attempt(partial(_examined, folder)) for folder in args.model]
     examination.pairs(recipes, models)
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
@@ -78,7 +79,7 @@ class Examination:
             if recipe is None:
                 continue
             folder = station.path(settings.models) / recipe.model.name
-            model = self.attempt(partial(load_model, folder))
+            model = self.attempt(partial(_examined if isinstance(settings.engine, CpuEngine) else load_model, folder))
             if model is not None:
                 self.attempt(partial(self._fit, recipe, model, file))
 
@@ -97,6 +98,12 @@ class Examination:
             count = len(self.problems)
             print(f"{count} problem{'s' if count != 1 else ''}" if count else "no problem found")
         return EXIT_CONFIGURATION if self.problems else EXIT_OK
+
+
+def _examined(folder: Path) -> Model:
+    model = load_model(folder)
+    examine(model)
+    return model
 
 
 def _plain(problem: Problem) -> dict[str, object]:

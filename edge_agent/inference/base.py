@@ -25,6 +25,7 @@ class TensorSlot:
     maps: Pixels
     peak: npt.NDArray[np.float32]
     failure: str = ""
+    done_ns: int = 0  # monotonic time at which the output was complete
     ticket: Any = None
 
 

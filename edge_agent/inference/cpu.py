@@ -46,8 +46,11 @@ class CpuSegmenter:
         self._own: list[Any] = []
         self._sources: dict[int, Any] = {}  # one per frame slot that is handed over as it is
         self._free: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-        for index in range(self.slots):
-            self._free.put(self._slot(compiled, index))
+        try:
+            for index in range(self.slots):
+                self._free.put(self._slot(compiled, index))
+        except RuntimeError as error:
+            raise _unusable(model, error) from None
 
     def _slot(self, compiled: Any, index: int) -> TensorSlot:
         slot = TensorSlot(
@@ -124,6 +127,7 @@ class CpuSegmenter:
 def _finished(userdata: tuple[TensorSlot, Done]) -> None:
     """Called on OpenVINO's thread when a request has ended. One that failed leaves the poison, which nobody believes."""
     slot, done = userdata
+    slot.done_ns = time.monotonic_ns()
     done(slot)
 
 
@@ -139,5 +143,21 @@ def _compile(ov: Any, settings: CpuEngine, model: Model) -> Any:
         graph = finish(ov, core.read_model(str(model.onnx)), model.papers)
         return core.compile_model(graph, "CPU", options)
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1][:300]
-        raise ConfigurationError(f"{model.onnx} cannot be used as model.yaml tells it: {first}") from None
+        raise _unusable(model, error) from None
+
+
+def _unusable(model: Model, error: RuntimeError) -> ConfigurationError:
+    last = str(error).strip().splitlines()[-1][:300]
+    return ConfigurationError(f"{model.onnx} cannot be used as model.yaml tells it: {last}")
+
+
+def examine(model: Model) -> None:
+    """Raise ConfigurationError where the network is not what model.yaml says; nothing is compiled. Quiet without OpenVINO."""
+    try:
+        import openvino as ov
+    except ImportError:
+        return
+    try:
+        finish(ov, ov.Core().read_model(str(model.onnx)), model.papers)
+    except RuntimeError as error:
+        raise _unusable(model, error) from None

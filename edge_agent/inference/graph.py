@@ -9,6 +9,7 @@ import numpy as np
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.model import ModelPapers
 
+_BEYOND = 1e-3  # by so much a probability may leave 0..1 through rounding
 _NEARLY = 1e-6  # probabilities this near to 0 or 1 count as this far, so that their logit is finite
 
 
@@ -16,7 +17,9 @@ def finish(ov: Any, graph: Any, papers: ModelPapers) -> Any:
     """Return a graph of uint8 frames in, (1, classes, rows, cols) uint8 and (1,) float32 out. Raises ConfigurationError."""
     rows, cols = papers.input.rows, papers.input.cols
     shape = [1, 1, rows, cols] if papers.input.layout == "NCHW" else [1, rows, cols, 1]
-    _require_name(graph.inputs, papers.input.name, "input.name")
+    taken = _require_name(graph.inputs, papers.input.name, "input.name").get_element_type().to_dtype()
+    if taken != np.dtype(papers.input.dtype):
+        raise ConfigurationError(f"model.yaml: input.dtype is {papers.input.dtype}, the file takes {taken}. Give that.")
     graph.reshape({papers.input.name: shape})
     output = _require_name(graph.outputs, papers.output.map, "output.map")
     classes = len(papers.classes)
@@ -70,10 +73,9 @@ def _logits(ops: Any, port: Any, papers: ModelPapers) -> Any:
     """Log-odds of every defect class: for a softmax head, of the class against all others."""
     value = _source(port)
     if papers.output.kind == "probability":
-        value = ops.clamp(value, _NEARLY, 1 - _NEARLY)
         if papers.head == "softmax":
             value = ops.slice(value, ops.constant([1]), ops.constant([2**31 - 1]), ops.constant([1]), ops.constant([1]))
-        return ops.log(ops.divide(value, ops.subtract(ops.constant(np.float32(1.0)), value)))
+        return _log_odds(ops, value)
     if papers.head == "sigmoid":
         return value
     channels = len(papers.classes) + 1
@@ -83,6 +85,15 @@ def _logits(ops: Any, port: Any, papers: ModelPapers) -> Any:
         rest = _log_sum_exp(ops, ops.gather(value, ops.constant(others), ops.constant(1)))
         odds.append(ops.subtract(ops.gather(value, ops.constant([index]), ops.constant(1)), rest))
     return odds[0] if len(odds) == 1 else ops.concat(odds, 1)
+
+
+def _log_odds(ops: Any, probability: Any) -> Any:
+    """Of a value that is no probability NaN, which makes the peak infinite: clamping alone would turn it into a clean pixel."""
+    low, high, one = (ops.constant(np.float32(number)) for number in (-_BEYOND, 1 + _BEYOND, 1.0))
+    kept = ops.clamp(probability, _NEARLY, 1 - _NEARLY)
+    odds = ops.log(ops.divide(kept, ops.subtract(one, kept)))
+    is_one = ops.logical_and(ops.greater_equal(probability, low), ops.less_equal(probability, high))  # false for NaN
+    return ops.select(is_one, odds, ops.constant(np.float32("nan")))
 
 
 def _log_sum_exp(ops: Any, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ class RecordedSegmenter:
             self._next = (self._next + 1) % len(self._order)
         slot.maps = self._maps[index]
         slot.peak[0] = self._peaks[index]
+        slot.done_ns = time.monotonic_ns()
         done(slot)
 
     def warm_up(self) -> float:

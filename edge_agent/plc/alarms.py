@@ -26,6 +26,9 @@ class Alarms:
     def limit_ng_run(self, line: str, limit: int) -> None:
         """Set how many NG in a row raise an alarm; 0 is never."""
         self._ng_limit[line] = limit
+        if not limit:
+            self._ng_run[line] = 0
+            self.turn(f"ng_in_a_row/{line}", False, "line.ng_in_a_row", "line.ng_run_ended", line=line, run=0)
 
     def turn(self, name: str, is_on: bool, on: str, off: str, **values: object) -> None:
         """Log the state if it turned."""

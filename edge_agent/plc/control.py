@@ -98,6 +98,7 @@ class Control:
             "acknowledged": publisher.replay.acknowledged,
             "subscribers": publisher.sockets.subscribers,
             "dropped": publisher.sockets.dropped,
+            "records_refused": publisher.records_refused,
             "counters": {
                 name: {
                     "triggers": line.triggers,

@@ -81,10 +81,10 @@ class Gateway:
         if kind == zmq.DEALER:
             socket.setsockopt(zmq.IMMEDIATE, 1)
         try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
+            _connect(socket, endpoint)
+        except DeliveryError:
             self._context.destroy(linger=0)
-            raise DeliveryError(f"cannot connect to {endpoint}: {error}. Give an address such as tcp://127.0.0.1:5556") from None
+            raise
         return socket
 
     def __enter__(self) -> Gateway:
@@ -178,11 +178,18 @@ class Gateway:
                 self._asked_at[key] = now
 
 
+def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise DeliveryError(f"cannot connect to {endpoint}: {error}. Give an address such as tcp://127.0.0.1:5556") from None
+
+
 def ask(control: str, request: Request, timeout_s: float = 5) -> Reply:
     """Send one request and return its reply. Raises DeliveryError where none comes in time."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        socket.connect(control)
+        _connect(socket, control)
         socket.send(encode_json(request))
         if not socket.poll(int(timeout_s * 1000)):
             raise DeliveryError(f"no answer from {control} within {timeout_s} s. Is the daemon running there?")

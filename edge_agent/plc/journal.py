@@ -93,15 +93,17 @@ class Journal:
             self._next += 1
             slot = self._free.pop() if self._free else self._take_oldest()
             self._slot_of[ticket] = slot
-        at = _FIRST + slot * SLOT_BYTES
-        trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id)
-        self._map[at] = _EMPTY
-        self._map[at + _TRIGGER_AT : at + _BODY_AT] = trigger
-        _U32.pack_into(self._map, at + _TRIGGER_CRC, zlib.crc32(trigger))
-        self._map[at] = _OPEN
+            at = _FIRST + slot * SLOT_BYTES
+            trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id)
+            self._map[at] = _EMPTY
+            self._map[at + _TRIGGER_AT : at + _BODY_AT] = trigger
+            _U32.pack_into(self._map, at + _TRIGGER_CRC, zlib.crc32(trigger))
+            self._map[at] = _OPEN
         return ticket
 
     def _take_oldest(self) -> int:
+        if not self.overwritten:
+            say("journal.overwritten", file=str(self._file), slots=self._slots)
         self.overwritten += 1
         return self._slot_of.pop(next(iter(self._slot_of)))
 
@@ -111,13 +113,14 @@ class Journal:
         A part whose slot was taken by a later one is left out: it must not be mistaken for that one."""
         if len(body) > BODY_BYTES:
             raise ValueError(f"a record of {len(body)} bytes does not fit a journal slot of {BODY_BYTES}")
-        slot = self._slot_of.get(ticket)
-        if slot is None:
-            return
-        at = _FIRST + slot * SLOT_BYTES
-        self._map[at + _BODY_AT : at + _BODY_AT + len(body)] = body
-        _PAIR.pack_into(self._map, at + _BODY_CRC, zlib.crc32(body), len(body))
-        self._map[at] = _DECIDED
+        with self._lock:
+            slot = self._slot_of.get(ticket)
+            if slot is None:
+                return
+            at = _FIRST + slot * SLOT_BYTES
+            self._map[at + _BODY_AT : at + _BODY_AT + len(body)] = body
+            _PAIR.pack_into(self._map, at + _BODY_CRC, zlib.crc32(body), len(body))
+            self._map[at] = _DECIDED
 
     def commit(self, tickets: list[int]) -> None:
         """Mark outcomes that are durable elsewhere."""
@@ -148,6 +151,8 @@ def _unfinished(file: Path) -> Iterator[Entry]:
         data = file.read_bytes()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise EdgeAgentError(f"the journal {file} cannot be read: {error.strerror}. Mend its permissions or the disk.") from None
     magic, slot_bytes, slots, _ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
     if magic != _MAGIC or slot_bytes != SLOT_BYTES or len(data) < _FIRST + slots * SLOT_BYTES:
         aside = file.with_suffix(f".damaged-{time.time_ns()}")

@@ -76,9 +76,9 @@ class PartBook:
         self._open: dict[tuple[str, int], Part] = {}
         self._deadlines: list[tuple[int, int, str]] = []
 
-    def open_part(self, line: LineBook, part_id: str, now_ns: int, wall_us: int) -> Part:
-        """Register a trigger: number it, store it in the journal, start its clock. The line must have an identity."""
-        identity = line.identity
+    def open_part(self, line: LineBook, part_id: str, now_ns: int, wall_us: int, identity: Identity | None = None) -> Part:
+        """Register a trigger: number it, store it in the journal, start its clock. The line, or the caller, has an identity."""
+        identity = identity or line.identity
         assert identity is not None
         deadline_ns = now_ns + int(identity.deadline_ms * 1e6) - self._guard_ns[line.name]
         part_id = fit_part_id(part_id) if part_id else ""

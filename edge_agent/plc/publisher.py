@@ -26,7 +26,7 @@ from edge_agent.plc.latency import Latencies
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
-from edge_agent.records import FAULT, Judgement, Part
+from edge_agent.records import FAULT, LATE, Identity, Judgement, Part
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
@@ -36,8 +36,8 @@ _LAST_WORDS_S = 1.0  # how long a stop waits for acknowledgements, where somebod
 _BUSY_NS = 1_000_000  # outcomes that follow this closely are published together, at most this much later
 _NEVER_NS = 1 << 62
 _BATCH = 64  # outcomes published before deadlines and sockets get their turn
+_MOST_REASONS, _MOST_REASON = 8, 200  # of a verdict too long for its journal slot
 _INTERRUPTED = Judgement(FAULT, (Reason.INTERRUPTED.value,))
-_LATE = Judgement(FAULT, (Reason.LATE.value,))
 
 
 class Publisher:
@@ -55,7 +55,6 @@ class Publisher:
         self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
-        self.progress_ns = 0
         self._first_ns = 0
         self._last_ns = 0
         self._spacing_ns = _NEVER_NS  # between the last two outcomes
@@ -79,9 +78,10 @@ class Publisher:
     def start(self) -> None:
         self.thread.start()
 
-    def trigger(self, line: LineBook, part_id: str = "") -> Part:
-        """Register a trigger before anything else happens to it; its clock runs from here."""
-        part = self.book.open_part(line, part_id, self._clock.monotonic_ns(), self._clock.wall_us())
+    def trigger(self, line: LineBook, part_id: str = "", identity: Identity | None = None) -> Part:
+        """Register a trigger before anything else happens to it; its clock runs from here, and `identity` (the line's, where
+        none is given) is what it will be judged by."""
+        part = self.book.open_part(line, part_id, self._clock.monotonic_ns(), self._clock.wall_us(), identity)
         if self._is_asleep and part.deadline_ns < self._asleep_until_ns:
             self._rouse()
         return part
@@ -131,9 +131,8 @@ class Publisher:
         while not self._stop.is_set():
             self._publish_waiting()
             now_ns = self._clock.monotonic_ns()
-            self.progress_ns = now_ns
             for part in self.book.expired(now_ns):
-                self._conclude(part, _LATE)
+                self._conclude(part, LATE)
             if now_ns >= self._next_heartbeat_ns:
                 self._beat(now_ns)
             self._answer()
@@ -172,7 +171,7 @@ class Publisher:
         """Make the judgement the part's one outcome: journal, PLC, outbox."""
         line = self.book.lines[part.line]
         now_ns = self._clock.monotonic_ns()
-        if now_ns >= part.deadline_ns and judgement is not _LATE:
+        if now_ns >= part.deadline_ns and judgement is not LATE:
             judgement = _late_instead(judgement)
         if not self.book.claim(part):
             line.discarded += 1
@@ -182,7 +181,7 @@ class Publisher:
         text = verdict_json(verdict)
         _keep(self.journal, part.journal_slot, verdict, text)
         self._send(part, verdict, text)
-        self.replay.add((part.line, part.epoch, part.seq), text, now_ns)
+        self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
         self._count(line, part, judgement, verdict.latency_ms)
         say("part.judged", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome, reasons=judgement.reasons)
         if self.on_verdict is not None:
@@ -214,8 +213,7 @@ class Publisher:
 
     def _send(self, part: Part, verdict: Verdict, text: bytes) -> None:
         json_topic, bin_topic = self._topics[part.line, part.shadow]
-        if self.sockets.is_wanted(json_topic):
-            self.sockets.publish(json_topic, text)
+        self.sockets.publish(json_topic, text)
         if self.sockets.is_wanted(bin_topic):
             self.sockets.publish(bin_topic, verdict_bin(verdict))
         self.published += 1
@@ -229,7 +227,8 @@ class Publisher:
         self._first_ns = self._first_ns or part.trigger_ns
         now_ns = self._clock.monotonic_ns()
         self._spacing_ns, self._last_ns = now_ns - self._last_ns, now_ns
-        self.alarms.note_outcome(line.name, judgement.outcome)
+        if not part.shadow:
+            self.alarms.note_outcome(line.name, judgement.outcome)
         self.latencies.add(latency_ms)
         if judgement.map_ns:
             self.publish_latencies.add((self._last_ns - judgement.map_ns) / 1e6)
@@ -286,11 +285,12 @@ class Publisher:
 
 def _late_instead(judgement: Judgement) -> Judgement:
     """A result after the deadline is no verdict; its findings stay for the record."""
-    return Judgement(FAULT, _LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)
+    return Judgement(FAULT, LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)
 
 
 def _keep(journal: Journal, ticket: int, verdict: Verdict, text: bytes) -> None:
     """Store the outcome before anybody hears of it; a text too long for the slot is stored there without its details."""
     if len(text) > BODY_BYTES:
-        text = verdict_json(msgspec.structs.replace(verdict, blobs=(), findings=(), stages_ms={}))
+        first = tuple(reason[:_MOST_REASON] for reason in verdict.reasons[:_MOST_REASONS])
+        text = verdict_json(msgspec.structs.replace(verdict, reasons=first, blobs=(), findings=(), stages_ms={}))
     journal.decide(ticket, text)

@@ -36,7 +36,8 @@ from edge_agent.uplink.rows import (
 from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
-_QUEUE_LIMIT, _BATCH = 16_384, 256
+_QUEUE_LIMIT, _BATCH = 12_288, 256
+_MOST_QUEUED_BYTES = 64 << 20  # of pictures that wait for the disk in memory
 _IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
 _GATHER_S = 0.02  # what comes first waits so long for company: one transaction and one fsync for many parts
@@ -60,7 +61,7 @@ _Item = Put | int | threading.Event | Callable[[], None]  # a call is made on th
 
 @dataclass(slots=True)
 class OutboxStats:
-    """Counters since the start, and what waits now. `oldest_us` is the UTC time of the oldest row, 0 where none waits."""
+    """Counters of this run, and what waits now. `oldest_us` is the UTC time of the oldest row, 0 where none waits."""
 
     committed: int = 0
     acknowledged: int = 0
@@ -94,21 +95,29 @@ class _Losses:
 class Outbox:
     """Owns the database file. `put_*`, `acknowledge` from any thread; `read_after` from the sender's thread alone."""
 
-    def __init__(self, folder: Path, cap_mb: int, on_committed: Callable[[list[Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cap_mb: int,
+        on_committed: Callable[[list[Any]], None] | None = None,
+        queue_limit: int = _QUEUE_LIMIT,
+    ) -> None:
         self.file = folder / _FILE
         self._cap_pages = cap_mb * (1 << 20) // PAGE_BYTES
         self._on_committed = on_committed
-        self._queue: Refusing[_Item] = Refusing(_QUEUE_LIMIT)
+        self._queue: Refusing[_Item] = Refusing(queue_limit)
         self._losses = _Losses()
+        self._queued_bytes = 0
+        self._bytes_lock = threading.Lock()
         self._reader: apsw.Connection | None = None
         self._is_failing = self._is_squeezed = False
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
-        self.committed_event = threading.Event()  # set after each commit, for whoever ships
         try:
             self._connection, self.stream = open_outbox(self.file, cap_mb)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
             self.known_upto = first_of(self._connection, "select coalesce(max(seq), 0) from sqlite_sequence")
+            self._opened_at = self.known_upto  # rows up to here are an earlier run's
             self._stats = OutboxStats(waiting_rows=first_of(self._connection, "select count(*) from rows"))
             self._look()
         except (apsw.Error, OSError) as error:
@@ -122,8 +131,15 @@ class Outbox:
         return self._offer(Put(RECORD, priority, body, b"", token))
 
     def put_picture(self, note: bytes, data: bytes, priority: int) -> bool:
-        """Queue a picture with its note, like a record."""
-        return self._offer(Put(PICTURE, priority, note, data, None))
+        """Queue a picture with its note, like a record; refused early, so that records still find room and memory its end."""
+        is_crowded = self._queued_bytes + len(data) > _MOST_QUEUED_BYTES or len(self._queue) > self._queue.limit // 2
+        if is_crowded or not self._offer(Put(PICTURE, priority, note, data, None)):
+            if is_crowded:
+                self._losses.add(PICTURE)
+            return False
+        with self._bytes_lock:
+            self._queued_bytes += len(data)
+        return True
 
     def _offer(self, put: Put) -> bool:
         if len(put.body) + len(put.data) <= _MOST_BYTES and self._queue.offer(put):
@@ -195,8 +211,11 @@ class Outbox:
 
     def _write(self, batch: list[_Item]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
+        pictures_bytes = sum(len(put.data) for put in puts)
         for portion in self._portions(puts):
             self._write_portion(portion)
+        with self._bytes_lock:
+            self._queued_bytes -= pictures_bytes
         for item in batch:
             if isinstance(item, threading.Event):
                 item.set()
@@ -253,7 +272,7 @@ class Outbox:
         connection, upto = self._connection, self._acknowledged_upto
         declared = [loss_of(kind, n, why="refused") for kind, n in losses.items()]
         with transaction(connection):
-            forgotten = forget_upto(connection, upto) if upto > self._forgotten_upto else (0, 0)
+            forgotten = forget_upto(connection, upto, self._opened_at) if upto > self._forgotten_upto else (0, 0)
             insert_plain(connection, [(put.kind, put.priority, put.body) for put in puts if not put.data])
             for put in [put for put in puts if put.data]:
                 insert_picture(connection, put.kind, put.priority, put.body, put.data)
@@ -275,7 +294,6 @@ class Outbox:
         self._unlooked += len(puts) + sum(len(put.data) for put in puts) // PAGE_BYTES
         with contextlib.suppress(apsw.Error):
             self._look()
-        self.committed_event.set()
 
     def _look(self) -> None:
         """See how old and, from time to time, how large the outbox is; near its cap let something go."""

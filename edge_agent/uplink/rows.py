@@ -53,9 +53,9 @@ def loss_of(what: str, n: int, size: int = 0, why: str = "", seq: int = 0) -> di
     return {"what": what, "n": n, "bytes": size, "why": why, "first_seq": seq, "last_seq": seq}
 
 
-def forget_upto(connection: apsw.Connection, upto: int) -> tuple[int, int]:
-    """Delete what the collector has; return how many rows that were, and how many of them records."""
-    records = first_of(connection, f"select count(*) from rows where seq <= {upto} and kind = '{RECORD}'")
+def forget_upto(connection: apsw.Connection, upto: int, since: int) -> tuple[int, int]:
+    """Delete what the collector has; return how many rows that were, and how many of them records after `since`."""
+    records = first_of(connection, f"select count(*) from rows where seq > {since} and seq <= {upto} and kind = '{RECORD}'")
     connection.execute("delete from pictures where seq <= ?", (upto,))
     connection.execute("delete from rows where seq <= ?", (upto,))
     return connection.changes(), records

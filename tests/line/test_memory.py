@@ -18,13 +18,13 @@ FRAME_BYTES = SIDE * SIDE
 
 def peak_of_steady_state(station: StationFolder, observe: Any) -> int:
     """The most bytes that Python and NumPy held at a time beyond what they held after the first parts."""
-    held = 0
+    held = 1 << 40
     daemon = Daemon(load_station(station.write()), parts=PARTS, observe=observe)
 
     def watch(verdict: Any) -> None:
         nonlocal held
-        if verdict.seq == WARM:
-            held = tracemalloc.get_traced_memory()[0]
+        if WARM - 50 < verdict.seq <= WARM:  # the least of them, since another thread may hold something for a moment
+            held = min(held, tracemalloc.get_traced_memory()[0])
             tracemalloc.reset_peak()
 
     daemon.publisher.on_verdict = watch
@@ -35,7 +35,7 @@ def peak_of_steady_state(station: StationFolder, observe: Any) -> int:
     finally:
         tracemalloc.stop()
     assert summary["pass"] + summary["ng"] == PARTS
-    assert held
+    assert held < 1 << 40
     return peak - held
 
 

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 Tool = Callable[[str], ModuleType]
 CASES = [
-    ("sigmoid", ("defect",), 4),
-    ("sigmoid", ("pit", "scratch"), 2),
-    ("softmax", ("pit", "scratch"), 4),
-    ("softmax", ("pit",), 1),
+    ("sigmoid", ("defect",), 4, False),
+    ("sigmoid", ("pit", "scratch"), 2, True),
+    ("softmax", ("pit", "scratch"), 4, True),
+    ("softmax", ("pit",), 1, False),
 ]
 
 
-def lively_network(tool: Tool, head: str, classes: tuple[str, ...], stem: int) -> Any:
+def lively_network(tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool) -> Any:
     """A small network with spread-out logits and used batch norms."""
     import torch
 
     torch.manual_seed(0)
     unet = tool("unet")
-    network = unet.UNet(unet.Shape(4, 2, stem, head, classes))
+    network = unet.UNet(unet.Shape(4, 2, stem, head, classes, normalise))
     torch.nn.init.normal_(network.head.weight, std=0.5)
     with torch.no_grad():
         for _ in range(3):
@@ -47,11 +47,11 @@ def infer(tool: Tool, network: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     return outputs["map"], outputs["peak"]
 
 
-@pytest.mark.parametrize(("head", "classes", "stem"), CASES)
-def test_map_and_peak_are_the_networks(tool: Tool, head: str, classes: tuple[str, ...], stem: int) -> None:
+@pytest.mark.parametrize(("head", "classes", "stem", "normalise"), CASES)
+def test_map_and_peak_are_the_networks(tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool) -> None:
     import torch
 
-    network = lively_network(tool, head, classes, stem)
+    network = lively_network(tool, head, classes, stem, normalise)
     with torch.no_grad():
         wanted = tool("unet").probabilities(network(torch.from_numpy(frames())), head).double()
     maps, peaks = infer(tool, network)
@@ -61,12 +61,23 @@ def test_map_and_peak_are_the_networks(tool: Tool, head: str, classes: tuple[str
     assert peaks == pytest.approx(wanted.amax((1, 2, 3)).logit().numpy(), abs=1e-4)
 
 
-@pytest.mark.parametrize(("head", "classes", "stem"), CASES)
+@pytest.mark.parametrize(("head", "classes", "stem", "normalise"), CASES)
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_broken_head_shows_in_the_peak(tool: Tool, head: str, classes: tuple[str, ...], stem: int, poison: float) -> None:
+def test_a_broken_head_shows_in_the_peak(
+    tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool, poison: float
+) -> None:
     import torch
 
-    network = lively_network(tool, head, classes, stem)
+    network = lively_network(tool, head, classes, stem, normalise)
     with torch.no_grad():
         network.head.bias[-1] = poison
     assert not np.isfinite(infer(tool, network)[1]).any()
+
+
+def test_a_normalising_network_sees_past_the_exposure_and_takes_a_frame_without_contrast(tool: Tool) -> None:
+    import torch
+
+    x = torch.from_numpy(frames()).float()
+    normalised = tool("unet").normalised
+    assert torch.allclose(normalised(x), normalised(x * 0.5 + 20), atol=0.01)
+    assert normalised(torch.full((1, 1, 8, 8), 0.7)).abs().max() < 1e-4

@@ -178,9 +178,8 @@ def test_at_the_cap_pictures_go_first_and_every_loss_is_declared(site: Site, tmp
     assert site.store.count("records") == 200
 
 
-def test_a_full_queue_refuses_and_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.uplink.outbox._QUEUE_LIMIT", 0)
-    outbox = Outbox(tmp_path / "outbox", 16)
+def test_a_full_queue_refuses_and_declares(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", 16, queue_limit=0)
     assert not outbox.put_record(verdict_json(verdict(1)), 2)
     assert outbox.flush(5)
     outbox.close()
