@@ -75,8 +75,12 @@ def test_contradictions_are_refused(level: int, peak: float) -> None:
         require_believable(slot, level)
 
 
-def write_float_model(folder: Path, layout: str, kind: str, head: str, channels: int) -> Path:
-    """Frames as floats 0..1; channel 0 the bright logit, further channels 1 lower each; softmax gets a background of 0."""
+def write_float_model(folder: Path, layout: str, kind: str, head: str, channels: int, told: str = "", slope: float = SLOPE) -> Path:
+    """Frames as floats 0..1; channel 0 the bright logit, further channels 1 lower each; softmax gets a background of 0.
+
+    `told` is the kind that the papers tell, where it is not the file's; `slope` is the weight of the first column's pixels."""
+    slopes = np.full(32, 255 * SLOPE, np.float32)
+    slopes[0] = 255 * slope
     shape = ["n", 1, 32, 32] if layout == "NCHW" else ["n", 32, 32, 1]
     axis = 1 if layout == "NCHW" else 3
     nodes = [
@@ -99,7 +103,12 @@ def write_float_model(folder: Path, layout: str, kind: str, head: str, channels:
         )
     else:
         nodes.append(helper.make_node("Identity", ["logits"], ["out"]))
-    weights = [constant("slope", 255 * SLOPE), constant("centre", CENTRE * SLOPE), constant("one", 1.0), constant("zero", 0.0)]
+    weights = [
+        constant("slope", slopes.reshape((32, 1) if layout == "NHWC" else 32)),
+        constant("centre", CENTRE * SLOPE),
+        constant("one", 1.0),
+        constant("zero", 0.0),
+    ]
     inputs = [helper.make_tensor_value_info("frames", TensorProto.FLOAT, shape)]
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "a", "b", "c"])]
     save(folder, nodes, inputs, outputs, weights)
@@ -108,7 +117,7 @@ def write_float_model(folder: Path, layout: str, kind: str, head: str, channels:
         32,
         32,
         input={"name": "frames", "layout": layout, "dtype": "float32", "rows": 32, "cols": 32, "scale": 1 / 255},
-        output={"kind": kind, "map": "out", "layout": layout},
+        output={"kind": told or kind, "map": "out", "layout": layout},
         head=head,
         classes=[f"c{i}" for i in range(channels)],
     )
@@ -131,6 +140,20 @@ def test_every_form_of_head_and_layout(tmp_path: Path, layout: str, kind: str, h
     require_believable(slot, int(slot.maps.max()))
 
 
+@pytest.mark.parametrize("kind", ["probability", "logits"])
+@pytest.mark.parametrize("head", ["sigmoid", "softmax"])
+def test_a_damaged_weight_is_never_believed_in_any_form(tmp_path: Path, kind: str, head: str) -> None:
+    slot = segment(write_float_model(tmp_path / "m", "NCHW", kind, head, 1, slope=float("nan")), gray(32, 32))
+    with pytest.raises(EngineError):
+        require_believable(slot, int(slot.maps.max()))
+
+
+def test_logits_that_the_papers_call_probabilities_are_not_believed(tmp_path: Path) -> None:
+    slot = segment(write_float_model(tmp_path / "m", "NCHW", "logits", "sigmoid", 1, told="probability"), gray(32, 32))
+    with pytest.raises(EngineError, match="peak logit is inf"):
+        require_believable(slot, int(slot.maps.max()))
+
+
 def test_papers_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
     folder = write_bright_model(tmp_path / "bright")
     write_papers(folder, 64, 64, output={"kind": "map_and_peak", "map": "nothing", "peak": "peak"})
@@ -138,6 +161,9 @@ def test_papers_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
         CpuSegmenter(ENGINE, load_model(folder))
     write_papers(folder, 64, 64, classes=["a", "b"])
     with pytest.raises(ConfigurationError, match="shape"):
+        CpuSegmenter(ENGINE, load_model(folder))
+    write_papers(folder, 64, 64, input={"name": "frames", "layout": "NCHW", "dtype": "float32", "rows": 64, "cols": 64})
+    with pytest.raises(ConfigurationError, match=r"input\.dtype is float32, the file takes uint8"):
         CpuSegmenter(ENGINE, load_model(folder))
 
 

@@ -77,7 +77,9 @@ def test_a_request_that_makes_no_sense_is_answered_with_an_error(station: Start,
     assert why in reply.error
 
 
-@pytest.mark.parametrize("frames", [[b""], [b"{"], [b"\xff"], [b'{"op":"\\ud800"}'], [b"a", b"b", b"c"], [b"null"]])
+@pytest.mark.parametrize(
+    "frames", [[b""], [b"{"], [b"\xff"], [b'{"op":"\\ud800"}'], [b'{"op":"\xff"}'], [b"[" * 100_000], [b"a", b"b", b"c"], [b"null"]]
+)
 def test_rubbish_is_answered_and_the_next_request_is_served(station: Start, frames: list[bytes]) -> None:
     here = station()
     client = here.client()
