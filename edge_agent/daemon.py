@@ -34,6 +34,7 @@ from edge_agent.wire import Reply
 
 _POLL_S = 0.05
 _RECOVER_S = 30.0
+_DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
 class Daemon:
@@ -210,18 +211,22 @@ class Daemon:
 
     # --- closing --------------------------------------------------------------------------------------------------
     def close(self) -> dict[str, Any]:
-        """Drain and close everything; return the summary."""
-        drain_s = self.station.settings.drain_s
+        """Drain and close everything; return the summary. One `drain_s` serves parts, disk and collector together."""
+        until = time.monotonic() + self.station.settings.drain_s
+
+        def left_s() -> float:
+            return max(0.0, until - time.monotonic())
+
         self._cpu = _cpu_seconds()
         for line in self.lines:
             line.stop_triggers()
-        self.publisher.stop(drain_s)
+        self.publisher.stop(left_s())
         for line in self.lines:
             line.close()
         self.evidence.close()
-        self.outbox.flush(drain_s)
+        self.outbox.flush(max(_DISK_S, left_s()))
         if self.sender is not None:
-            self.sender.drain(drain_s)
+            self.sender.drain(left_s())
         summary = self.summary()
         self._close_all()
         say("station.stopped", **{k: v for k, v in summary.items() if not isinstance(v, dict)})

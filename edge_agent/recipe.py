@@ -75,6 +75,7 @@ class BlobArea(Strict, frozen=True, kw_only=True, tag_field="rule", tag="blob_ar
     max_px: NotNegative | None = None
     max_mm2: NotNegative | None = None
     min_px: NotNegative = 0
+    min_mm2: NotNegative = 0
     class_name: str | None = msgspec.field(default=None, name="class")
 
 
@@ -222,7 +223,8 @@ def _rule_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[
         if isinstance(rule, Zone) and not given:
             remedy = "give max_count, max_area_px or max_area_mm2."
             problems.append(document.problem(keys, f"zone {rule.name} has no limit.", remedy))
-        if any(key.endswith("mm2") for key in given) and recipe.mm_per_px is None:
+        in_mm2 = any(key.endswith("mm2") for key in given) or (isinstance(rule, BlobArea) and rule.min_mm2 > 0)
+        if in_mm2 and recipe.mm_per_px is None:
             problems.append(document.problem(keys, "a limit in mm2 needs mm_per_px.", "give mm_per_px, or the limit in px."))
         if rule.class_name is not None and recipe.classes and rule.class_name not in recipe.classes:
             message = f"class {rule.class_name!r} is none of {', '.join(recipe.classes)}."

@@ -199,7 +199,6 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ok: bool
     id: str = ""
     error: str = ""
-    seq: int = 0
     epoch: int = 0
     verdicts: tuple[msgspec.Raw, ...] = ()
     missing: tuple[int, ...] = ()

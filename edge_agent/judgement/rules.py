@@ -74,7 +74,8 @@ def _in_unit(area_px: float, max_px: float | None, max_mm2: float | None, mm_per
 
 
 def _blob_area(rule: BlobArea, measured: Measured, mm_per_px: float | None) -> Finding:
-    areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= rule.min_px]
+    least_px = max(rule.min_px, rule.min_mm2 / mm_per_px**2 if mm_per_px else 0.0)
+    areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= least_px]
     value, limit = _in_unit(max(areas, default=0.0), rule.max_px, rule.max_mm2, mm_per_px)
     return _finding("blob_area", rule.class_name, value, limit)
 

@@ -93,6 +93,12 @@ def test_a_contradiction_is_refused_on_its_line(tmp_path: Path, old: str, new: s
     assert problem.remedy
 
 
+def test_a_least_area_in_mm2_needs_the_scale(tmp_path: Path) -> None:
+    text = GOOD.replace("mm_per_px: 0.1\n", "").replace("  dent: {min_area_mm2: 0.2}\n", "  dent: {}\n")
+    (problem,) = problems_of(tmp_path, text.replace("max_mm2: 1", "max_px: 9, min_mm2: 2"))
+    assert (problem.key, problem.remedy) == ("rules.1", "give mm_per_px, or the limit in px.")
+
+
 def test_two_zones_with_one_name_are_refused(tmp_path: Path) -> None:
     """Zones are measured by name: of two with the same one, the first would never be looked at."""
     zone = "  - {rule: zone, name: seal, polygon: [[0, 0], [9, 0], [9, 9]], max_count: 0}\n"

@@ -55,6 +55,8 @@ TRIANGLE = ((0, 0), (9, 0), (0, 9))
         (BlobArea(max_px=30), [30]),
         (BlobArea(max_mm2=5), [30 * 0.25]),
         (BlobArea(max_px=30, min_px=31), [0]),
+        (BlobArea(max_px=30, min_mm2=31 * 0.25), [0]),
+        (BlobArea(max_mm2=5, min_mm2=30 * 0.25), [30 * 0.25]),
         (TotalArea(max_px=40), [40]),
         (AreaRatio(max=0.04), [0.04]),
         (PeakScore(max=0.9), [0.9]),
