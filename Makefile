@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check format lint types imports benchmark clean
+.PHONY: demo test check tools format lint types imports benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -27,6 +27,10 @@ types: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What tools/ needs beside: to train and export models, and to run their tests.
+tools: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 
 benchmark: $(STAMP)
 	$(BIN)/edge-agent benchmark plumbing

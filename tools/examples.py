@@ -119,7 +119,8 @@ def load_examples(
         raise SystemExit(f"--data {data}: say generator:SEED or folder:DIR")
     train, val = split_by_group(read_index(Path(where)), held_out, split_seed)
     train = random.Random(split_seed).sample(train, min(count, len(train))) if count else train
-    words = f"by group, seed {split_seed}: {len(train)} images to train on, {len(val)} to validate"
+    held = ", ".join(sorted({row["group"] for row in val}))
+    words = f"by group, seed {split_seed}: {len(train)} images to train on, {len(val)} to validate, of the groups {held}"
     return read_rows(Path(where), train, shape, rows, cols), read_rows(Path(where), val, shape, rows, cols), words
 
 

@@ -16,6 +16,6 @@ TOOLS = Path(__file__).parents[2] / "tools"
 def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Imports a file of tools/ by its name, as `python tools/...` would."""
     for needed in ("torch", "onnx", "openvino"):
-        pytest.importorskip(needed, reason=f"{needed} is not installed; see tools/ in the documentation")
+        pytest.importorskip(needed, reason=f"{needed} is not installed; `make tools` installs it")
     monkeypatch.syspath_prepend(str(TOOLS))
     return importlib.import_module
