@@ -29,9 +29,9 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else self.file
-        key = f" {self.key}:" if self.key else ""
-        return f"{where}:{key} {self.message}" + (f" Remedy: {self.remedy}" if self.remedy else "")
+        where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{where}{key}{self.message}" + (f" Remedy: {self.remedy}" if self.remedy else "")
 
 
 class EdgeAgentError(Exception):

@@ -14,14 +14,15 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_agent import strictyaml
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import Problem
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Gray = Annotated[float, msgspec.Meta(ge=0, le=255)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_NAME = "a name of letters, digits, dot, underscore and dash, at most 64, the first a letter or digit"
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description=_NAME)]
 Point = tuple[NotNegative, NotNegative]
 Polygon = Annotated[tuple[Point, ...], msgspec.Meta(min_length=3)]
 
@@ -34,7 +35,7 @@ class ModelReference(Strict, frozen=True, kw_only=True):
     """Which model judges the part. With `hash` (SHA-256 of the ONNX file) any other file is refused."""
 
     name: Name
-    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="the SHA-256 of the file")] | None = None
 
 
 class Region(Strict, frozen=True, kw_only=True):
@@ -183,11 +184,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
 def load_recipe(file: Path) -> Recipe:
     """Read a recipe. Raises ConfigurationError with every problem and its line."""
     document = strictyaml.read(file)
-    recipe = strictyaml.convert(document, Recipe)
-    problems = list(_contradictions(recipe, document))
-    if problems:
-        raise ConfigurationError(problems)
-    return recipe
+    return strictyaml.convert(document, Recipe, _contradictions)
 
 
 def _contradictions(recipe: Recipe, document: strictyaml.Document) -> list[Problem]:
@@ -226,7 +223,8 @@ def _rule_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[
         in_mm2 = any(key.endswith("mm2") for key in given) or (isinstance(rule, BlobArea) and rule.min_mm2 > 0)
         if in_mm2 and recipe.mm_per_px is None:
             problems.append(document.problem(keys, "a limit in mm2 needs mm_per_px.", "give mm_per_px, or the limit in px."))
-        if rule.class_name is not None and recipe.classes and rule.class_name not in recipe.classes:
+        is_unknown = rule.class_name is not None and recipe.classes and rule.class_name not in recipe.classes
+        if is_unknown and document.is_whole("classes"):
             message = f"class {rule.class_name!r} is none of {', '.join(recipe.classes)}."
             problems.append(document.problem((*keys, "class"), message, "name one of the recipe's classes."))
     return problems

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from edge_agent import strictyaml
-from edge_agent.errors import ConfigurationError, Problem, UsageError
+from edge_agent.errors import Problem, UsageError
 from edge_agent.recipe import Name, Share, Strict
 
 Rate = Annotated[float, msgspec.Meta(ge=0, le=100_000)]
@@ -22,7 +22,10 @@ Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Sensor = Annotated[int, msgspec.Meta(ge=16, le=32_768)]
-Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(tcp|ipc)://.+$")]
+_PORT = r"(\*|[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+_ENDPOINT = rf"^(tcp://(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):{_PORT}|ipc://.+)$"
+_ADDRESS = "an address, tcp://HOST:PORT with a port from 1 to 65535, or ipc://PATH"
+Endpoint = Annotated[str, msgspec.Meta(pattern=_ENDPOINT, description=_ADDRESS)]
 _LOOPBACK = re.compile(r"^(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:(\d+|\*))?$|ipc://)")
 
 
@@ -141,10 +144,7 @@ def load_station(file: Path, overrides: list[str] | None = None) -> Station:
     document = strictyaml.read(file)
     for override in overrides or []:
         override_value(document.data, override)
-    settings = strictyaml.convert(document, StationSettings)
-    problems = _contradictions(settings, document)
-    if problems:
-        raise ConfigurationError(problems)
+    settings = strictyaml.convert(document, StationSettings, _contradictions)
     return Station(settings=settings, file=str(file), base=file.resolve().parent)
 
 
@@ -204,7 +204,7 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
     cameras = [camera.name for camera in settings.cameras]
     problems = []
     for i, line in enumerate(settings.lines):
-        if line.camera not in cameras:
+        if line.camera not in cameras and document.is_whole("cameras"):
             message = f"is {line.camera!r}, which is none of the cameras {', '.join(cameras)}."
             problems.append(document.problem(("lines", i, "camera"), message, "name one of them, or add it."))
     shared = [line.camera for line in settings.lines]

@@ -11,7 +11,7 @@ import copy
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from edge_agent import typewords
 from edge_agent.errors import ConfigurationError, Problem
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Document:
     lines: dict[Keys, int]
     problems: list[Problem] = field(default_factory=list)
     unusable: list[Keys] = field(default_factory=list)  # what has its problem already and must not get another
+    trial: _Trial | None = None  # while contradictions are looked for in what is left of a file with problems
 
     def line_of(self, keys: Keys) -> int:
         """Return the line of the longest known prefix of a path."""
@@ -46,7 +48,13 @@ class Document:
         return 1
 
     def problem(self, keys: Keys, message: str, remedy: str = "") -> Problem:
+        if self.trial is not None:
+            keys = self.trial.in_file(keys)
         return Problem(self.file, self.line_of(keys), dotted(keys), message, remedy)
+
+    def is_whole(self, key: str) -> bool:
+        """False where an entry of this list or mapping has a problem of its own, so that nobody misses it there."""
+        return self.trial is None or not self.trial.lacks(key)
 
 
 def dotted(keys: Keys) -> str:
@@ -122,8 +130,9 @@ def _build_mapping(node: yaml.MappingNode, keys: Keys, document: Document) -> di
     return result
 
 
-def convert(document: Document, kind: type[T]) -> T:
-    """Make the struct, or raise ConfigurationError with every problem of the file."""
+def convert(document: Document, kind: type[T], contradictions: Callable[[T, Document], list[Problem]] | None = None) -> T:
+    """Make the struct, or raise ConfigurationError with every problem of the file; `contradictions` are those between values
+    that are well each by itself."""
     problems = list(document.problems)
     trial = _Trial(document.data)
     for keys in document.unusable:
@@ -141,6 +150,9 @@ def convert(document: Document, kind: type[T]) -> T:
             if not trial.set_aside(keys):
                 break
             continue
+        document.trial = trial
+        problems += contradictions(result, document) if contradictions else []
+        document.trial = None
         if problems:
             break
         return result
@@ -167,6 +179,17 @@ class _Trial:
         for each in gone:
             index += each <= index
         return index
+
+    def in_file(self, keys: Keys) -> Keys:
+        """Return where in the file the path leads, which is one through what is left."""
+        found: Keys = ()
+        for key in keys:
+            found = (*found, self.place(found, key) if isinstance(key, int) else key)
+        return found
+
+    def lacks(self, key: str) -> bool:
+        """True where an entry under `key`, or its name, was set aside."""
+        return any(path[0] == key and (len(path) <= 2 or path[2:] == ("name",)) for path in self._gone)
 
     def at(self, keys: Keys) -> Any:
         """Return what is left at a path, None where nothing is."""
@@ -195,7 +218,7 @@ class _Trial:
         missing = re.search(r"missing required field `([^`]+)`", what)
         if missing:
             return (*keys, missing[1]) in self._gone
-        return "of length >=" in what and any(path[:-1] == keys for path in self._gone)
+        return "of length" in what and any(path[:-1] == keys for path in self._gone)
 
     def only(self, keys: Keys, key: str) -> Any:
         """Return the data with nothing but `key` in the mapping at a path."""
@@ -240,31 +263,24 @@ def _step(here: Any, key: str | int) -> Any:
 
 def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem:
     if "unknown field" in what:
-        near = difflib.get_close_matches(str(keys[-1]), sorted(_every_field(kind, set())), n=1)
-        remedy = f"did you mean `{near[0]}`?" if near else "remove it, or see docs/settings.md and docs/recipe.md."
-        return document.problem(keys, "is not a known key.", remedy)
+        known = typewords.fields(kind, keys[:-1], document.data)
+        near = difflib.get_close_matches(str(keys[-1]), known, n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"remove it, or give one of {', '.join(known)}."
+        return document.problem(keys, "is not a key that can stand here.", remedy)
     value = document.data
     for key in keys:
         value = _step(value, key)
     if "missing required field" in what:
         missing = re.findall(r"`([^`]+)`", what)[0]
         return document.problem(keys, f"the required key `{missing}` is missing.", f"add `{missing}:` here.")
-    shown = "" if isinstance(value, (dict, list)) else f"is {value!r}: "
-    return document.problem(keys, f"{shown}{what[0].lower()}{what[1:]}.", "give a value of that type and range.")
+    shown = "keys with values" if isinstance(value, dict) else "a list" if isinstance(value, list) else _as_yaml(value)
+    wanted = typewords.expected(kind, keys, document.data)
+    return document.problem(keys, f"is {shown}, which cannot stand here.", f"give {wanted or 'another value'}.")
 
 
-def _every_field(kind: Any, seen: set[Any]) -> set[str]:
-    """Collect the names of all fields of a struct and of the structs inside it, for the spelling hint."""
-    if kind in seen:
-        return set()
-    seen.add(kind)
-    names: set[str] = set()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        for item in msgspec.structs.fields(kind):
-            names |= {item.encode_name} | _every_field(item.type, seen)
-    for inner in getattr(kind, "__args__", ()):
-        try:
-            names |= _every_field(inner, seen)
-        except TypeError:
-            continue
-    return names
+def _as_yaml(value: Any) -> str:
+    return (
+        {True: "true", False: "false", None: "empty"}.get(value, repr(value))
+        if isinstance(value, (bool, type(None)))
+        else repr(value)
+    )

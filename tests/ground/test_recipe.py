@@ -93,6 +93,12 @@ def test_a_contradiction_is_refused_on_its_line(tmp_path: Path, old: str, new: s
     assert problem.remedy
 
 
+def test_a_problem_of_form_moves_no_other_to_another_line(tmp_path: Path) -> None:
+    """The rule with a misspelt kind is set aside; the contradiction in the next keeps its own line and number."""
+    text = GOOD.replace("rule: blob_count", "rule: blob_cuont").replace("max_mm2: 1", "max_mm2: 1, max_px: 9")
+    assert [(p.line, p.key) for p in problems_of(tmp_path, text)] == [(9, "rules.0.rule"), (10, "rules.1")]
+
+
 def test_a_least_area_in_mm2_needs_the_scale(tmp_path: Path) -> None:
     text = GOOD.replace("mm_per_px: 0.1\n", "").replace("  dent: {min_area_mm2: 0.2}\n", "  dent: {}\n")
     (problem,) = problems_of(tmp_path, text.replace("max_mm2: 1", "max_px: 9, min_mm2: 2"))

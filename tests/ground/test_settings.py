@@ -78,7 +78,6 @@ def test_these_addresses_stay_on_this_machine(endpoint: str) -> None:
         "tcp://10.0.0.1:5556",
         "tcp://127.0.0.1.example.org:1",
         "tcp://localhost.example.org:1",
-        "tcp://127.0.0.1:0;10.0.0.1:5558",
         "tcp://[::]:1",
         "tcp://eth0:1",
     ],
@@ -91,6 +90,26 @@ def test_plaintext_beyond_this_machine_needs_a_word(tmp_path: Path, endpoint: st
     section = key.split(".")[0]
     assert f"{section}.allow_plaintext" in problem.remedy
     load(tmp_path, GOOD, f"{key}='{endpoint}'", f"{section}.allow_plaintext=true")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://localhost", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:0", "5558", "tcp://127.0.0.1:1;10.0.0.1:2", "ipc://"]
+)
+@pytest.mark.parametrize("key", ["plc.verdicts", "plc.control", "uplink.collector"])
+def test_what_is_no_address_is_refused_here_and_not_at_the_start(tmp_path: Path, endpoint: str, key: str) -> None:
+    (problem,) = problems_of(tmp_path, GOOD, f"{key}='{endpoint}'")
+    assert problem.key == key
+    assert "tcp://HOST:PORT with a port from 1 to 65535" in problem.remedy
+
+
+def test_problems_of_form_do_not_hide_contradictions(tmp_path: Path) -> None:
+    problems = problems_of(tmp_path, GOOD, "plc.verdicts='tcp://0.0.0.0:1'", "drain_s=-1", "lines.0.camera=absent")
+    assert {problem.key for problem in problems} == {"plc.verdicts", "drain_s", "lines.0.camera"}
+
+
+def test_a_camera_with_a_problem_is_not_missed_by_its_line(tmp_path: Path) -> None:
+    problems = problems_of(tmp_path, GOOD.replace("kind: synthetic", "kind: usb"), "plc.control='tcp://*:1'")
+    assert {problem.key for problem in problems} == {"cameras.0.kind", "plc.control"}
 
 
 def test_the_word_for_the_uplink_does_not_open_the_plc(tmp_path: Path) -> None:

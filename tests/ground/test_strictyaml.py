@@ -55,7 +55,27 @@ def test_an_unknown_key_gets_a_spelling_hint() -> None:
 
 def test_an_unknown_key_like_no_other_gets_a_place_to_look() -> None:
     (problem,) = problems_of(STATION + "zzzzzzzz: 1\n")
-    assert "docs/settings.md" in problem.remedy
+    assert "one of station, state," in problem.remedy
+
+
+def test_a_key_of_another_kind_names_those_of_this_one() -> None:
+    (problem,) = problems_of(STATION.replace("kind: folder", "kind: folder, rows: 5"))
+    assert "one of name, path, rate_hz" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "remedy"),
+    [
+        ("kind: folder", "kind: usb", "synthetic, folder"),
+        ("kind: folder", "kind: folder, rate_hz: -1", "a number from 0 up to 100000"),
+        ("kind: folder", "kind: folder, trigger: hand", "one of free_run, software"),
+        ("kind: folder", "kind: folder, repeat: 3", "true or false"),
+        ("recipe: r", "recipe: 'no name'", "letters, digits"),
+        ("recipe: r", "recipe: r, frames: many", "a whole number from 2 up to 256"),
+    ],
+)
+def test_a_remedy_says_what_may_stand_there(old: str, new: str, remedy: str) -> None:
+    assert remedy in problems_of(STATION.replace(old, new))[0].remedy
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
@@ -137,7 +157,9 @@ def test_an_empty_file_lacks_its_required_keys() -> None:
 
 
 def test_a_file_that_is_a_list_is_refused() -> None:
-    assert "expected `object`" in problems_of("- 1\n- 2\n")[0].message
+    (problem,) = problems_of("- 1\n- 2\n")
+    assert problem.message.startswith("is a list")
+    assert problem.remedy == "give keys with values."
 
 
 def test_a_missing_file_and_one_in_another_encoding_are_configuration_errors(tmp_path: Path) -> None:
