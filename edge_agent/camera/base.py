@@ -20,7 +20,8 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A part is due; its picture, or word that there is none, comes next. `part_id` is '' where the source has none."""
+    """A part is due; its picture, or word that there is none, comes next. `part_id` is '' where the source has none, and for
+    a software trigger what `trigger` was given."""
 
     part_id: str = ""
 
@@ -54,6 +55,9 @@ class Camera(Protocol):
     name: str
     max_pixels: int
     is_live: bool
+    trigger_mode: str  # free_run, software or hardware
+    frame_timeout_s: float  # longer than this after its trigger no picture comes any more
+    counts_triggers: bool  # hardware: the camera, or a counter of its, tells of triggers that got no picture
 
     def open(self) -> None:
         """Make ready to deliver. Raises CameraError; may be called again after one, or after `close`."""
