@@ -21,7 +21,8 @@ from edge_agent.clock import SystemClock
 from edge_agent.errors import EdgeAgentError
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
-from edge_agent.line import Budget, Line, Observe
+from edge_agent.grabber import Budget
+from edge_agent.line import Line, Observe
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
@@ -131,7 +132,7 @@ class Daemon:
 
         self.publisher.alarms.limit_ng_run(settings.name, bundle.recipe.alarm_after_ng)
         book = self.publisher.book.lines[settings.name]
-        return Line(book, camera, settings.frames, bundle, self.publisher, hand_over, self._budget)
+        return Line(book, camera, settings, bundle, self.publisher, hand_over, self._budget)
 
     # --- running --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class Daemon:
 
     def _is_done(self) -> bool:
         """True when no line will trigger again and every part has its outcome."""
-        return all(line.finished.is_set() for line in self.lines) and not self.publisher.book.open_parts()
+        return all(line.grabber.finished.is_set() for line in self.lines) and not self.publisher.book.open_parts()
 
     def _listen_for_signals(self) -> None:
         def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -188,7 +189,7 @@ class Daemon:
 
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _trigger(self, line: str, part_id: str) -> None:
-        next(each for each in self.lines if each.book.name == line).trigger(part_id)
+        next(each for each in self.lines if each.book.name == line).grabber.trigger(part_id)
 
     def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then."""
@@ -219,7 +220,7 @@ class Daemon:
 
         self._cpu = _cpu_seconds()
         for line in self.lines:
-            line.stop_triggers()
+            line.grabber.stop()
         self.publisher.stop(left_s())
         for line in self.lines:
             line.close()

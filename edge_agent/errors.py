@@ -89,6 +89,7 @@ class Reason(str, Enum):
     OUT_OF_FOCUS = "out_of_focus"
     FROZEN = "frozen"
     INTERNAL = "internal"
+    AMBIGUOUS = "ambiguous"
 
 
 REASON_CODES = {reason.value: code for code, reason in enumerate(Reason, start=1)}
@@ -107,4 +108,5 @@ REASON_MEANINGS = {
     Reason.OUT_OF_FOCUS: "the picture is out of focus",
     Reason.FROZEN: "the camera delivered the same picture twice",
     Reason.INTERNAL: "an unexpected error inside the station; see the log",
+    Reason.AMBIGUOUS: "the picture could belong to more than one part",
 }

@@ -33,6 +33,7 @@ class Ring:
         self._wanted = slots + 1  # give_back tells `_room` when so many are free; more than there are: nobody waits
         self._room = threading.Event()
         self.slots = slots
+        self.slot_bytes = slot_bytes
         self.quarantined = 0
         for slot in range(slots):
             self._free.put(slot)

@@ -85,6 +85,7 @@ class LineSettings(Strict, frozen=True, kw_only=True):
     mode: Literal["online", "offline", "shadow"] = "online"
     frames: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
     deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
+    announce_window_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50  # between a hardware trigger and its announcement
 
 
 class PlcSettings(Strict, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_agent.camera.base import Exposure
-from edge_agent.camera.pace import Pace
+from edge_agent.camera.base import Arrival, Exposure
+from edge_agent.camera.pull import PullCamera
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
 from edge_agent.records import Pixels
 from edge_agent.settings import FolderCamera as FolderSettings
@@ -16,18 +16,16 @@ from edge_agent.settings import FolderCamera as FolderSettings
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 
 
-class FolderCamera:
+class FolderCamera(PullCamera):
     """Shows every image of a folder once, or again and again with `repeat`; with `preload` only the first that many, read at
     open. Colour is converted to gray once, on reading."""
 
     def __init__(self, settings: FolderSettings, folder: Path) -> None:
-        self.name = settings.name
         self.folder = folder
         self._settings = settings
-        self._pace = Pace(settings.name, settings.rate_hz, settings.trigger)
-        self.is_live = self._pace.is_live
         self.files = list_images(folder)[: settings.preload or None]
-        self.max_pixels = max(_pixels_of(file) for file in self.files)
+        largest = max(_pixels_of(file) for file in self.files)
+        super().__init__(settings.name, largest, settings.rate_hz, settings.trigger)
         self._index = -1
         self._read: list[Pixels | None] = []  # None: a damaged file, FAULT when its turn comes
 
@@ -35,31 +33,25 @@ class FolderCamera:
         if self._settings.preload and not self._read:
             self._read = [_read_or_none(file) for file in self.files]
 
-    def wait_for_trigger(self, timeout_s: float) -> str | None:
-        if not self._settings.repeat and self._index + 1 >= len(self.files):
+    def wait(self, timeout_s: float) -> Arrival | None:
+        if not self._is_due and not self._settings.repeat and self._index + 1 >= len(self.files):
             raise EndOfImages(f"camera {self.name} has shown all {len(self.files)} images of {self.folder}")
-        part_id = self._pace.wait(timeout_s)
-        if part_id is None:
-            return None
+        return super().wait(timeout_s)
+
+    def _advance(self, part_id: str) -> str:
         self._index += 1
         return part_id or self.files[self._index % len(self.files)].name
 
-    def fill(self, slot: Pixels) -> Exposure:
+    def _fill(self, _slot: int, memory: Pixels) -> Exposure:
         index = self._index % len(self.files)
         pixels = self._read[index] if self._read else None
         if pixels is None:
             pixels = read_gray(self.files[index])
-        if pixels.size > slot.size:
-            raise CameraError(f"{self.files[index]} has {pixels.size} pixels, its header said at most {slot.size}")
-        np.copyto(slot[: pixels.size], pixels.ravel())
+        if pixels.size > memory.size:
+            raise CameraError(f"{self.files[index]} has {pixels.size} pixels, its header said at most {memory.size}")
+        np.copyto(memory[: pixels.size], pixels.ravel())
         rows, cols = pixels.shape
         return Exposure(rows, cols, self._index, self.files[index].name)
-
-    def trigger(self, part_id: str) -> None:
-        self._pace.trigger(part_id)
-
-    def close(self) -> None:
-        self._pace.close()
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 
 from edge_agent.errors import CameraError
@@ -21,7 +20,6 @@ class Pace:
         self._period_s = 1 / rate_hz if rate_hz else 0.0
         self._due = 0.0
         self._pending: queue.Queue[str] = queue.Queue(_MOST_PENDING)
-        self._closed = threading.Event()
 
     def wait(self, timeout_s: float) -> str | None:
         """Return the part id of the part that is due ('' without one), or None after the timeout."""
@@ -35,10 +33,10 @@ class Pace:
         now = time.monotonic()
         self._due = self._due or now
         if self._due > now + timeout_s:
-            self._closed.wait(timeout_s)
+            time.sleep(timeout_s)
             return None
         if self._due > now:
-            self._closed.wait(self._due - now)
+            time.sleep(self._due - now)
         self._due += self._period_s
         return ""
 
@@ -50,6 +48,3 @@ class Pace:
             self._pending.put_nowait(part_id)
         except queue.Full:
             raise CameraError(f"camera {self._camera} has {_MOST_PENDING} triggers waiting, the most; trigger slower") from None
-
-    def close(self) -> None:
-        self._closed.set()

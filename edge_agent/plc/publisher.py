@@ -78,10 +78,13 @@ class Publisher:
     def start(self) -> None:
         self.thread.start()
 
-    def trigger(self, line: LineBook, part_id: str = "", identity: Identity | None = None) -> Part:
-        """Register a trigger before anything else happens to it; its clock runs from here, and `identity` (the line's, where
-        none is given) is what it will be judged by."""
-        part = self.book.open_part(line, part_id, self._clock.monotonic_ns(), self._clock.wall_us(), identity)
+    def trigger(self, line: LineBook, part_id: str = "", identity: Identity | None = None, trigger_ns: int = 0) -> Part:
+        """Register a trigger before anything else happens to it; its clock runs from `trigger_ns` (0: from here), and `identity`
+        (the line's, where none is given) is what it will be judged by."""
+        now_ns, wall_us = self._clock.monotonic_ns(), self._clock.wall_us()
+        if trigger_ns:
+            now_ns, wall_us = trigger_ns, wall_us - (now_ns - trigger_ns) // 1000
+        part = self.book.open_part(line, part_id, now_ns, wall_us, identity)
         if self._is_asleep and part.deadline_ns < self._asleep_until_ns:
             self._rouse()
         return part

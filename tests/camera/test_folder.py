@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from edge_agent.camera import open_camera
+from edge_agent.camera.base import Due, Lost, Picture
 from edge_agent.camera.folder import FolderCamera
 from edge_agent.camera.pace import Pace
-from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
 from edge_agent.settings import FolderCamera as FolderSettings
 
 SIZES = {"a.png": (20, 30), "b.png": (40, 10), "c.bmp": (8, 8)}
@@ -37,13 +38,32 @@ def camera(folder: Path, **changes: object) -> FolderCamera:
     return opened
 
 
+def due(camera: FolderCamera) -> str:
+    arrival = camera.wait(1)
+    assert isinstance(arrival, Due)
+    return arrival.part_id
+
+
+def lost(camera: FolderCamera) -> Lost:
+    camera.lend(0, np.zeros(camera.max_pixels, np.uint8))
+    arrival = camera.wait(0)
+    assert isinstance(arrival, Lost)
+    assert arrival.reason is Reason.BAD_FRAME
+    camera.close()
+    camera.open()
+    return arrival
+
+
 def shown(camera: FolderCamera) -> tuple[str, int, tuple[int, int], str, int]:
     """Take one part: its id, and what is in the slot."""
-    part_id = camera.wait_for_trigger(1)
-    assert part_id is not None
-    slot = np.zeros(camera.max_pixels, np.uint8)
-    exposure = camera.fill(slot)
-    pixels = slot[: exposure.rows * exposure.cols]
+    part_id = due(camera)
+    memory = np.zeros(camera.max_pixels, np.uint8)
+    camera.lend(5, memory)
+    picture = camera.wait(0)
+    assert isinstance(picture, Picture)
+    assert picture.slot == 5
+    exposure = picture.exposure
+    pixels = memory[: exposure.rows * exposure.cols]
     assert int(pixels.min()) == int(pixels.max())
     return part_id, exposure.frame_id, (exposure.rows, exposure.cols), exposure.name, int(pixels[0])
 
@@ -57,7 +77,7 @@ def test_images_come_by_name_each_at_its_own_size_then_no_more(folder: Path) -> 
         ("c.bmp", 2, (8, 8), "c.bmp", 30),
     ]
     with pytest.raises(EndOfImages, match="all 3 images"):
-        recorded.wait_for_trigger(0)
+        recorded.wait(0)
 
 
 def test_with_repeat_they_begin_again(folder: Path) -> None:
@@ -73,7 +93,7 @@ def test_preloaded_images_come_under_their_own_names(folder: Path, preload: int)
     assert [(name, level) for _, _, _, name, level in seen] == [("a.png", 10), ("b.png", 20), ("c.bmp", 30)][:preload]
     assert [part_id for part_id, *_ in seen] == [name for *_, name, _ in seen]
     with pytest.raises(EndOfImages):
-        recorded.wait_for_trigger(0)
+        recorded.wait(0)
 
 
 def test_colour_becomes_gray(tmp_path: Path) -> None:
@@ -86,9 +106,8 @@ def test_a_damaged_image_is_one_bad_frame_and_the_next_is_well(folder: Path, pre
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:30])
     recorded = camera(folder, preload=preload)
     shown(recorded)
-    assert recorded.wait_for_trigger(0) == "b.png"
-    with pytest.raises(CameraError, match=r"b\.png"):
-        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+    assert due(recorded) == "b.png"
+    assert "b.png" in lost(recorded).why
     assert shown(recorded)[3] == "c.bmp"
 
 
@@ -98,24 +117,22 @@ def test_a_header_that_promises_more_than_memory_is_a_bad_frame(folder: Path) ->
     (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
     recorded = camera(folder)
     shown(recorded)
-    recorded.wait_for_trigger(0)
-    with pytest.raises(CameraError):
-        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+    due(recorded)
+    assert "b.png" in lost(recorded).why
 
 
 def test_an_image_that_grew_since_the_start_is_a_bad_frame(folder: Path) -> None:
     recorded = camera(folder)
     cv2.imwrite(str(folder / "a.png"), np.zeros((100, 100), np.uint8))
-    recorded.wait_for_trigger(0)
-    with pytest.raises(CameraError, match="10000 pixels"):
-        recorded.fill(np.zeros(recorded.max_pixels, np.uint8))
+    due(recorded)
+    assert "10000 pixels" in lost(recorded).why
 
 
 def test_a_file_name_that_is_no_utf8_does_not_stop_the_camera(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((4, 4), np.uint8))
     name = os.fsdecode(b"\xff.png")
     (tmp_path / "x.png").rename(tmp_path / name)
-    assert camera(tmp_path).wait_for_trigger(0) == name
+    assert due(camera(tmp_path)) == name
 
 
 def test_a_folder_without_images_will_never_work(tmp_path: Path) -> None:
@@ -128,12 +145,12 @@ def test_a_folder_without_images_will_never_work(tmp_path: Path) -> None:
 def test_a_software_trigger_makes_one_part_due_under_its_id(folder: Path) -> None:
     recorded = camera(folder, trigger="software")
     assert recorded.is_live
-    assert recorded.wait_for_trigger(0.001) is None
+    assert recorded.wait(0.001) is None
     recorded.trigger("A-1")
     recorded.trigger("")
     assert shown(recorded)[0] == "A-1"
     assert shown(recorded)[0] == "b.png"
-    assert recorded.wait_for_trigger(0.001) is None
+    assert recorded.wait(0.001) is None
 
 
 def test_a_camera_that_runs_free_refuses_a_trigger(folder: Path) -> None:
@@ -169,10 +186,9 @@ def test_a_part_that_is_not_due_in_time_is_none() -> None:
     assert pace.wait(0.001) is None
 
 
-def test_a_closed_pace_lets_its_waiter_go() -> None:
-    pace = Pace("cam", 0.01, "free_run")
-    pace.wait(0)
-    pace.close()
-    start = time.monotonic()
-    assert pace.wait(30) is None
-    assert time.monotonic() - start < 5
+def test_a_part_without_a_free_slot_is_an_overrun(folder: Path) -> None:
+    recorded = camera(folder, rate_hz=1000)
+    due(recorded)
+    assert recorded.wait(0) == Lost(Reason.OVERRUN)
+    assert shown(recorded)[3] == "b.png"
+    assert recorded.counters() == {"pictures": 1, "unreadable": 0, "overruns": 1}

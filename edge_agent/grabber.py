@@ -1,0 +1,274 @@
+"""One camera's thread: it lends the camera empty slots and gives every trigger its picture, or a FAULT that says why not.
+
+A trigger becomes known in one of four ways: the camera says that a part is due; a picture comes by itself; the camera says
+that a picture is lost; or somebody announced the part on the control socket. Whichever is first registers the part.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from edge_agent.bundle import Bundle
+from edge_agent.camera.base import Camera, Due, Lost, Picture
+from edge_agent.errors import CameraError, EndOfImages, Reason
+from edge_agent.events import say
+from edge_agent.plc.parts import OFFLINE, LineBook
+from edge_agent.plc.publisher import Publisher
+from edge_agent.records import Frame, Part
+from edge_agent.ring import Ring
+
+Registered = tuple[Part, Bundle]
+Deliver = Callable[[tuple[Part, Bundle, Frame]], None]
+_TICK_S = 0.1
+_LAST_S = 0.5  # a stop waits so long for pictures of parts that are triggered already
+_BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
+_HARDWARE = "hardware"
+
+
+class Budget:
+    """How many triggers a run may take; 0 is without end. Shared by all lines of a daemon."""
+
+    def __init__(self, parts: int) -> None:
+        self._left = parts or -1
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            if self._left == 0:
+                return False
+            self._left -= 1
+            return True
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left == 0
+
+
+class Grabber:
+    """Owns a line's camera and its frame slots. `trigger` may be called from any thread."""
+
+    def __init__(
+        self,
+        book: LineBook,
+        camera: Camera,
+        frames: int,
+        publisher: Publisher,
+        budget: Budget,
+        bundle: Callable[[], Bundle],
+        deliver: Deliver,
+        announce_window_s: float,
+    ) -> None:
+        self.book = book
+        self.camera = camera
+        self.ring: Ring | None = None  # made when the camera has told its size
+        self.finished = threading.Event()  # no more triggers will come
+        self.skipped = 0  # pictures of parts given up meanwhile
+        self._frames = frames
+        self._publisher = publisher
+        self._budget = budget
+        self._bundle = bundle
+        self._deliver = deliver
+        self._window_ns = int(announce_window_s * 1e9)
+        self._lent: set[int] = set()
+        self._due: Registered | None = None
+        self._is_due = False  # the camera owes the picture of a part that it said was due
+        self._announced: dict[str, Registered] = {}  # by the word given to the camera; oldest first
+        self._words = 0
+        self._lock = threading.Lock()  # of `_announced`, and of what goes with it
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
+
+    def stop(self, patience_s: float = 10) -> None:
+        """Take no further trigger. Slots that a driver hangs on to are never used again."""
+        self._stopping.set()
+        self.thread.join(patience_s)
+        if self.thread.is_alive() and self.ring is not None:
+            for slot in tuple(self._lent):
+                self.ring.quarantine(slot)
+            say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=len(self._lent))
+
+    def trigger(self, part_id: str) -> None:
+        """Register a part at once. A software trigger has the camera take its picture; a hardware trigger is thereby announced.
+
+        Raises CameraError where the camera takes neither."""
+        with self._lock:
+            if not self.book.ready or self.finished.is_set() or self._stopping.is_set():
+                return self._publisher.fault(self._register(part_id)[0], Reason.NOT_READY)
+            self._words += 1
+            word = f"\0{self._words}"
+            if self.camera.trigger_mode != _HARDWARE:
+                self.camera.trigger(word)
+            if not self._budget.take():
+                raise CameraError(f"line {self.book.name} has taken all the parts of this run; start it without a number of parts")
+            self._announced[word] = self._register(part_id)
+        return None
+
+    # --- the camera's thread --------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                self.camera.open()
+                self._fit_ring()
+                if attempt:
+                    say("camera.recovered", line=self.book.name, camera=self.camera.name)
+                attempt = 0
+                self._set_ready()
+                self._grab()
+                break
+            except EndOfImages:
+                break
+            except CameraError as error:
+                self._set_not_ready(str(error), attempt)
+            except Exception as error:
+                self._set_not_ready(f"{type(error).__name__}: {error}", attempt)
+            finally:
+                self._take_back()
+            self._stopping.wait(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)])
+            attempt += 1
+        self.finished.set()
+        self._give_up(Reason.NOT_READY)
+
+    def _fit_ring(self) -> None:
+        size = self.camera.max_pixels
+        if self.ring is None:
+            self.ring = Ring(self._frames, size)
+        elif size > self.ring.slot_bytes:
+            raise CameraError(
+                f"camera {self.camera.name} now has pictures of {size} pixels, its frame slots {self.ring.slot_bytes}; "
+                "set its region back, or start the station again"
+            )
+
+    def _set_ready(self) -> None:
+        self.book.ready, self.book.why_not_ready = True, ""
+        identity = self._bundle().identity
+        say("line.ready", line=self.book.name, recipe=identity.recipe, engine=identity.engine_id)
+
+    def _set_not_ready(self, why: str, attempt: int) -> None:
+        self.book.ready, self.book.why_not_ready = False, why
+        self._give_up(Reason.NO_FRAME)
+        if attempt == 0:
+            say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
+            say("line.not_ready", line=self.book.name, why=why)
+
+    def _take_back(self) -> None:
+        """Close the camera; what it was lent is the ring's again."""
+        self.camera.close()
+        for slot in self._lent:
+            assert self.ring is not None
+            self.ring.give_back(slot)
+        self._lent.clear()
+
+    def _grab(self) -> None:
+        assert self.ring is not None
+        ring, camera = self.ring, self.camera
+        until_s = 0.0
+        while True:
+            if self._stopping.is_set() or self._budget.is_spent:
+                until_s = until_s or time.monotonic() + _LAST_S
+                if not (self._is_due or self._announced) or time.monotonic() > until_s:
+                    return
+            while (slot := ring.lease()) is not None:
+                self._lent.add(slot)
+                camera.lend(slot, ring.view(slot))
+            if not self._lent and not camera.is_live and not self._is_due:
+                ring.wait_for_room(max(1, ring.slots // 4), _TICK_S)
+                continue
+            arrival = camera.wait(_TICK_S)
+            if self._announced:
+                self._expire()
+            if arrival is not None:
+                self._take(arrival)
+
+    def _take(self, arrival: Due | Picture | Lost) -> None:
+        if isinstance(arrival, Due):
+            self._is_due, self._due = True, self._registered_for(arrival.part_id)
+        elif isinstance(arrival, Picture):
+            self._take_picture(arrival)
+        else:
+            self._take_lost(arrival)
+
+    def _registered_for(self, part_id: str) -> Registered | None:
+        """The announced part whose word this is, or a new one; None where it was given up, or no more parts are wanted."""
+        if part_id.startswith("\0"):
+            with self._lock:
+                return self._announced.pop(part_id, None)
+        return self._register(part_id) if self._budget.take() else None
+
+    def _register(self, part_id: str, trigger_ns: int = 0) -> Registered:
+        bundle = self._bundle()
+        return self._publisher.trigger(self.book, part_id, bundle.identity, trigger_ns), bundle
+
+    def _take_picture(self, picture: Picture) -> None:
+        """Pass the picture on with its part."""
+        assert self.ring is not None
+        if self._is_due:
+            registered, self._is_due, self._due = self._due, False, None
+        else:
+            registered = self._matching(picture.trigger_ns or time.monotonic_ns())
+        self._lent.discard(picture.slot)
+        if registered is None or self.book.mode == OFFLINE:
+            self.ring.give_back(picture.slot)
+            if registered is None:
+                self.skipped += 1
+            else:
+                self._publisher.fault(registered[0], Reason.NOT_READY)
+            return
+        exposure = picture.exposure
+        pixels = self.ring.view(picture.slot)[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
+        self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name)))
+
+    def _matching(self, trigger_ns: int) -> Registered | None:
+        """The part of a picture that came by itself: one announced at about that time, or a new one.
+
+        Where two were announced within the window nobody knows whose it is: both are FAULT ambiguous."""
+        if self._announced:
+            with self._lock:
+                near = {w: r for w, r in self._announced.items() if abs(r[0].trigger_ns - trigger_ns) <= self._window_ns}
+                for word in near:
+                    del self._announced[word]
+            if len(near) == 1:
+                return next(iter(near.values()))
+            for part, _ in near.values():
+                self._publisher.fault(part, Reason.AMBIGUOUS)
+            if near:
+                return None
+        return self._register("", trigger_ns) if self._budget.take() else None
+
+    def _take_lost(self, lost: Lost) -> None:
+        """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
+        if lost.why:
+            say(
+                "camera.lost",
+                line=self.book.name,
+                camera=self.camera.name,
+                reason=lost.reason.value,
+                why=lost.why,
+                count=lost.count,
+            )
+        for _ in range(lost.count):
+            if self._is_due:
+                registered, self._is_due, self._due = self._due, False, None
+            else:
+                registered = self._register("") if self._budget.take() else None
+            if registered is not None:
+                reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
+                self._publisher.fault(registered[0], reason)
+
+    def _expire(self) -> None:
+        """A part announced whose picture can no longer come is FAULT no_frame now."""
+        oldest_ns = time.monotonic_ns() - int(min(self.camera.frame_timeout_s, 1e9) * 1e9)
+        with self._lock:
+            for word in [w for w, (part, _) in self._announced.items() if part.trigger_ns < oldest_ns]:
+                self._publisher.fault(self._announced.pop(word)[0], Reason.NO_FRAME)
+
+    def _give_up(self, reason: Reason) -> None:
+        """No picture comes any more for what was triggered."""
+        with self._lock:
+            waiting = [*self._announced.values(), *([self._due] if self._due else [])]
+            self._announced.clear()
+        self._is_due, self._due = False, None
+        for part, _ in waiting:
+            self._publisher.fault(part, reason)
