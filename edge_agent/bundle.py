@@ -14,17 +14,18 @@ import numpy as np
 
 from edge_agent.clock import to_ms
 from edge_agent.errors import ConfigurationError
+from edge_agent.events import say
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
-from edge_agent.inference.prepare import RegionPlan, plan_region
+from edge_agent.inference.prepare import RegionError, RegionPlan, plan_region
 from edge_agent.judgement.judge import Judge
 from edge_agent.judgement.quality import QualityGate
 from edge_agent.measured import Measured, merge
 from edge_agent.measurement.region import RegionMeasurer
 from edge_agent.measurement.scale import Transform
-from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.recipe import Recipe, Zone, load_recipe
 from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part, Pixels
 from edge_agent.settings import Station
 
@@ -45,8 +46,20 @@ class Layout:
             self.measurers.append(RegionMeasurer(recipe, segmenter.classes, plan.canvas_rows, plan.canvas_cols, transform))
             shape = (len(segmenter.classes), plan.canvas_rows, plan.canvas_cols)
             self.canvases.append(np.zeros(shape, np.uint8) if len(plan.tiles) > 1 else None)
+        self._require_sight(recipe, rows, cols)
         self.jobs = [(region, tile) for region, plan in enumerate(self.plans) for tile in range(len(plan.tiles))]
         self.is_stitched = len(self.jobs) > len(self.plans)
+
+    def _require_sight(self, recipe: Recipe, rows: int, cols: int) -> None:
+        """Raise RegionError for a zone nobody looks into and for a region of which nothing is left: they would pass everything."""
+        for rule in recipe.rules:
+            if isinstance(rule, Zone) and not any(measurer.sees(rule.name) for measurer in self.measurers):
+                raise RegionError(
+                    f"zone {rule.name} lies in no region of a frame of {cols}x{rows} pixels. Mend its polygon or the regions."
+                )
+        for plan, measurer in zip(self.plans, self.measurers, strict=True):
+            if not measurer.inspected_px:
+                raise RegionError(f"the exclusions leave nothing of region {plan.region.name} to inspect. Mend their polygons.")
 
 
 class Bundle:
@@ -60,6 +73,7 @@ class Bundle:
         self.judge = Judge(recipe)
         self.gate = QualityGate(recipe.quality, recipe.presence)
         self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._unfit: dict[tuple[int, ...], str] = {}  # shapes of frames that the recipe does not fit, and why
 
     def begin(self, part: Part, frame: Frame) -> Inspection:
         return Inspection(self, part, frame)
@@ -68,9 +82,17 @@ class Bundle:
         """Return the layout for frames of `shape`, made at the first of them. Raises RegionError where it does not fit."""
         layout = self._layouts.get(shape)
         if layout is None:
-            if len(self._layouts) >= _MOST_SHAPES:
-                self._layouts.pop(next(iter(self._layouts)))
-            layout = self._layouts[shape] = Layout(self.recipe, self.segmenter, *shape)
+            if shape in self._unfit:
+                raise RegionError(self._unfit[shape])
+            if len(self._layouts) + len(self._unfit) >= _MOST_SHAPES:
+                self._layouts.clear()
+                self._unfit.clear()
+            try:
+                layout = self._layouts[shape] = Layout(self.recipe, self.segmenter, *shape)
+            except RegionError as error:
+                self._unfit[shape] = str(error)
+                say("line.recipe_unfit", recipe=self.recipe.name, rows=shape[0], cols=shape[1], why=str(error))
+                raise
         return layout
 
 
@@ -196,7 +218,7 @@ class Foundry:
         self._deadline_ms = deadline_ms
         self._segmenters: dict[str, Segmenter] = {}
 
-    def forge(self, recipe_name: str, generation: int) -> Bundle:
+    def forge(self, recipe_name: str, generation: int, guard_ms: float) -> Bundle:
         """Read recipe and model, open and warm up the engine. Raises ConfigurationError, EngineError."""
         settings = self._station.settings
         file = self._station.path(settings.recipes) / f"{recipe_name}.yaml"
@@ -205,6 +227,8 @@ class Foundry:
         recipe = load_recipe(file)
         model = load_model(self._model or self._station.path(settings.models) / recipe.model.name)
         require_fit(recipe, model, str(file))
+        if self._deadline_ms is None:
+            require_time(recipe, guard_ms, str(file))
         segmenter = self._segmenters.get(model.hash)
         if segmenter is None:
             segmenter = open_segmenter(settings.engine, model, self._station.base)
@@ -225,6 +249,15 @@ class Foundry:
             segmenter.close()
 
 
+def require_time(recipe: Recipe, guard_ms: float, file: str) -> None:
+    """Raise ConfigurationError where every part would be late: its time is over when it begins."""
+    if recipe.deadline_ms <= guard_ms:
+        raise ConfigurationError(
+            f"{file}: deadline_ms is {recipe.deadline_ms:g}, not above the line's deadline_guard_ms {guard_ms:g}: every part would "
+            "be late. Raise it, or lower the guard."
+        )
+
+
 def require_fit(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where the recipe asks for what the model does not have."""
     papers = model.papers
@@ -235,6 +268,12 @@ def require_fit(recipe: Recipe, model: Model, file: str) -> None:
             f"{file}: model.hash is {recipe.model.hash[:12]}..., the model {papers.name} has {model.hash[:12]}.... "
             "Qualify the recipe with this model and give its hash, or restore the model it was made for."
         )
+    for region in recipe.regions:
+        if region.prepare == "tile" and 2 * region.overlap_px > min(papers.input.rows, papers.input.cols):
+            raise ConfigurationError(
+                f"{file}: region {region.name} has overlap_px {region.overlap_px}, more than half a tile of "
+                f"{papers.input.cols}x{papers.input.rows}. Lower it."
+            )
     named = set(recipe.classes) | {rule.class_name for rule in recipe.rules if rule.class_name is not None}
     unknown = sorted(named - set(papers.classes))
     if unknown:

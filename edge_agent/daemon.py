@@ -29,7 +29,7 @@ from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
 from edge_agent.recovery import deliver_unfinished
 from edge_agent.settings import LineSettings, Station
 from edge_agent.uplink.crops import EvidenceWorker
-from edge_agent.uplink.outbox import Outbox
+from edge_agent.uplink.outbox import MOST_BATCH, Outbox
 from edge_agent.uplink.sender import Sender
 from edge_agent.wire import Reply
 
@@ -75,15 +75,16 @@ class Daemon:
     def _open(self) -> None:
         settings = self.station.settings
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
-        bundles = {line.name: self._foundry.forge(line.recipe, 1) for line in settings.lines}
+        bundles = {line.name: self._foundry.forge(line.recipe, 1, line.deadline_guard_ms) for line in settings.lines}
         self._closers.append(self._foundry.close)
         cameras = {line.name: open_camera(self.station.camera(line.camera), self.station.base) for line in settings.lines}
         state = self.station.path(settings.state)
         self._closers.append(process.StateLock(state).close)
         self.journal = Journal(state / "journal", settings.journal_parts)
         self._closers.append(self.journal.close)
-        room = settings.journal_parts * 3 // 4  # a part that waits for the disk keeps its place in the journal
-        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, self.journal.commit, room)
+        places = settings.journal_parts  # a part that waits for the disk keeps its place; a quarter is for parts on their way
+        batch = min(MOST_BATCH, places // 4)
+        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, self.journal.commit, places * 3 // 4 - batch, batch)
         self._closers.append(self.outbox.close)
         self._open_publisher()
         self.evidence = EvidenceWorker(self.outbox)
@@ -194,15 +195,19 @@ class Daemon:
     def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then."""
         line = next(each for each in self.lines if each.book.name == name)
+        guard_ms = next(each.deadline_guard_ms for each in self.station.settings.lines if each.name == name)
 
         def build() -> None:
             process.unbind()
             with self._building:
                 try:
-                    bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1)
+                    bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1, guard_ms)
                 except EdgeAgentError as error:
                     say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
                     return answer(Reply(ok=False, error=str(error)))
+                except Exception as error:
+                    say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
+                    return answer(Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays."))
                 line.swap(bundle)
             self.publisher.alarms.limit_ng_run(name, bundle.recipe.alarm_after_ng)
             say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import sys
+import threading
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import structlog
+
+from edge_agent.handoff import Refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ EVENTS: dict[str, Event] = {
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),
     "line.recipe_changed": Event("info", "a new recipe judges the parts from here on"),
     "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
+    "line.recipe_unfit": Event("error", "frames of this size do not fit the recipe; their parts are FAULT bad_frame", "see `why`"),
     "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
     "line.ng_run_ended": Event("info", "a part passed after a run of NG"),
     "part.judged": Event("debug", "one part has its outcome"),
@@ -63,11 +69,16 @@ EVENTS: dict[str, Event] = {
     "collector.refused": Event("warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
+    "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
 }
 
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_MOST_LINES = 10_000  # wait to be written; more are dropped and counted
+_LAST_WORDS_S = 1.0  # the end of the process waits so long for the log
+_Line = tuple[str, str, dict[str, Any]]  # level, event, values
+_writer: _Writer | None = None
 _threshold = logging.INFO  # below this nothing is said: what comes once per part must cost nothing where nobody listens
 
 
@@ -78,20 +89,56 @@ def say(name: str, **values: Any) -> None:
         return
     if event.remedy and event.level in ("warning", "error"):
         values.setdefault("remedy", event.remedy)
+    values["timestamp"] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    if _writer is None:
+        _write(event.level, name, values)
+    else:
+        _writer.offer((event.level, name, values))
+
+
+def _write(level: str, name: str, values: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, ValueError):  # a log nobody takes must not end the thread that speaks
-        getattr(structlog.get_logger(), event.level)(name, **values)
+        getattr(structlog.get_logger(), level)(name, **values)
+
+
+class _Writer:
+    """Writes on a thread of its own: whoever reads the log may stop reading, and nobody who speaks waits for him."""
+
+    def __init__(self) -> None:
+        self._queue: Refusing[_Line | None] = Refusing(_MOST_LINES)
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self._end)
+
+    def offer(self, line: _Line) -> None:
+        self._queue.offer(line)
+
+    def _run(self) -> None:
+        told = 0
+        while True:
+            for line in self._queue.take(1.0, 100):
+                if line is None:
+                    return
+                _write(*line)
+            if self._queue.refused > told:
+                lines, told = self._queue.refused - told, self._queue.refused
+                say("log.dropped", lines=lines)
+
+    def _end(self) -> None:
+        self._queue.force(None)
+        self._thread.join(_LAST_WORDS_S)
 
 
 def configure_logging(level: str = "info") -> None:
-    """Log to standard error: coloured on a terminal, JSON lines elsewhere."""
-    global _threshold
+    """Log to standard error, on a thread of its own: coloured on a terminal, JSON lines elsewhere."""
+    global _threshold, _writer
     _threshold = _LEVELS[level]
+    _writer = _writer or _Writer()
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
         ],

@@ -76,6 +76,7 @@ class Grabber:
         self._is_due = False  # the camera owes the picture of a part that it said was due
         self._announced: dict[str, Registered] = {}  # by the word given to the camera; oldest first
         self._words = 0
+        self._attempt = 0  # openings since a camera last had something to say
         self._lock = threading.Lock()  # of `_announced`, and of what goes with it
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
@@ -93,6 +94,8 @@ class Grabber:
         """Register a part at once. A software trigger has the camera take its picture; a hardware trigger is thereby announced.
 
         Raises CameraError where the camera takes neither."""
+        if self.camera.trigger_mode == "free_run":
+            raise CameraError(f"camera {self.camera.name} runs free; set cameras.*.trigger: software to trigger it")
         with self._lock:
             if not self.book.ready or self.finished.is_set() or self._stopping.is_set():
                 return self._publisher.fault(self._register(part_id)[0], Reason.NOT_READY)
@@ -107,27 +110,29 @@ class Grabber:
 
     # --- the camera's thread --------------------------------------------------------------------------------------
     def _run(self) -> None:
-        attempt = 0
+        why = "stopped"
         while not self._stopping.is_set():
             try:
                 self.camera.open()
                 self._fit_ring()
-                if attempt:
+                if self._attempt:
                     say("camera.recovered", line=self.book.name, camera=self.camera.name)
-                attempt = 0
                 self._set_ready()
                 self._grab()
+                why = "took all the parts of this run"
                 break
-            except EndOfImages:
+            except EndOfImages as error:
+                why = str(error)
                 break
             except CameraError as error:
-                self._set_not_ready(str(error), attempt)
+                self._set_not_ready(str(error))
             except Exception as error:
-                self._set_not_ready(f"{type(error).__name__}: {error}", attempt)
+                self._set_not_ready(f"{type(error).__name__}: {error}")
             finally:
                 self._take_back()
-            self._stopping.wait(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)])
-            attempt += 1
+            self._stopping.wait(_BACK_OFF_S[min(self._attempt, len(_BACK_OFF_S) - 1)])
+            self._attempt += 1
+        self.book.ready, self.book.why_not_ready = False, why
         self.finished.set()
         self._give_up(Reason.NOT_READY)
 
@@ -146,10 +151,10 @@ class Grabber:
         identity = self._bundle().identity
         say("line.ready", line=self.book.name, recipe=identity.recipe, engine=identity.engine_id)
 
-    def _set_not_ready(self, why: str, attempt: int) -> None:
+    def _set_not_ready(self, why: str) -> None:
         self.book.ready, self.book.why_not_ready = False, why
         self._give_up(Reason.NO_FRAME)
-        if attempt == 0:
+        if not self._attempt:
             say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
             say("line.not_ready", line=self.book.name, why=why)
 
@@ -180,6 +185,7 @@ class Grabber:
             if self._announced:
                 self._expire()
             if arrival is not None:
+                self._attempt = 0
                 self._take(arrival)
 
     def _take(self, arrival: Due | Picture | Lost) -> None:

@@ -23,9 +23,10 @@ from edge_agent.errors import EdgeAgentError, EngineError, Reason
 from edge_agent.events import say
 from edge_agent.grabber import Budget, Grabber
 from edge_agent.inference.base import TensorSlot
+from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
 from edge_agent.plc.publisher import Publisher
-from edge_agent.records import FAULT, LATE, Frame, Judgement, Part
+from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, late_instead
 from edge_agent.settings import LineSettings
 
 Observe = Callable[[Inspection, Judgement], None]
@@ -100,6 +101,8 @@ class Line:
             return self._conclude(inspection, LATE)
         try:
             fault = inspection.look()
+        except RegionError:  # said once, for the recipe and the shape of its frames
+            return self._conclude(inspection, Judgement(FAULT, (Reason.BAD_FRAME.value,)))
         except EdgeAgentError as error:
             say("camera.failed", line=self.book.name, part=part.part_id, why=str(error))
             return self._conclude(inspection, Judgement(FAULT, (Reason.BAD_FRAME.value,)))
@@ -115,6 +118,9 @@ class Line:
         """Give the engine as much as it has slots for, oldest part first."""
         while self._pending:
             inspection = self._pending[0]
+            if inspection.is_concluded:  # by one tile's error; the others are not needed any more
+                self._pending.popleft()
+                continue
             if inspection.is_untouched and time.monotonic_ns() >= inspection.part.deadline_ns:
                 self._pending.popleft()
                 self._conclude(inspection, LATE)
@@ -162,6 +168,8 @@ class Line:
         if inspection.is_concluded:
             return
         inspection.is_concluded = True
+        if time.monotonic_ns() >= inspection.part.deadline_ns:
+            judgement = late_instead(judgement)  # as the publisher will: record and evidence say the same
         if self._stitching is inspection:
             self._stitching = None
         self._publisher.judged(inspection.part, judgement)

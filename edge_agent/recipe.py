@@ -23,7 +23,8 @@ Whole = Annotated[int, msgspec.Meta(ge=0)]
 Gray = Annotated[float, msgspec.Meta(ge=0, le=255)]
 _NAME = "a name of letters, digits, dot, underscore and dash, at most 64, the first a letter or digit"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description=_NAME)]
-Point = tuple[NotNegative, NotNegative]
+Coordinate = Annotated[float, msgspec.Meta(ge=0, le=32_768)]
+Point = tuple[Coordinate, Coordinate]
 Polygon = Annotated[tuple[Point, ...], msgspec.Meta(min_length=3)]
 
 

@@ -91,3 +91,10 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 LATE = Judgement(FAULT, (Reason.LATE.value,))
+
+
+def late_instead(judgement: Judgement) -> Judgement:
+    """A result after the deadline is no verdict; its findings stay for the record."""
+    if judgement.reasons == LATE.reasons:
+        return judgement
+    return Judgement(FAULT, LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)

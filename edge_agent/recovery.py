@@ -55,4 +55,5 @@ def _interrupted(station: str, entry: Entry) -> Verdict:
         engine_id="",
         blobs=(),
         findings=(),
+        shadow=entry.shadow,
     )

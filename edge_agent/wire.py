@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import Any
@@ -12,6 +13,7 @@ from edge_agent.errors import REASON_CODES, UNREADABLE, DeliveryError
 from edge_agent.records import Blob, Finding
 
 WIRE_VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PART_ID_BYTES = 64
 
 

@@ -128,7 +128,17 @@ class Store:
         if verdict.outcome not in OUTCOMES:
             raise DeliveryError(f"{verdict.outcome[:20]!r} is no outcome; there are {', '.join(OUTCOMES)}")
         key = {name: getattr(verdict, name) for name in _KEY}
-        names = ("part_id", "outcome", "trigger_time_us", "latency_ms", "recipe", "recipe_hash", "model_hash", "engine_id")
+        names = (
+            "part_id",
+            "outcome",
+            "shadow",
+            "trigger_time_us",
+            "latency_ms",
+            "recipe",
+            "recipe_hash",
+            "model_hash",
+            "engine_id",
+        )
         values = {name: getattr(verdict, name) for name in names}
         if self._insert(connection, tables.records, {**key, **values, "reasons": json.dumps(verdict.reasons), "body": body}):
             return

@@ -32,6 +32,7 @@ records = sa.Table(
     *_part_key(),
     sa.Column("part_id", sa.Text, nullable=False),
     sa.Column("outcome", sa.String(8), nullable=False, index=True),
+    sa.Column("shadow", sa.Boolean, nullable=False),  # a trial run: not for the yield
     sa.Column("reasons", sa.Text, nullable=False),
     sa.Column("trigger_time_us", Big, nullable=False, index=True),
     sa.Column("latency_ms", sa.Float, nullable=False),

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edge_agent.bundle import require_fit
+from edge_agent.bundle import require_fit, require_time
 from edge_agent.camera import open_camera
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
@@ -65,8 +65,13 @@ class Examination:
         """Hold every recipe against the model it names, where that is among those given."""
         for file, recipe in recipes:
             for model in models:
-                if recipe is not None and model is not None and recipe.model.name == model.papers.name:
+                if recipe is None or model is None:
+                    continue
+                if recipe.model.name == model.papers.name:
                     self.attempt(partial(self._fit, recipe, model, file))
+                elif len(models) == 1:
+                    message = f"is {recipe.model.name}, and the model given is {model.papers.name}."
+                    self.problems.append(Problem(str(file), 0, "model.name", message, "give the model it names, or mend the name."))
 
     def station(self, station: Station) -> None:
         """Look at every camera, recipe and model the settings name."""
@@ -82,6 +87,7 @@ class Examination:
             model = self.attempt(partial(_examined if isinstance(settings.engine, CpuEngine) else load_model, folder))
             if model is not None:
                 self.attempt(partial(self._fit, recipe, model, file))
+            self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))

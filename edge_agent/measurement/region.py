@@ -34,6 +34,15 @@ class RegionMeasurer:
         self._no_count = dict.fromkeys(classes, 0)
         self._no_area = dict.fromkeys(classes, 0.0)
 
+    @property
+    def inspected_px(self) -> float:
+        """Frame pixels in which a defect would count."""
+        return self._inspected_px
+
+    def sees(self, zone: str) -> bool:
+        """True where some pixel of the zone lies in this region."""
+        return bool(self._zones[zone].any())
+
     def measure(self, maps: Pixels, levels: Sequence[int] = ()) -> Measured:
         """Return blobs, areas and peaks. `levels` are the maps' highest levels, where the caller knows them already."""
         peaks: dict[str, float] = {}

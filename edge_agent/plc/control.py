@@ -10,13 +10,14 @@ import msgspec
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.plc.parts import MODES
-from edge_agent.wire import Reply, Request, encode_json, read_request
+from edge_agent.wire import NAME, Reply, Request, encode_json, read_request
 
 if TYPE_CHECKING:
     from edge_agent.plc.publisher import Publisher
 
 Later = Callable[[Reply], None]
 _MOST_SEQS = 4096
+_MOST_REPLY_BYTES = 256 << 10
 
 
 class Control:
@@ -46,7 +47,7 @@ class Control:
                 new = self._publisher.replay.acknowledge(request.line, request.epoch, request.seqs)
                 return Reply(ok=True, status={"new": new})
             case "replay":
-                found, missing = self._publisher.replay.find(request.line, request.epoch, request.seqs)
+                found, missing = self._publisher.replay.find(request.line, request.epoch, request.seqs, _MOST_REPLY_BYTES)
                 return Reply(ok=True, verdicts=tuple(msgspec.Raw(v) for v in found), missing=tuple(missing))
             case "status":
                 return Reply(ok=True, epoch=self._publisher.book.epoch, status=self._status())
@@ -75,6 +76,8 @@ class Control:
     def _recipe(self, identity: bytes, request: Request) -> None:
         if self.on_recipe is None:
             raise DeliveryError("this station does not change recipes")
+        if not NAME.fullmatch(request.name):
+            raise DeliveryError(f"recipe {request.name!r} is no name; give that of a file in the recipes' folder, without .yaml")
         publisher = self._publisher
 
         def later(reply: Reply) -> None:

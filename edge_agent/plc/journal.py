@@ -21,10 +21,10 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.events import say
 
 _HEADER = struct.Struct("<8sIIQ")  # magic, slot size, slots, epoch
-_MAGIC = b"EAJRNL01"
+_MAGIC = b"EAJRNL02"
 _FIRST = 4096  # slots begin on the second page
 SLOT_BYTES = 4096
-_TRIGGER = struct.Struct("<QQQ64s64s")  # epoch, seq, trigger time in us, line, part id
+_TRIGGER = struct.Struct("<QQQ64s64s?")  # epoch, seq, trigger time in us, line, part id, shadow
 _STATE, _TRIGGER_CRC, _BODY_CRC, _BODY_LENGTH, _TRIGGER_AT = 0, 4, 8, 12, 16
 _BODY_AT = _TRIGGER_AT + _TRIGGER.size
 BODY_BYTES = SLOT_BYTES - _BODY_AT
@@ -45,6 +45,7 @@ class Entry:
     line: str
     part_id: str
     body: bytes | None
+    shadow: bool = False
 
 
 class Journal:
@@ -86,7 +87,7 @@ class Journal:
         os.fsync(folder)
         os.close(folder)
 
-    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int:
+    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes, shadow: bool = False) -> int:
         """Store a trigger; return its ticket, by which `decide` and `commit` know it."""
         with self._lock:
             ticket = self._next
@@ -94,7 +95,7 @@ class Journal:
             slot = self._free.pop() if self._free else self._take_oldest()
             self._slot_of[ticket] = slot
             at = _FIRST + slot * SLOT_BYTES
-            trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id)
+            trigger = _TRIGGER.pack(self.epoch, seq, trigger_time_us, line, part_id, shadow)
             self._map[at] = _EMPTY
             self._map[at + _TRIGGER_AT : at + _BODY_AT] = trigger
             _U32.pack_into(self._map, at + _TRIGGER_CRC, zlib.crc32(trigger))
@@ -171,10 +172,10 @@ def _entry(data: bytes, slot: int) -> Entry | None:
     trigger = data[at + _TRIGGER_AT : at + _BODY_AT]
     if zlib.crc32(trigger) != _U32.unpack_from(data, at + _TRIGGER_CRC)[0]:
         return None
-    epoch, seq, trigger_us, line, part_id = _TRIGGER.unpack(trigger)
+    epoch, seq, trigger_us, line, part_id, shadow = _TRIGGER.unpack(trigger)
     crc, length = _PAIR.unpack_from(data, at + _BODY_CRC)
     body: bytes | None = data[at + _BODY_AT : at + _BODY_AT + length]
     if state != _DECIDED or length > BODY_BYTES or body is None or zlib.crc32(body) != crc:
         body = None
     name, part = line.rstrip(b"\0").decode(errors="replace"), part_id.rstrip(b"\0").decode(errors="replace")
-    return Entry(slot, epoch, seq, trigger_us, name, part, body)
+    return Entry(slot, epoch, seq, trigger_us, name, part, body, shadow)

@@ -23,7 +23,7 @@ class TriggerLog(Protocol):
 
     epoch: int
 
-    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int: ...
+    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes, shadow: bool = False) -> int: ...
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class PartBook:
                 line.mode == SHADOW,
             )
             raw = part.part_id.encode()
-            part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw)
+            part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw, part.shadow)
             self._open[line.name, seq] = part
             heapq.heappush(self._deadlines, (deadline_ns, seq, line.name))
         return part

@@ -26,7 +26,7 @@ from edge_agent.plc.latency import Latencies
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
-from edge_agent.records import FAULT, LATE, Identity, Judgement, Part
+from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
@@ -174,8 +174,8 @@ class Publisher:
         """Make the judgement the part's one outcome: journal, PLC, outbox."""
         line = self.book.lines[part.line]
         now_ns = self._clock.monotonic_ns()
-        if now_ns >= part.deadline_ns and judgement is not LATE:
-            judgement = _late_instead(judgement)
+        if now_ns >= part.deadline_ns:
+            judgement = late_instead(judgement)
         if not self.book.claim(part):
             line.discarded += 1
             say("part.discarded", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome)
@@ -284,11 +284,6 @@ class Publisher:
         self.sockets.close()
         wake, self._wake = self._wake, -1
         os.close(wake)
-
-
-def _late_instead(judgement: Judgement) -> Judgement:
-    """A result after the deadline is no verdict; its findings stay for the record."""
-    return Judgement(FAULT, LATE.reasons, judgement.blobs, judgement.findings, judgement.stages_ms, judgement.map_ns)
 
 
 def _keep(journal: Journal, ticket: int, verdict: Verdict, text: bytes) -> None:

@@ -39,13 +39,15 @@ class ReplayBuffer:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def find(self, line: str, epoch: int, seqs: tuple[int, ...]) -> tuple[list[bytes], list[int]]:
-        """Return the verdicts asked for and the seqs that are not kept (any more)."""
-        found, missing = [], []
-        for seq in seqs:
+    def find(self, line: str, epoch: int, seqs: tuple[int, ...], most_bytes: int) -> tuple[list[bytes], list[int]]:
+        """Return verdicts asked for, together at most so many bytes but one at least, and the seqs not kept (any more)."""
+        found: list[bytes] = []
+        missing = []
+        for seq in dict.fromkeys(seqs):
             verdict = self._verdicts.get((line, epoch, seq))
             if verdict is None:
                 missing.append(seq)
-            else:
+            elif not found or len(verdict) <= most_bytes:
                 found.append(verdict)
+                most_bytes -= len(verdict)
         return found, missing

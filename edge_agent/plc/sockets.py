@@ -7,6 +7,7 @@ whether every subscriber has room; where one has not, the same message is sent a
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -17,7 +18,8 @@ from edge_agent.settings import PlcSettings
 
 _HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900  # ZMTP heartbeats: a frozen peer is dropped within about a second
 _MAX_REQUEST_BYTES = 1 << 20
-_REQUESTS_AT_ONCE = 32
+_SERVE_S = 0.003  # requests are answered for so long at a time; then deadlines get their turn
+_MOST_REPLIES = 64  # wait for a peer that does not read them
 _LAST, _MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)  # plain numbers: flags of an enum are slow to join
 Answer = Callable[[bytes, bytes], bytes | None]
 
@@ -37,7 +39,7 @@ class PlcSockets:
         self._context = zmq.Context()
         try:
             self._verdicts = self._bound(zmq.XPUB, settings.verdicts, settings.send_queue)
-            self._control = self._bound(zmq.ROUTER, settings.control, settings.send_queue)
+            self._control = self._bound(zmq.ROUTER, settings.control, _MOST_REPLIES)
         except EdgeAgentError:
             self._context.destroy(linger=0)
             raise
@@ -113,9 +115,10 @@ class PlcSockets:
             pass
 
     def serve(self, answer: Answer) -> None:
-        """Take note of subscriptions and answer the requests that wait, a bounded number at a time."""
+        """Take note of subscriptions and answer the requests that wait, for a bounded time."""
         self._note_subscriptions()
-        for _ in range(_REQUESTS_AT_ONCE):
+        until_s = time.monotonic() + _SERVE_S
+        while time.monotonic() < until_s:
             if not int(self._control.events) & zmq.POLLIN:
                 return
             frames = self._control.recv_multipart(zmq.DONTWAIT)
@@ -133,6 +136,8 @@ class PlcSockets:
     def _note_subscriptions(self) -> None:
         while int(self._verdicts.events) & zmq.POLLIN:
             word = self._verdicts.recv(zmq.DONTWAIT)
+            if word[:1] not in (b"\0", b"\1"):
+                continue  # a message somebody sent upstream; nobody reads those
             prefix, is_new = word[1:], word[:1] == b"\1"
             self._prefixes[prefix] += 1 if is_new else -1
             self._prefixes = +self._prefixes

@@ -36,7 +36,7 @@ from edge_agent.uplink.rows import (
 from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
-_QUEUE_LIMIT, _BATCH = 12_288, 256
+_QUEUE_LIMIT, MOST_BATCH = 12_288, 256
 _MOST_QUEUED_BYTES = 64 << 20  # of pictures that wait for the disk in memory
 _IDLE_S, _RETRY_S = 0.2, 0.5
 _FILE = "outbox.db"
@@ -76,20 +76,23 @@ class OutboxStats:
 
 
 class _Losses:
-    """Losses not yet in the ledger, by kind."""
+    """Losses not yet in the ledger, by kind, and the tokens of what was lost: once declared, nobody else must deliver it."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self._tokens: list[Any] = []
         self._lock = threading.Lock()
 
-    def add(self, kind: str, n: int = 1) -> None:
+    def add(self, kind: str, n: int = 1, tokens: Iterable[Any] = ()) -> None:
         with self._lock:
             self.counts[kind] = self.counts.get(kind, 0) + n
+            self._tokens += [token for token in tokens if token is not None]
 
-    def take(self) -> dict[str, int]:
+    def take(self) -> tuple[dict[str, int], list[Any]]:
         with self._lock:
             counts, self.counts = self.counts, {}
-        return counts
+            tokens, self._tokens = self._tokens, []
+        return counts, tokens
 
 
 class Outbox:
@@ -101,11 +104,14 @@ class Outbox:
         cap_mb: int,
         on_committed: Callable[[list[Any]], None] | None = None,
         queue_limit: int = _QUEUE_LIMIT,
+        batch: int = MOST_BATCH,
     ) -> None:
+        """At most `queue_limit` rows wait, and `batch` more are on their way to the disk."""
         self.file = folder / _FILE
         self._cap_pages = cap_mb * (1 << 20) // PAGE_BYTES
         self._on_committed = on_committed
         self._queue: Refusing[_Item] = Refusing(queue_limit)
+        self._batch = batch
         self._losses = _Losses()
         self._queued_bytes = 0
         self._bytes_lock = threading.Lock()
@@ -144,7 +150,7 @@ class Outbox:
     def _offer(self, put: Put) -> bool:
         if len(put.body) + len(put.data) <= _MOST_BYTES and self._queue.offer(put):
             return True
-        self._losses.add(put.kind)
+        self._losses.add(put.kind, tokens=[put.token])
         return False
 
     def declare_lost(self, kind: str) -> None:
@@ -202,10 +208,10 @@ class Outbox:
     # --- the writer thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not (self._stop.is_set() and not len(self._queue)):
-            batch = self._queue.take(_IDLE_S, _BATCH)
-            if 0 < len(batch) < _BATCH and all(isinstance(item, Put) for item in batch):
+            batch = self._queue.take(_IDLE_S, self._batch)
+            if 0 < len(batch) < self._batch and all(isinstance(item, Put) for item in batch):
                 self._stop.wait(_GATHER_S)
-                batch += self._queue.take(0, _BATCH - len(batch))
+                batch += self._queue.take(0, self._batch - len(batch))
             if batch or self._losses.counts:
                 self._write(batch)
 
@@ -240,14 +246,14 @@ class Outbox:
         while not self._try_commit(puts):
             if self._stop.wait(_RETRY_S):
                 for put in puts:
-                    self._losses.add(put.kind)
+                    self._losses.add(put.kind, tokens=[put.token])
                 return
 
     def _try_commit(self, puts: list[Put]) -> bool:
         """Commit a batch; on a full disk shed and try again, at last without the pictures. False where nothing helped."""
         why = ""
         for attempt in range(4):
-            losses = self._losses.take()
+            losses, lost = self._losses.take()
             try:
                 if attempt or self._is_squeezed or not self._unlooked:
                     self._fit_to_disk()
@@ -257,10 +263,11 @@ class Outbox:
                 self._stats.writer_failures += 1
                 for kind, n in losses.items():
                     self._losses.add(kind, n)
+                self._losses.add(RECORD, 0, lost)
                 with contextlib.suppress(apsw.Error):
                     self._make_room(error, puts, attempt)
                 continue
-            self._after_commit(puts)
+            self._after_commit(puts, lost)
             return True
         if not self._is_failing:
             self._is_failing = True
@@ -283,13 +290,13 @@ class Outbox:
         self._stats.waiting_rows += len(puts) - forgotten[0]
         self._count_declared(declared)
 
-    def _after_commit(self, puts: list[Put]) -> None:
+    def _after_commit(self, puts: list[Put], lost: list[Any]) -> None:
         if self._is_failing:
             self._is_failing = False
             say("outbox.recovered", file=str(self.file))
         self._stats.committed += len(puts)
         self._stats.records_committed += sum(put.kind == RECORD for put in puts)
-        if self._on_committed is not None and (tokens := [put.token for put in puts if put.token is not None]):
+        if self._on_committed is not None and (tokens := [*(put.token for put in puts if put.token is not None), *lost]):
             self._on_committed(tokens)
         self._unlooked += len(puts) + sum(len(put.data) for put in puts) // PAGE_BYTES
         with contextlib.suppress(apsw.Error):

@@ -34,7 +34,7 @@ class Running:
 
     def __enter__(self) -> Running:
         self.daemon.start()
-        wait_until(lambda: all(line.book.ready for line in self.daemon.lines))
+        wait_until(lambda: all(line.book.ready or line.grabber.finished.is_set() for line in self.daemon.lines))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ class Log:
     def __init__(self) -> None:
         self.opened: list[tuple[int, int, bytes, bytes]] = []
 
-    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes) -> int:
+    def open_part(self, seq: int, trigger_time_us: int, line: bytes, part_id: bytes, shadow: bool = False) -> int:
         self.opened.append((seq, trigger_time_us, line, part_id))
         return len(self.opened) - 1
 
