@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from edge_agent.clock import Clock
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import Publisher
@@ -91,6 +91,22 @@ class Station:
             for socket in self._sockets:
                 socket.close()
             self._context.term()
+
+
+def start_stations(folder: Path) -> Iterator[Callable[..., Station]]:
+    """Yield what starts stations; all are stopped and closed at the end."""
+    running: list[Station] = []
+
+    def start(clock: Clock | None = None, deadline_ms: float = 10_000, modes: dict[str, str] | None = None, **plc: Any) -> Station:
+        settings = PlcSettings(verdicts=ANY, control=ANY, expect_subscriber=False, **plc)
+        made = Station(folder / str(len(running)), clock or SystemClock(), deadline_ms, modes or {"one": "online"}, settings)
+        running.append(made)
+        made.publisher.start()
+        return made
+
+    yield start
+    for made in running:
+        made.close()
 
 
 def wait_until(is_true: Callable[[], bool], timeout_s: float = 5) -> None:

@@ -1,0 +1,275 @@
+"""Every trigger gets its picture or a reason, whatever the camera does. The camera here does what the test says."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from running import GOOD, Station, wait_until
+
+from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
+from edge_agent.errors import CameraError, EndOfImages, Reason
+from edge_agent.grabber import Budget, Grabber
+from edge_agent.records import Pixels
+
+SIDE = 8
+
+
+class Script:
+    """A camera that does what is put into `acts`: an arrival, an error to raise, or a call to make. `Shown` fills a lent slot."""
+
+    name = "scripted"
+    max_pixels = SIDE * SIDE
+    is_live = True
+    counts_triggers = True
+
+    def __init__(self, trigger_mode: str = "free_run", frame_timeout_s: float = 0.2) -> None:
+        self.trigger_mode = trigger_mode
+        self.frame_timeout_s = frame_timeout_s
+        self.acts: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.lent: list[tuple[int, Pixels]] = []
+        self.opened = self.closed = 0
+        self.refuses_to_open: list[str] = []
+        self.asked: list[str] = []
+
+    def open(self) -> None:
+        self.opened += 1
+        if self.refuses_to_open:
+            raise CameraError(self.refuses_to_open.pop())
+
+    def lend(self, slot: int, memory: Pixels) -> None:
+        self.lent.append((slot, memory))
+
+    def wait(self, timeout_s: float) -> Arrival | None:
+        try:
+            act = self.acts.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(act, Exception):
+            raise act
+        return act() if callable(act) else act  # type: ignore[return-value]
+
+    def show(self, level: int, trigger_ns: int = 0) -> Callable[[], Picture]:
+        def picture() -> Picture:
+            slot, memory = self.lent.pop()
+            memory[: SIDE * SIDE] = level
+            return Picture(slot, Exposure(SIDE, SIDE, level), trigger_ns)
+
+        return picture
+
+    def trigger(self, part_id: str) -> None:
+        self.asked.append(part_id)
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        self.closed += 1
+        self.lent.clear()
+
+
+class Bench:
+    """A grabber with a real publisher; pictures it delivers are judged PASS with their level kept."""
+
+    def __init__(self, station: Station, camera: Script, parts: int = 0, frames: int = 4) -> None:
+        self.station, self.camera = station, camera
+        self.levels: dict[str, int] = {}
+        self.keeps = False
+        self.kept: list[int] = []
+        bundle = type("Bundle", (), {"identity": station.line.identity})()
+        self.grabber = Grabber(station.line, camera, frames, station.publisher, Budget(parts), lambda: bundle, self.deliver, 0.05)
+        self.grabber.thread.start()
+
+    def deliver(self, item: object) -> None:
+        part, _, frame = item  # type: ignore[misc]
+        self.levels[part.part_id] = int(frame.pixels[0, 0])
+        if self.keeps:
+            self.kept.append(frame.slot)
+            return
+        self.grabber.ring.give_back(frame.slot)  # type: ignore[union-attr]
+        self.station.publisher.judged(part, GOOD)
+
+    def outcomes(self, count: int) -> dict[str, int]:
+        """Wait for so many outcomes; how often each reason, and '' for a picture that was delivered."""
+        wait_until(lambda: sum(self.station.line.outcomes.values()) >= count)
+        assert self.station.line.triggers == sum(self.station.line.outcomes.values()) == count
+        return {"": len(self.levels), **self.station.line.reasons}
+
+
+@pytest.fixture
+def bench(station: Callable[..., Station]):
+    made: list[Bench] = []
+
+    def make(camera: Script, **words: int) -> Bench:
+        here = station()
+        here.line.ready = False
+        made.append(Bench(here, camera, **words))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.grabber.stop(1)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names: list[str] = []
+    monkeypatch.setattr("edge_agent.grabber.say", lambda name, **_: names.append(name))
+    return names
+
+
+def test_a_part_that_is_due_gets_the_picture_that_follows(bench) -> None:
+    camera = Script()
+    here = bench(camera)
+    for part_id, level in (("A", 1), ("B", 2)):
+        camera.acts.put(Due(part_id))
+        camera.acts.put(camera.show(level))
+    assert here.outcomes(2) == {"": 2}
+    assert here.levels == {"A": 1, "B": 2}
+
+
+def test_a_picture_that_comes_by_itself_is_a_part_since_its_trigger(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    camera.acts.put(camera.show(7, time.monotonic_ns() - 30_000_000))
+    assert here.outcomes(1) == {"": 1}
+    wait_until(lambda: len(here.station.outbox) == 1)
+    assert b'"latency_ms":' in here.station.outbox[0][0]
+    assert here.station.publisher.latencies.quantile_ms(0.5) >= 30
+
+
+def test_every_lost_picture_is_a_fault_of_its_own(bench) -> None:
+    camera = Script()
+    here = bench(camera)
+    camera.acts.put(Due("A"))
+    camera.acts.put(Lost(Reason.BAD_FRAME, "torn", 3))
+    camera.acts.put(Lost(Reason.NO_FRAME, "gone", 2))
+    camera.acts.put(camera.show(9))
+    assert here.outcomes(6) == {"": 1, "bad_frame": 3, "no_frame": 2}
+    assert list(here.levels.values()) == [9]
+
+
+def test_an_announced_part_gets_the_picture_of_its_time(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    here.outcomes(1)
+    assert here.levels == {"A": 1}
+
+
+def test_of_a_late_announcement_nobody_gets_the_next_parts_picture(bench) -> None:
+    """A's word came, A's picture did not. What comes long after is a part of its own; A is FAULT."""
+    camera = Script("hardware", frame_timeout_s=0.3)
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    camera.acts.put(camera.show(2, time.monotonic_ns() + 100_000_000))
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    assert "A" not in here.levels
+
+
+def test_two_parts_announced_for_one_picture_are_both_faults(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    here.grabber.trigger("B")
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
+    wait_until(lambda: here.grabber.skipped == 1)
+
+
+def test_a_software_trigger_gets_its_own_picture_and_an_unknown_word_gets_none(bench) -> None:
+    camera = Script("software")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    here.grabber.trigger("B")
+    first, second = camera.asked
+    for word, level in (("\0unknown", 5), (second, 2), (first, 1)):
+        camera.acts.put(Due(word))
+        camera.acts.put(camera.show(level))
+    assert here.outcomes(2) == {"": 2}
+    assert here.levels == {"A": 1, "B": 2}
+    assert here.grabber.skipped == 1
+
+
+def test_what_was_triggered_when_the_camera_goes_is_a_fault_at_once(bench) -> None:
+    camera = Script("software")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    camera.acts.put(Due(camera.asked[0]))
+    here.grabber.trigger("B")
+    camera.refuses_to_open = ["still away"] * 3
+    camera.acts.put(CameraError("the cable is out"))
+    assert here.outcomes(2) == {"": 0, "no_frame": 2}
+    assert not here.station.line.ready
+    here.grabber.trigger("C")
+    assert here.outcomes(3) == {"": 0, "no_frame": 2, "not_ready": 1}
+
+
+def test_each_failure_is_said_once_and_each_recovery_too(bench, said: list[str]) -> None:
+    camera = Script()
+    here = bench(camera)
+    for level in (1, 2):
+        camera.acts.put(camera.show(level))
+        here.outcomes(level)
+        camera.refuses_to_open = ["away"]
+        camera.acts.put(CameraError("away"))
+        wait_until(lambda level=level: said.count("camera.recovered") == level)
+    assert said.count("camera.failed") == said.count("line.not_ready") == 2
+    assert camera.opened == 5
+
+
+def test_slots_come_back_from_a_camera_that_fails(bench) -> None:
+    camera = Script()
+    here = bench(camera, frames=3)
+    for turn in range(1, 6):
+        camera.acts.put(camera.show(turn))
+        here.outcomes(turn)
+        camera.acts.put(CameraError("away"))
+        wait_until(lambda turn=turn: camera.opened == turn + 1)
+    wait_until(lambda: len(camera.lent) == 3)
+
+
+def test_a_camera_that_hangs_costs_its_slots_and_not_the_end(bench, said: list[str]) -> None:
+    camera = Script()
+    here = bench(camera, frames=3)
+    hold = threading.Event()
+    wait_until(lambda: len(camera.lent) == 3)
+    camera.acts.put(lambda: hold.wait(20) and None)
+    time.sleep(0.05)
+    here.grabber.stop(0.1)
+    assert here.grabber.ring.quarantined == 3
+    assert "camera.hangs" in said
+    hold.set()
+
+
+def test_the_end_of_the_images_and_of_the_parts_are_ends(bench) -> None:
+    camera = Script()
+    here = bench(camera)
+    camera.acts.put(EndOfImages("no more"))
+    wait_until(here.grabber.finished.is_set)
+    assert (here.station.line.ready, here.station.line.why_not_ready) == (False, "no more")
+    assert camera.closed == 1
+
+
+def test_a_run_of_so_many_parts_takes_no_more(bench) -> None:
+    camera = Script("software")
+    here = bench(camera, parts=2)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    here.grabber.trigger("B")
+    with pytest.raises(CameraError, match="all the parts of this run"):
+        here.grabber.trigger("C")
+    for word in camera.asked[:2]:
+        camera.acts.put(Due(word))
+        camera.acts.put(camera.show(1))
+    assert here.outcomes(2) == {"": 2}
+    wait_until(here.grabber.finished.is_set)
