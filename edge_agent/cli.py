@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"edge_agent.commands.{chosen.command}")
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
     module.add_arguments(command)
-    return _guarded(module.run, command.parse_args(chosen.rest))
+    return _guarded(module.run, command.parse_intermixed_args(chosen.rest))
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:

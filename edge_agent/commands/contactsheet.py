@@ -10,6 +10,7 @@ import numpy as np
 from edge_agent.camera.texture import PartTruth
 from edge_agent.collector.store import StoredPicture, open_store
 from edge_agent.commands.drawing import Picture, card, heat, overlay, sheet
+from edge_agent.commands.drawing import told as finding_told
 from edge_agent.errors import EdgeAgentError
 from edge_agent.recipe import Recipe
 from edge_agent.records import FAULT, NG, PASS
@@ -75,8 +76,9 @@ def _why(verdict: Verdict) -> str:
     """The broken rules with value and limit; for PASS the tightest margin."""
     if verdict.outcome == FAULT:
         return f"fault: {', '.join(verdict.reasons)}"
-    broken = [f"{f.rule} {f.value:.3g} > {f.limit:.3g}" for f in verdict.findings if not f.ok]
+    broken = sorted((f for f in verdict.findings if not f.ok), key=lambda f: not f.rule.startswith("zone"))
     if broken:
-        return "; ".join(broken[:2]) + (f"; +{len(broken) - 2}" if len(broken) > 2 else "")
+        more = f"; and {len(broken) - 2} more" if len(broken) > 2 else ""
+        return "; ".join(finding_told(f) for f in broken[:2]) + more
     peak = next((f for f in verdict.findings if f.rule.startswith("peak_score")), None)
     return f"all {len(verdict.findings)} rules kept" + (f"; peak score {peak.value:.2f} of {peak.limit:.2f}" if peak else "")

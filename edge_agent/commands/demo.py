@@ -160,7 +160,7 @@ def _print_table(summary: dict[str, Any], out: Path) -> None:
         "false rejects",
         "latency p50",
         "latency p99",
-        "at the collector",
+        "stored",
     ):
         table.add_column(column, justify="right")
     counts = [summary[key] for key in ("outcomes", "pass", "ng", "fault", "slips", "false_rejects")]

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.recipe import Exclusion, Recipe, Zone
-from edge_agent.records import FAULT, NG, PASS, Blob, Pixels
+from edge_agent.records import FAULT, NG, PASS, Blob, Finding, Pixels
 
 Picture = npt.NDArray[np.uint8]  # (rows, cols, 3) BGR
 _COLOURS = {PASS: (80, 175, 76), NG: (54, 67, 244), FAULT: (0, 160, 255)}
 _BLOB, _ZONE, _EXCLUSION, _REGION = (54, 67, 244), (230, 180, 40), (150, 150, 150), (200, 120, 0)
 _INK, _PAPER, _MUTED = (40, 40, 40), (250, 250, 250), (120, 120, 120)
+_MOST_LINES = 6
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -45,8 +46,11 @@ def _draw_recipe(picture: Picture, recipe: Recipe, thick: int) -> None:
         polygon = np.array(shape.polygon, np.int32)
         cv2.polylines(picture, [polygon], True, colour, thick, cv2.LINE_AA)
         x, y = polygon.min(axis=0)
-        has_room = int(y) + 20 * thick < picture.shape[0]
-        write(picture, shape.name, (int(x) + 4, int(y) + (14 if has_room else -4) * thick), 0.36 * thick, colour)
+        scale = 0.5 * thick
+        left = max(0, min(int(x), picture.shape[1] - _width(shape.name, scale) - 2))
+        at = (left, int(y) - 4 * thick if int(y) > 20 * thick else int(y) + 16 * thick)
+        write(picture, shape.name, (at[0] + thick, at[1] + thick), scale, _INK)  # a shadow, to be read on any ground
+        write(picture, shape.name, at, scale, colour)
 
 
 def heat(probability: Pixels) -> Picture:
@@ -73,6 +77,32 @@ def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: 
     for row, line in enumerate(lines[:3]):
         write(canvas, line[:64], (2, side + 42 + 17 * row), 0.4, _MUTED)
     return canvas
+
+
+def captioned(picture: Picture, title: str, outcome: str, lines: Sequence[str]) -> Picture:
+    """The picture with a strip below it that says the outcome and why; as wide as the words need."""
+    shown = list(lines[:_MOST_LINES])
+    if len(lines) > len(shown):
+        shown[-1] += f"   and {len(lines) - len(shown)} more"
+    widest = max(74 + _width(title, 0.46), *(6 + _width(text, 0.45) for text in ("", *shown)))
+    rows, cols = picture.shape[:2]
+    canvas = np.full((rows + 30 + 18 * len(shown), max(cols, widest + 8), 3), 255, np.uint8)
+    canvas[:rows, :cols] = picture
+    cv2.rectangle(canvas, (0, rows + 4), (64, rows + 24), _COLOURS[outcome], -1)
+    write(canvas, outcome, (6, rows + 19), 0.48, (255, 255, 255), bold=True)
+    write(canvas, title, (74, rows + 19), 0.46, _INK)
+    for row, line in enumerate(shown):
+        write(canvas, line, (6, rows + 40 + 18 * row), 0.45, _INK)
+    return canvas
+
+
+def _width(text: str, scale: float) -> int:
+    return int(cv2.getTextSize(text, _FONT, scale, 1)[0][0])
+
+
+def told(finding: Finding) -> str:
+    """A finding in words: the rule, its value and its limit."""
+    return f"{finding.rule}: {finding.value:.4g} {'within' if finding.ok else 'over'} {finding.limit:.4g}"
 
 
 def _fit(picture: Picture, side: int) -> Picture:

@@ -16,8 +16,9 @@ from rich.progress import Progress
 
 from edge_agent.bundle import Inspection
 from edge_agent.camera.folder import list_images
-from edge_agent.commands.drawing import overlay
+from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
+from edge_agent.errors import UsageError
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     files = list_images(args.images)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.out.resolve() == args.images.resolve():
+        raise UsageError(f"--out {args.out} is the folder of the images. Name another, or results would mix with them.")
+    make_room(args.out)
     with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
         station = replay_station(args.recipe, args.images, Path(state))
         console = Console(stderr=True)
@@ -63,6 +66,14 @@ def run(args: argparse.Namespace) -> int:
         f"in {summary['seconds']:.1f} s -> {args.out}"
     )
     return 0
+
+
+def make_room(out: Path) -> None:
+    """Make the folder; what an earlier replay left there must not be taken for this one's."""
+    out.mkdir(parents=True, exist_ok=True)
+    old = [out / "results.jsonl", out / "summary.json", *(out / "overlays").glob("*.png"), *(out / "maps").glob("*.png")]
+    for file in old:
+        file.unlink(missing_ok=True)
 
 
 def replay_station(recipe: Path, images: Path, state: Path) -> Station:
@@ -88,16 +99,21 @@ def result_of(verdict: Verdict, image: str) -> dict[str, Any]:
 
 
 class ResultWriter:
-    """Writes one line per outcome, on the publisher's thread. Part n is the n-th file."""
+    """Writes one line per outcome, in the order of the files, on the publisher's thread. Part n is the n-th file."""
 
     def __init__(self, files: list[Path], out: IO[str], advance: Any) -> None:
         self._files = files
         self._out = out
         self._advance = advance
+        self._written = 0
+        self._early: dict[int, Verdict] = {}
 
     def write(self, verdict: Verdict) -> None:
-        result = result_of(verdict, self._files[verdict.seq - 1].name)
-        self._out.write(msgspec.json.encode(result).decode() + "\n")
+        self._early[verdict.seq] = verdict
+        while (due := self._early.pop(self._written + 1, None)) is not None:
+            result = result_of(due, self._files[self._written].name)
+            self._out.write(msgspec.json.encode(result).decode() + "\n")
+            self._written += 1
         self._advance()
 
 
@@ -117,7 +133,9 @@ class PictureWriter:
         recipe = inspection.bundle.recipe
         if self._overlays is not None:
             picture = overlay(inspection.frame.pixels, judgement.blobs, recipe, judgement.outcome)
-            cv2.imwrite(str(self._overlays / name), picture)
+            broken = [told(finding) for finding in judgement.findings if not finding.ok]
+            lines = broken or list(judgement.reasons)
+            cv2.imwrite(str(self._overlays / name), captioned(picture, inspection.part.part_id, judgement.outcome, lines))
         if self._maps is not None:
             cv2.imwrite(str(self._maps / name), frame_map(inspection))
 

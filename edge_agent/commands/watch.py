@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     shown = 0
+    print(f"listening on {args.connect}", file=sys.stderr)
     with Gateway(args.connect) as gateway:
         for verdict in gateway.verdicts(args.timeout or 1e9):
             if args.json:
@@ -33,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
             shown += 1
             if args.count and shown >= args.count:
                 return 0
-    return 1 if args.count else 0
+    return 1
 
 
 def describe(verdict: Verdict) -> str:
     """One line that an operator can read across the hall."""
     why = f"  {', '.join(verdict.reasons)}" if verdict.reasons else ""
-    blobs = f"  {len(verdict.blobs)} blobs" if verdict.blobs else ""
+    blobs = f"  {len(verdict.blobs)} blob{'s' * (len(verdict.blobs) > 1)}" if verdict.blobs else ""
     shadow = "  (shadow)" if verdict.shadow else ""
     head = f"{verdict.line} {verdict.seq:>7} {verdict.part_id:<12} {verdict.outcome:<5} {verdict.latency_ms:7.1f} ms"
     return f"{head}{why}{blobs}{shadow}"

@@ -39,7 +39,7 @@ def _finding(rule: str, class_name: str | None, value: float, limit: float) -> F
     if not (math.isfinite(value) and value >= 0):
         raise EngineError(f"rule {label} measured {value}, which no picture can give")
     value = _plain(value)
-    return Finding(rule=label, value=value, limit=limit, margin=_plain(limit - value), ok=value <= limit)
+    return Finding(rule=label, value=value, limit=float(limit), margin=_plain(limit - value), ok=value <= limit)
 
 
 def _plain(value: float) -> float:

@@ -50,6 +50,14 @@ def reopened(file: Path, slots: int = 64) -> list[Entry]:
     return journal.unfinished
 
 
+def test_a_trial_part_comes_back_as_one(file: Path) -> None:
+    journal = adopted(file)
+    journal.open_part(1, 1000, b"one", b"A", True)
+    journal.open_part(2, 1001, b"one", b"B", False)
+    journal.close()
+    assert [(entry.part_id, entry.shadow) for entry in reopened(file)] == [("A", True), ("B", False)]
+
+
 def test_a_new_journal_holds_nothing(file: Path) -> None:
     journal = adopted(file)
     assert journal.unfinished == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+import zmq
 from running import BAD, Station, hear, judge_all, wait_until
 
 from edge_agent.clock import HeldClock
@@ -64,6 +65,24 @@ def test_subscribers_come_and_go_and_are_counted(station: Start) -> None:
     wait_until(lambda: here.publisher.sockets.subscribers == 2)
     first.unsubscribe("verdict.bin/")
     wait_until(lambda: here.publisher.sockets.subscribers == 1)
+
+
+def test_a_message_sent_upstream_is_no_unsubscription(station: Start) -> None:
+    here = station()
+    hearing = here.subscriber("verdict.bin/")
+    with zmq.Context() as context, context.socket(zmq.XSUB) as stranger:
+        stranger.linger = 0
+        stranger.connect(here.publisher.sockets.verdicts_endpoint)
+        for word in (b"\x01heartbeat/", b"\x02verdict.bin/", b"verdict.bin/", b""):
+            stranger.send(word)
+        assert stranger.poll(5000), "no heartbeat: the words have not arrived"
+        judge_one(here)
+        assert hear(hearing)[0] == "verdict.bin/hall3/one"
+        assert here.publisher.sockets.subscribers == 1
+
+
+def judge_one(here: Station) -> None:
+    here.publisher.judged(here.publisher.trigger(here.line), bulky())
 
 
 def test_an_address_that_is_taken_is_said(station: Start) -> None:

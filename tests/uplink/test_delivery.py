@@ -186,6 +186,16 @@ def test_a_full_queue_refuses_and_declares(tmp_path: Path) -> None:
     assert outbox.stats().records_lost == 1
 
 
+def test_what_is_declared_lost_is_delivered_by_nobody_else(tmp_path: Path) -> None:
+    """The token of a refused record comes back once its loss is durable: the journal forgets it, too."""
+    handed_back: list[object] = []
+    outbox = Outbox(tmp_path / "outbox", 16, handed_back.extend, queue_limit=0)
+    assert not outbox.put_record(verdict_json(verdict(1)), 2, "ticket")
+    assert outbox.flush(5)
+    outbox.close()
+    assert handed_back == ["ticket"]
+
+
 def test_a_damaged_database_is_put_aside_and_a_new_stream_begins(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
     outbox.put_record(verdict_json(verdict(1)), 2)
