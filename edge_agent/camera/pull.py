@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pace import Pace
@@ -25,7 +26,7 @@ class PullCamera(ABC):
         self.trigger_mode = trigger
         self._pace = Pace(name, rate_hz, trigger)
         self.is_live = self._pace.is_live
-        self._lent: list[tuple[int, Pixels]] = []  # the slot returned last is in the processor's cache, and is used first
+        self._lent: deque[tuple[int, Pixels]] = deque()  # used in turn, as a driver does
         self._is_due = False
         self._counters = {"pictures": 0, "unreadable": 0, "overruns": 0}
 
@@ -55,13 +56,13 @@ class PullCamera(ABC):
         if not self._lent:
             self._counters["overruns"] += 1
             return Lost(Reason.OVERRUN)
-        slot, memory = self._lent[-1]
+        slot, memory = self._lent[0]
         try:
             exposure = self._fill(slot, memory)
         except CameraError as error:
             self._counters["unreadable"] += 1
             return Lost(Reason.BAD_FRAME, str(error))
-        self._lent.pop()
+        self._lent.popleft()
         self._counters["pictures"] += 1
         return Picture(slot, exposure)
 

@@ -134,8 +134,12 @@ class Gateway:
             for verdict in self._once(read_verdict_json(bytes(raw))):
                 self.replayed = before + 1
                 yield verdict
-        if reply.missing and reply.id:
-            line, epoch = reply.id.rsplit("|", 1)
+        if not reply.id:
+            return
+        line, epoch = reply.id.rsplit("|", 1)
+        if reply.ok:
+            self._asked_at.pop((line, int(epoch)), None)  # a reply holds only so much: the rest may be asked for at once
+        if reply.missing:
             self.given_up |= {(line, int(epoch), seq) for seq in reply.missing}
             for seq in reply.missing:
                 self.seen.setdefault((line, int(epoch)), Seen()).add(seq)
