@@ -98,7 +98,7 @@ def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: i
         "name": "camera",
         "kind": "synthetic",
         "rate_hz": 0,
-        "preload": 32,
+        "preload": 16,  # as many as frame slots: a real camera fills them by itself
         "rows": rows,
         "cols": cols,
         "defect_share": 0.05,
