@@ -113,7 +113,7 @@ class SimulatedCamera:
 
     def pulse(self) -> bool:
         """One pulse on Line0; say whether it becomes a picture."""
-        return time.monotonic_ns() >= self._off_until_ns and self._exposures.pulse(LINE0)
+        return self._exposures.pulse(LINE0, time.monotonic_ns() >= self._off_until_ns)
 
     def inject(self, fault: str, count: int = 1) -> None:
         """The next `count` pictures have this fault, one of FRAME_FAULTS."""

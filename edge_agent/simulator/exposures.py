@@ -68,10 +68,14 @@ class Exposures:
             self._exposed_ns = 0
             self.changed.notify_all()
 
-    def pulse(self, source: int) -> bool:
+    def pulse(self, source: int, has_power: bool = True) -> bool:
         """One trigger from Line0 or by software; say whether the camera took it."""
         with self.changed:
             now_ns = time.monotonic_ns()
+            if not has_power:
+                self.triggers += 1
+                self._record(Truth(self.triggers, 0, 0, "power", now_ns))
+                return False
             if source == LINE0 and self._registers["CounterEventSource"]:
                 self._registers["CounterValue"] = self._registers["CounterValue"] + 1 & 0xFFFF_FFFF
             self.triggers += 1

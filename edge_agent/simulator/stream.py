@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Region:
     def of(cls, registers: RegisterMap) -> Region:
         names = ("HeightMax", "WidthMax", "OffsetY", "OffsetX", "Height", "Width", "PixelFormat")
         return cls(*(registers[name] for name in names))
+
+    @property
+    def size(self) -> int:
+        """Bytes of a picture."""
+        return bytes_of(self.rows * self.cols, self.pixel_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class Sender:
         """Return the picture as it is to be sent, remembered from now on."""
         if order.fault == "drop":
             return Job(order, "drop", None, np.zeros(0, bool))
+        if order.fault == "frozen" and (self._content is None or self._content.size != order.region.size):
+            order = replace(order, fault="")  # nothing was sent before that could come again
         block = self._block(order)
         is_lost = np.zeros(block.packets, bool) if order.fault else self._faults.choose_lost(block.packets)
         is_lost[list(block.lost)] = True
@@ -177,7 +184,7 @@ class Sender:
         """The picture in packets, as the fault has it."""
         region, fault, chunk = order.region, order.fault, order.chunk
         content = self._content if fault == "frozen" else None
-        if content is None or content.size != bytes_of(region.rows * region.cols, region.pixel_format):
+        if content is None:
             level = {"black": 0, "saturated": 255}.get(fault)
             gray = self.see(order.sequence, region) if level is None else np.full((region.rows, region.cols), level, np.uint8)
             content = encode(gray, region.pixel_format)
