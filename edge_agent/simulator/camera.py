@@ -83,6 +83,8 @@ class SimulatedCamera:
             ) from None
         self._socket.settimeout(_LOOK_S)
         self._sender.open(self.address)
+        self._control.release()
+        self._registers.reset()
         self._closing.clear()
         loops = {"sim-control": self._answer_hosts, "sim-stream": self._take_pictures}
         if self._trigger_rate_hz:

@@ -57,6 +57,8 @@ def _fixed(name: str, address: int, value: int = 0) -> Register:
 REGISTERS = (
     _fixed("Version", 0x000, 0x0001_0002),
     _fixed("DeviceMode", 0x004, 0x8000_0001),  # big-endian, UTF-8
+    _fixed("MacAddressHigh", 0x008, 0x0200),  # locally administered; the low word is the IP address
+    _fixed("MacAddressLow", 0x00C),
     _fixed("CurrentIpConfiguration", 0x014, 0x0000_0005),  # persistent or link-local
     _fixed("CurrentIpAddress", 0x024),
     _fixed("CurrentSubnetMask", 0x034, 0xFF00_0000),
@@ -121,8 +123,10 @@ class RegisterMap:
         self.is_acquiring = False
         self._memory = bytearray(_OWN.stop)
         self._xml = (files("edge_agent.simulator") / "camera.xml").read_bytes()
+        own_address = int(ipaddress.IPv4Address(address))
         self._first: dict[str, float] = {
-            "CurrentIpAddress": int(ipaddress.IPv4Address(address)),
+            "CurrentIpAddress": own_address,
+            "MacAddressLow": own_address,
             "Capability": _CAN | (RESEND if can_resend else 0),
             "WidthMax": cols,
             "HeightMax": rows,

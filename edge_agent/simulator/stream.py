@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,7 +82,7 @@ class Sender:
         self._sequence = 0
         self._has_begun = False
         self._content: Pixels | None = None  # of the picture before, for one that is frozen
-        self._blocks: dict[int, Block] = {}
+        self._blocks: deque[Block] = deque(maxlen=_REMEMBERED)
         self._powered_ns = time.monotonic_ns()
 
     def open(self, address: str) -> None:
@@ -138,9 +139,7 @@ class Sender:
         is_lost = np.zeros(block.packets, bool) if order.fault else self._faults.choose_lost(block.packets)
         is_lost[list(block.lost)] = True
         self.counters["packets_lost"] += int(is_lost.sum())
-        self._blocks[order.block_id] = block
-        while len(self._blocks) > _REMEMBERED:
-            self._blocks.pop(next(iter(self._blocks)), None)
+        self._blocks.append(block)
         return Job(order, order.fault or ("loss" if is_lost.any() else "good"), block, is_lost)
 
     def send(self, job: Job) -> None:
@@ -156,7 +155,7 @@ class Sender:
         host = self._host()
         if host is None or not self._faults.plan.can_resend:
             return
-        block = self._blocks.get(block_id)
+        block = next((block for block in tuple(self._blocks) if block.block_id == block_id), None)
         if block is None:
             self._datagrams.send((unavailable(block_id, first),), host)
             return
