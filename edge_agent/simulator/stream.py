@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from edge_agent.simulator.gvsp import Block, chunk_of, next_id, unavailable
 from edge_agent.simulator.pictures import Pictures, bytes_of, encode, stamp
 from edge_agent.simulator.registers import RegisterMap
 
-_REMEMBERED = 8  # blocks of which packets can be sent again
+_REMEMBERED_BYTES = 32 << 20  # of blocks whose packets can be sent again: a host asks after some 20 ms, a few times
 _UDP_OVERHEAD = 28
 
 
@@ -82,7 +83,8 @@ class Sender:
         self._sequence = 0
         self._has_begun = False
         self._content: Pixels | None = None  # of the picture before, for one that is frozen
-        self._blocks: deque[Block] = deque(maxlen=_REMEMBERED)
+        self._blocks: deque[Block] = deque()
+        self._remembering = threading.Lock()
         self._powered_ns = time.monotonic_ns()
 
     def open(self, address: str) -> None:
@@ -96,11 +98,13 @@ class Sender:
         if self._registers["StreamPort"]:
             self.block_id = 1 if self._has_begun else self._faults.plan.first_id
             self._has_begun = True
-        self._blocks.clear()
+        with self._remembering:
+            self._blocks.clear()
 
     def forget(self) -> None:
         """Power went: nothing is remembered, and time begins anew."""
-        self._blocks.clear()
+        with self._remembering:
+            self._blocks.clear()
         self._content = None
         self.block_id = 1
         self._has_begun = True
@@ -139,7 +143,7 @@ class Sender:
         is_lost = np.zeros(block.packets, bool) if order.fault else self._faults.choose_lost(block.packets)
         is_lost[list(block.lost)] = True
         self.counters["packets_lost"] += int(is_lost.sum())
-        self._blocks.append(block)
+        self._remember(block)
         return Job(order, order.fault or ("loss" if is_lost.any() else "good"), block, is_lost)
 
     def send(self, job: Job) -> None:
@@ -155,7 +159,8 @@ class Sender:
         host = self._host()
         if host is None or not self._faults.plan.can_resend:
             return
-        block = next((block for block in tuple(self._blocks) if block.block_id == block_id), None)
+        with self._remembering:
+            block = next((block for block in self._blocks if block.block_id == block_id), None)
         if block is None:
             self._datagrams.send((unavailable(block_id, first),), host)
             return
@@ -178,6 +183,12 @@ class Sender:
         if control & 2:
             ticks = self._ticks()
             self._registers["TimestampHigh"], self._registers["TimestampLow"] = ticks >> 32, ticks & 0xFFFF_FFFF
+
+    def _remember(self, block: Block) -> None:
+        with self._remembering:
+            self._blocks.append(block)
+            while len(self._blocks) > max(2, _REMEMBERED_BYTES // block.content.size):
+                self._blocks.popleft()
 
     def _block(self, order: Order) -> Block:
         """The picture in packets, as the fault has it."""
