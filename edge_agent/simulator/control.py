@@ -86,16 +86,15 @@ class Control:
         if command not in (READREG, READMEM) and not is_write:
             raise StatusError(NOT_IMPLEMENTED)
         self._require_access(sender, is_write)
-        match command:
-            case 0x0080:  # READREG
-                return 0, b"".join(self._registers.read(address, 4) for (address,) in struct.iter_unpack(">I", content))
-            case 0x0084:  # READMEM
-                address, _, length = struct.unpack(">IHH", content)
-                if length > _READ_MOST:
-                    raise StatusError(INVALID_PARAMETER)
-                return 0, content[:4] + self._registers.read(address, length)
-            case 0x0082:  # WRITEREG
-                return self._write_registers(content, sender, now_ns)
+        if command == READREG:
+            return 0, b"".join(self._registers.read(address, 4) for (address,) in struct.iter_unpack(">I", content))
+        if command == READMEM:
+            address, _, length = struct.unpack(">IHH", content)
+            if length > _READ_MOST:
+                raise StatusError(INVALID_PARAMETER)
+            return 0, content[:4] + self._registers.read(address, length)
+        if command == WRITEREG:
+            return self._write_registers(content, sender, now_ns)
         (address,) = struct.unpack_from(">I", content)
         self._store(address, content[4:], sender, now_ns)
         return 0, struct.pack(">HH", 0, len(content) - 4)
