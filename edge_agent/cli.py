@@ -25,13 +25,14 @@ COMMANDS = {
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
     "collect": "the datacenter's side: receive and store results and pictures",
+    "simulate-camera": "be a GigE Vision camera, with faults on demand",
     "benchmark": "measure the station: plumbing, station",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of what stands before and at the command; only the chosen command's module is imported."""
-    listing = "\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())
+    listing = "\n".join(f"  {name:<15} {meaning}" for name, meaning in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="edge-agent",
         description="An edge inspection station.",
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USAGE
     chosen = parser.parse_args(arguments)
     configure_logging(chosen.log_level)
-    module = importlib.import_module(f"edge_agent.commands.{chosen.command}")
+    module = importlib.import_module(f"edge_agent.commands.{chosen.command.replace('-', '_')}")
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
     module.add_arguments(command)
     return _guarded(module.run, command.parse_intermixed_args(chosen.rest))
