@@ -1,0 +1,605 @@
+"""A V4L2 camera over a fake kernel: every picture is the one it says, and what is lost, torn, stale or gone is said."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.camera import v4l2_kernel as k
+from edge_agent.camera.base import Arrival, Camera, Due, Lost, Picture
+from edge_agent.camera.delivery import MOST_PENDING
+from edge_agent.camera.v4l2 import V4l2Camera, V4l2Settings
+from edge_agent.errors import CameraError, Reason
+from tests.camera.fake_v4l2 import MS, SOE_MONOTONIC, FakeFrame, FakeKernel
+
+BY_ID = "usb-Maker_Cam_ABC123-video-index0"
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> FakeKernel:
+    return FakeKernel(tmp_path)
+
+
+@pytest.fixture
+def bench(kernel: FakeKernel) -> Iterator[Bench]:
+    bench = Bench(kernel)
+    yield bench
+    for camera in bench.cameras:
+        camera.close()
+    assert kernel.is_clean
+
+
+class Bench:
+    """Opens cameras and lends them slots."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+        self.cameras: list[V4l2Camera] = []
+        self.memory: dict[int, np.ndarray] = {}
+
+    def open(self, slots: int = 8, **changes: object) -> V4l2Camera:
+        found = {} if {"serial", "by_id", "path"} & set(changes) else {"serial": "ABC123"}
+        camera = V4l2Camera(V4l2Settings(name="cam", **found, **changes), self.kernel)  # type: ignore[arg-type]
+        self.cameras.append(camera)
+        camera.open()
+        for slot in range(slots):
+            self.lend(camera, slot)
+        return camera
+
+    def lend(self, camera: V4l2Camera, slot: int) -> None:
+        self.memory[slot] = np.full(camera.max_pixels, 99, np.uint8)
+        camera.lend(slot, self.memory[slot])
+
+    def gray(self, arrival: Arrival | None) -> int:
+        """The gray level of a picture, all over."""
+        assert isinstance(arrival, Picture), arrival
+        pixels = self.memory[arrival.slot][: arrival.exposure.rows * arrival.exposure.cols]
+        assert pixels.min() == pixels.max()
+        return int(pixels[0])
+
+
+def arrivals(camera: V4l2Camera, timeout_s: float = 0.2) -> list[Arrival]:
+    """Everything until nothing happens any more."""
+    out = []
+    while (arrival := camera.wait(timeout_s)) is not None:
+        out.append(arrival)
+    return out
+
+
+def kinds(found: list[Arrival]) -> list[str]:
+    return [arrival.reason.value if isinstance(arrival, Lost) else type(arrival).__name__ for arrival in found]
+
+
+# --- the binding --------------------------------------------------------------------------------------------------------
+def test_structs_and_requests_are_those_of_the_kernel_headers() -> None:
+    """Numbers printed by a C program that includes linux/videodev2.h, x86-64."""
+    assert ctypes.sizeof(k.Buffer) == 88
+    assert (ctypes.sizeof(k.Format), ctypes.sizeof(k.ExtControl), ctypes.sizeof(k.QueryExtControl)) == (208, 20, 232)
+    assert (k.VIDIOC_QUERYCAP, k.VIDIOC_ENUM_FMT, k.VIDIOC_S_FMT) == (0x80685600, 0xC0405602, 0xC0D05605)
+    assert (k.VIDIOC_REQBUFS, k.VIDIOC_QUERYBUF, k.VIDIOC_QBUF, k.VIDIOC_DQBUF) == (0xC0145608, 0xC0585609, 0xC058560F, 0xC0585611)
+    assert (k.VIDIOC_STREAMON, k.VIDIOC_STREAMOFF, k.VIDIOC_S_PARM) == (0x40045612, 0x40045613, 0xC0CC5616)
+    assert (k.VIDIOC_S_CTRL, k.VIDIOC_QUERYCTRL, k.VIDIOC_QUERY_EXT_CTRL) == (0xC008561C, 0xC0445624, 0xC0E85667)
+    assert k.VIDIOC_S_EXT_CTRLS == 0xC0205648
+
+
+def test_the_real_kernel_refuses_what_is_no_camera() -> None:
+    """The real system calls: opened, asked, polled, closed. /dev/zero knows no ioctl of a camera's."""
+    kernel = k.Kernel()
+    fd = kernel.open(Path("/dev/zero"))
+    with pytest.raises(OSError) as told:
+        kernel.ioctl(fd, k.VIDIOC_QUERYCAP, k.Capability())
+    assert told.value.errno == errno.ENOTTY
+    assert kernel.select(fd, 0.01)
+    kernel.mmap(fd, 4096, 0).close()
+    kernel.close(fd)
+    before = kernel.monotonic_ns()
+    assert kernel.monotonic_ns() >= before
+
+
+def test_it_keeps_the_camera_promise(kernel: FakeKernel) -> None:
+    camera: Camera = V4l2Camera(V4l2Settings(name="cam", serial="ABC123"), kernel)
+    assert camera.is_live
+    camera.close()  # before open, and twice
+    camera.close()
+    with pytest.raises(CameraError, match="not open"):
+        camera.wait(0)
+
+
+# --- which camera -------------------------------------------------------------------------------------------------------
+def test_it_is_found_by_serial_by_id_or_link(bench: Bench) -> None:
+    bench.kernel.add("video3", "OTHER", "usb-Other-video-index0")
+    bench.kernel.add("video1", "ABC123", "usb-Maker_Cam_ABC123-video-index1", index=1)  # its metadata node
+    link = bench.kernel.devices / "v4l" / "by-id" / BY_ID
+    for found, node in ({"serial": "ABC123"}, "video0"), ({"by_id": BY_ID}, BY_ID), ({"path": str(link)}, BY_ID):
+        camera = bench.open(**found)
+        assert bench.kernel.file.node.name == node
+        camera.close()
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({}, "exactly one of serial, by_id and path, not none"),
+        ({"serial": "A", "path": "/dev/v4l/by-id/x"}, "not serial and path"),
+        ({"path": "/dev/video0"}, "by-path"),
+        ({"path": "/dev/../dev//video12"}, "by-path"),
+        ({"by_id": "../video0"}, "by_id"),
+    ],
+)
+def test_settings_that_name_no_one_camera_are_refused(found: dict[str, str], why: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=why):
+        msgspec.convert({"kind": "v4l2", "name": "cam", **found}, V4l2Settings)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({"serial": "NONE"}, "'ABC123'"),
+        ({"serial": "TWIN"}, "video4, .*video5.*by_id"),
+        ({"by_id": "usb-Nobody"}, BY_ID),
+        ({"path": "NODE"}, "no link"),
+    ],
+)
+def test_a_camera_that_is_not_there_or_not_the_only_one(bench: Bench, found: dict[str, str], why: str) -> None:
+    bench.kernel.add("video4", "TWIN", "usb-Twin-4")
+    bench.kernel.add("video5", "TWIN", "usb-Twin-5")
+    (bench.kernel.devices / "camera").write_text("")
+    if "path" in found:
+        found = {"path": str(bench.kernel.devices / "camera")}
+    with pytest.raises(CameraError, match=why):
+        bench.open(**found)
+
+
+def test_a_node_that_is_no_camera_is_refused(bench: Bench) -> None:
+    bench.kernel.capabilities = 0x0480_0000  # metadata
+    with pytest.raises(CameraError, match="video-index0"):
+        bench.open()
+    assert bench.kernel.is_clean
+
+
+# --- format, rate, controls ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("padding", [0, 32])
+@pytest.mark.parametrize("name", ["GREY", "Y16", "Y10", "Y12", "YUYV", "UYVY", "NV12"])
+def test_every_raw_format_becomes_the_same_gray(tmp_path: Path, name: str, padding: int) -> None:
+    kernel = FakeKernel(tmp_path, (name,), padding)
+    bench = Bench(kernel)
+    camera = bench.open(pixel_format=name)
+    picture = np.arange(64 * 48, dtype=np.uint32).astype(np.uint8).reshape(48, 64)
+    picture[0, 0], picture[47, 63] = 255, 254
+    kernel.at(10, FakeFrame(kernel.encode(picture)))
+    arrival = camera.wait(1)
+    assert isinstance(arrival, Picture), arrival
+    assert (arrival.exposure.rows, arrival.exposure.cols) == (48, 64)
+    assert np.array_equal(bench.memory[arrival.slot].reshape(48, 64), picture)
+    camera.close()
+    assert kernel.is_clean
+
+
+def jpeg(level: int, size: tuple[int, int] = (48, 64)) -> bytes:
+    return cv2.imencode(".jpg", np.full(size, level, np.uint8))[1].tobytes()
+
+
+def without_tables(whole: bytes) -> bytes:
+    """As UVC cameras send it: no Huffman tables, the standard ones being meant."""
+    out, at = whole[:2], 2
+    while whole[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(whole[at + 2 : at + 4], "big")
+        out += b"" if whole[at + 1] == 0xC4 else whole[at:end]
+        at = end
+    return out + whole[at:]
+
+
+def test_mjpg_is_decoded_with_padding_and_without_tables(bench: Bench) -> None:
+    camera = bench.open(pixel_format="MJPG")
+    for payload in jpeg(10), jpeg(20) + b"\0" * 300, without_tables(jpeg(30)):
+        bench.kernel.at(33, FakeFrame(payload))
+    assert [bench.gray(arrival) for arrival in arrivals(camera)] == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (jpeg(10)[:-40], "no end"),
+        (b"\0" * 500, "no beginning"),
+        (b"\xff\xd8" + b"\x11" * 200 + b"\xff\xd9", "cannot be read"),
+        (jpeg(10, (16, 32)), "32 x 16.*64 x 48"),
+        (b"", "0 bytes"),
+    ],
+)
+def test_a_torn_jpeg_is_a_bad_frame_and_keeps_its_slot(bench: Bench, payload: bytes, why: str) -> None:
+    camera = bench.open(slots=1, pixel_format="MJPG")
+    bench.kernel.at(33, FakeFrame(payload))
+    bench.kernel.at(33, FakeFrame(jpeg(50)))
+    bad, well = arrivals(camera)
+    assert isinstance(bad, Lost)
+    assert bad.reason is Reason.BAD_FRAME
+    assert re.search(why, bad.why), bad.why
+    assert bench.gray(well) == 50
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(("MJPG", "YUYV", "GREY"), "GREY"), (("MJPG", "YUYV"), "YUYV"), (("H264", "MJPG"), "MJPG")],
+)
+def test_without_a_pixel_format_the_best_offered_is_taken(tmp_path: Path, offered: tuple[str, ...], chosen: str) -> None:
+    kernel = FakeKernel(tmp_path, offered)
+    camera = Bench(kernel).open()
+    assert kernel.format == chosen
+    camera.close()
+
+
+def test_a_pixel_format_it_has_not_is_refused_with_those_it_has(bench: Bench) -> None:
+    with pytest.raises(CameraError, match=r"no NV12.*YUYV, MJPG"):
+        bench.open(pixel_format="NV12")
+    bench.kernel.formats = ("H264", "NV12")
+    with pytest.raises(CameraError, match=r"GREY, YUYV, MJPG.*: NV12"):
+        bench.open()
+
+
+def test_the_size_is_set_and_a_size_it_has_not_is_refused(bench: Bench) -> None:
+    assert bench.open(width=32, height=16).max_pixels == 32 * 16
+    bench.cameras[0].close()
+    with pytest.raises(CameraError, match="set to 50 x 40 YUYV and is 64 x 48"):
+        bench.open(width=50, height=40)
+
+
+def test_the_rate_is_set_and_a_rate_it_has_not_is_refused(bench: Bench) -> None:
+    bench.open(rate_hz=10).close()
+    assert bench.kernel.rate == 10
+    with pytest.raises(CameraError, match="set to 12 Hz and is at 10 Hz"):
+        bench.open(rate_hz=12)
+    bench.kernel.rates = ()
+    with pytest.raises(CameraError, match="rate_hz: 0"):
+        bench.open(rate_hz=10)
+
+
+@pytest.mark.parametrize("is_old_driver", [False, True])
+def test_controls_are_set_by_name_in_order_and_read_back(bench: Bench, is_old_driver: bool) -> None:
+    kernel = bench.kernel
+    if is_old_driver:
+        kernel.errors[k.VIDIOC_QUERY_EXT_CTRL] = errno.ENOTTY
+    kernel.add_control("User Controls", type=k.CTRL_TYPE_CTRL_CLASS)
+    kernel.add_control("Auto Exposure", type=3, value=3, maximum=3, governs="Exposure Time, Absolute")
+    exposure = kernel.add_control("Exposure Time, Absolute", minimum=1, maximum=5000)
+    kernel.add_control("Trigger", type=k.CTRL_TYPE_BUTTON, maximum=0)
+    wanted = {"auto_exposure": 1, "exposure_time_absolute": 100, "trigger": 1}
+    if not is_old_driver:
+        kernel.add_control("Pixel Rate", type=k.CTRL_TYPE_INTEGER64, maximum=2**40)
+        wanted["pixel_rate"] = 2**33 + 7
+    bench.open(controls=wanted)
+    assert exposure.value == 100
+    assert is_old_driver or kernel.controls["Pixel Rate"].value == 2**33 + 7
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"keeps": 156}, "was set to 100 and is 156: it takes 1 to 5000"),
+        ({"maximum": 50}, "cannot be 100: it takes 1 to 50"),
+        ({"flags": k.CTRL_FLAG_READ_ONLY}, "only be read"),
+        ({"flags": k.CTRL_FLAG_GRABBED}, "cannot be set to 100"),
+        ({"flags": k.CTRL_FLAG_INACTIVE}, "automatic"),
+        ({"flags": k.CTRL_FLAG_DISABLED}, "no control 'exposure_time_absolute'.*gain"),
+    ],
+)
+def test_a_control_that_does_not_take_its_value_stops_the_camera(bench: Bench, values: dict[str, int], why: str) -> None:
+    bench.kernel.add_control("Exposure Time, Absolute", **{"minimum": 1, "maximum": 5000, **values})
+    bench.kernel.add_control("Gain")
+    with pytest.raises(CameraError, match=why):
+        bench.open(controls={"exposure_time_absolute": 100})
+    assert bench.kernel.is_clean
+
+
+# --- free run -----------------------------------------------------------------------------------------------------------
+def test_frames_come_in_order_stamped_by_the_driver(bench: Bench) -> None:
+    camera = bench.open()
+    started_ns = bench.kernel.now_ns
+    bench.kernel.shoot(*range(20, 28), every_ms=10)
+    seen = arrivals(camera)
+    assert [bench.gray(arrival) for arrival in seen] == list(range(20, 28))
+    assert [arrival.trigger_ns for arrival in seen] == [started_ns + n * 10 * MS for n in range(1, 9)]
+    assert [arrival.exposure.frame_id for arrival in seen] == list(range(8))
+    assert camera.counters() == {"pictures": 8}
+
+
+def test_wait_ends_at_its_timeout(bench: Bench) -> None:
+    camera = bench.open()
+    before_ns = bench.kernel.now_ns
+    assert camera.wait(0.25) is None
+    assert 250 <= (bench.kernel.now_ns - before_ns) / MS < 251
+
+
+def test_readable_without_a_frame_is_no_failure(bench: Bench) -> None:
+    camera = bench.open(silence_s=2)
+    bench.kernel.errors[k.VIDIOC_DQBUF] = errno.EAGAIN
+    bench.kernel.shoot(5)
+    assert camera.wait(0.05) is None
+    del bench.kernel.errors[k.VIDIOC_DQBUF]
+    assert bench.gray(camera.wait(0.05)) == 5
+
+
+def test_a_gap_in_the_numbers_is_as_many_lost_parts(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1)
+    bench.kernel.shoot(2, sequence=4)
+    bench.kernel.shoot(3)
+    first, gap, *rest = arrivals(camera)
+    assert isinstance(gap, Lost)
+    assert (gap.reason, gap.count) == (Reason.NO_FRAME, 3)
+    assert [bench.gray(arrival) for arrival in (first, *rest)] == [1, 2, 3]
+    assert camera.counters() == {"pictures": 3, "missing": 3}
+
+
+def test_numbers_that_wrap_or_begin_anew_are_no_gap(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1, sequence=2**32 - 1)
+    bench.kernel.shoot(2, 3)
+    bench.kernel.shoot(4, sequence=0)
+    bench.kernel.shoot(5, sequence=0)
+    assert kinds(arrivals(camera)) == ["Picture"] * 5
+
+
+def test_what_came_while_nobody_looked_shows_as_a_gap(bench: Bench) -> None:
+    camera = bench.open(buffers=4, stale_ms=60_000)
+    bench.kernel.shoot(*range(1, 9), every_ms=10)
+    kernel_file = next(iter(bench.kernel.files.values()))
+    for _ in range(7):  # seven frames while the station is busy: four are kept
+        at_ns, frame = bench.kernel.schedule.popleft()
+        bench.kernel._expose(kernel_file, frame, at_ns)
+    found = arrivals(camera)
+    assert kinds(found) == ["Picture"] * 4 + ["no_frame", "Picture"]
+    assert isinstance(found[4], Lost)
+    assert found[4].count == 3
+    assert bench.gray(found[5]) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"flags": SOE_MONOTONIC | k.BUF_FLAG_ERROR}, "damaged"),
+        ({"bytesused": 64 * 48 * 2 - 1}, "6143 bytes.*6144"),
+        ({"bytesused": 0}, "0 bytes"),
+        ({"stamp_ns": 100 * MS}, "stale: 9.. ms old, stale_ms allows 500"),
+    ],
+)
+def test_a_bad_frame_is_lost_keeps_its_slot_and_gives_its_buffer_back(bench: Bench, changes: dict[str, int], why: str) -> None:
+    camera = bench.open(slots=1)
+    for _ in range(6):  # more than there are buffers
+        bench.kernel.shoot(1, **changes)
+    bench.kernel.shoot(2)
+    *bad, well = arrivals(camera)
+    assert kinds(bad) == ["bad_frame"] * 6
+    assert all(isinstance(lost, Lost) and re.search(why, lost.why) for lost in bad), bad
+    assert bench.gray(well) == 2
+    assert camera.counters()["bad_frame"] == 6
+
+
+def test_a_slot_too_small_is_never_written_beyond(bench: Bench) -> None:
+    camera = bench.open(slots=0)
+    camera.lend(0, np.zeros(10, np.uint8))
+    bench.kernel.shoot(1)
+    assert kinds(arrivals(camera)) == ["bad_frame"]
+
+
+def test_without_a_slot_the_part_is_an_overrun_and_the_next_is_well(bench: Bench) -> None:
+    camera = bench.open(slots=1)
+    bench.kernel.shoot(1, 2, 3, 4, 5, 6, 7)
+    assert kinds(arrivals(camera)) == ["Picture"] + ["overrun"] * 6
+    bench.lend(camera, 5)
+    bench.kernel.shoot(8)
+    assert bench.gray(camera.wait(1)) == 8
+    assert camera.counters() == {"pictures": 2, "overrun": 6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"flags": k.BUF_FLAG_TSTAMP_SRC_SOE}, "monotonic"),
+        ({"flags": 0x4000 | k.BUF_FLAG_TSTAMP_SRC_SOE}, "monotonic"),
+        ({"stamp_ns": 1_700_000_000 * 1000 * MS}, "CLOCK_MONOTONIC"),  # wall time under the flag of the other
+    ],
+)
+def test_a_camera_that_stamps_by_another_clock_is_refused(bench: Bench, changes: dict[str, int], why: str) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1, **changes)
+    with pytest.raises(CameraError, match=why):
+        camera.wait(1)
+    assert len(bench.kernel.file.queued) == 4
+
+
+# --- failures -----------------------------------------------------------------------------------------------------------
+def test_unplugged_it_says_so_and_closes_all_the_same(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1)
+    bench.kernel.at(10, bench.kernel.unplug)
+    assert bench.gray(camera.wait(1)) == 1
+    with pytest.raises(CameraError, match=r"gone.*ENODEV.*cable"):
+        camera.wait(1)
+    with pytest.raises(CameraError, match="gone"):
+        camera.wait(1)
+    camera.close()
+    assert bench.kernel.is_clean
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENODEV, errno.EPIPE])
+def test_a_device_that_fails_to_deliver_is_gone(bench: Bench, code: int) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1)
+    bench.kernel.errors[k.VIDIOC_DQBUF] = code
+    with pytest.raises(CameraError, match=f"gone.*{errno.errorcode[code]}"):
+        camera.wait(1)
+
+
+def test_gone_between_frame_and_requeue_the_picture_still_counts(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1)
+    bench.kernel.errors[k.VIDIOC_QBUF] = errno.ENODEV
+    assert bench.gray(camera.wait(1)) == 1
+    with pytest.raises(CameraError, match="gone"):
+        camera.wait(1)
+
+
+def test_plugged_in_again_it_is_opened_again_without_a_false_gap(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1, sequence=500)
+    bench.kernel.at(10, bench.kernel.unplug)
+    camera.wait(1)
+    with pytest.raises(CameraError):
+        camera.wait(1)
+    with pytest.raises(CameraError):  # still unplugged
+        camera.open()
+    bench.kernel.is_unplugged, bench.kernel.sequence = False, -1
+    camera.open()
+    bench.kernel.shoot(2, 3)
+    assert [bench.gray(arrival) for arrival in arrivals(camera)] == [2, 3]  # into the slots it still had
+
+
+def test_held_by_another_it_says_so_and_opens_when_free(bench: Bench) -> None:
+    bench.kernel.is_held = True
+    with pytest.raises(CameraError, match=r"another process.*fuser"):
+        bench.open()
+    assert bench.kernel.is_clean
+    bench.kernel.is_held = False
+    bench.cameras[0].open()
+
+
+@pytest.mark.parametrize("request_", [k.VIDIOC_QUERYCAP, k.VIDIOC_ENUM_FMT, k.VIDIOC_S_FMT, k.VIDIOC_REQBUFS, k.VIDIOC_STREAMON])
+def test_whatever_fails_on_opening_lets_go_of_everything(bench: Bench, request_: int) -> None:
+    bench.kernel.errors[request_] = errno.EPROTO
+    with pytest.raises(CameraError, match=f"{k.NAMES[request_]} failed.*EPROTO"):
+        bench.open()
+    assert bench.kernel.is_clean
+
+
+def test_no_permission_names_the_group(bench: Bench) -> None:
+    bench.kernel.errors[k.VIDIOC_QUERYCAP] = errno.EACCES
+    with pytest.raises(CameraError, match="group video"):
+        bench.open()
+
+
+@pytest.mark.parametrize("trigger", ["free_run", "software"])
+def test_silence_is_a_failure(bench: Bench, trigger: str) -> None:
+    camera = bench.open(silence_s=2, trigger=trigger)
+    for _ in range(19):
+        assert camera.wait(0.1) is None
+    with pytest.raises(CameraError, match=r"delivers nothing for 2\.0 s"):
+        camera.wait(0.2)
+
+
+def test_slow_is_not_silent_and_silence_can_be_allowed(bench: Bench) -> None:
+    camera = bench.open(silence_s=2)
+    bench.kernel.shoot(1, 2, 3, every_ms=1900)
+    assert [bench.gray(camera.wait(1.9)) for _ in range(3)] == [1, 2, 3]
+    camera.close()
+    patient = bench.open(silence_s=0)
+    assert patient.wait(3600) is None
+
+
+def test_close_gives_everything_back_in_the_order_the_kernel_wants(bench: Bench) -> None:
+    camera = bench.open()
+    bench.kernel.shoot(1)
+    camera.wait(1)
+    bench.kernel.log.clear()
+    camera.close()
+    camera.close()
+    assert bench.kernel.log == ["VIDIOC_STREAMOFF", "VIDIOC_REQBUFS"]
+    assert bench.kernel.is_clean
+    with pytest.raises(CameraError, match="not open"):
+        camera.wait(0)
+
+
+def test_a_slot_lent_before_close_is_not_written_after(bench: Bench) -> None:
+    camera = bench.open(slots=2)
+    camera.close()
+    camera.open()
+    bench.kernel.shoot(1)
+    assert kinds(arrivals(camera)) == ["overrun"]
+    assert all((memory == 99).all() for memory in bench.memory.values())
+
+
+# --- software trigger ---------------------------------------------------------------------------------------------------
+def test_a_trigger_gets_the_first_picture_begun_after_it(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    bench.kernel.shoot(1, every_ms=30)
+    bench.kernel.at(10, lambda: camera.trigger("A"))  # 10 ms after 1 was begun, 20 before 2
+    bench.kernel.shoot(2, 3, every_ms=20)
+    due, picture = arrivals(camera)
+    assert due == Due("A")
+    assert bench.gray(picture) == 2
+    assert isinstance(picture, Picture)
+    assert picture.trigger_ns == (1000 + 40) * MS
+    assert camera.counters() == {"pictures": 1, "unasked": 2}
+
+
+def test_a_frame_begun_before_the_trigger_is_not_its_picture_though_it_comes_after(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    camera.trigger("A")
+    bench.kernel.shoot(1, every_ms=20, stamp_ns=bench.kernel.now_ns - MS)
+    bench.kernel.shoot(2, every_ms=20)
+    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [2]
+
+
+def test_of_a_stamp_taken_at_the_end_one_frame_period_is_taken_off(bench: Bench) -> None:
+    camera = bench.open(trigger="software", rate_hz=30)
+    camera.trigger("A")
+    bench.kernel.shoot(1, 2, every_ms=20, flags=k.BUF_FLAG_TIMESTAMP_MONOTONIC)  # 1 was begun 13 ms before the trigger
+    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [2]
+
+
+def test_two_triggers_before_one_picture_are_one_picture_and_one_loss(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    camera.trigger("A")
+    camera.trigger("B")
+    bench.kernel.shoot(1, 2)
+    found = arrivals(camera)
+    assert kinds(found) == ["Due", "Picture", "Due", "no_frame"]
+    assert [arrival.part_id for arrival in found if isinstance(arrival, Due)] == ["A", "B"]
+    assert bench.gray(found[1]) == 1
+
+
+@pytest.mark.parametrize(("changes", "slots", "kind"), [({"bytesused": 3}, 1, "bad_frame"), ({}, 0, "overrun")])
+def test_a_trigger_without_a_usable_picture_is_told_once(bench: Bench, changes: dict[str, int], slots: int, kind: str) -> None:
+    camera = bench.open(slots=slots, trigger="software")
+    camera.trigger("A")
+    bench.kernel.shoot(1, **changes)
+    bench.kernel.shoot(2, sequence=9)  # nobody asked for it, nor for the gap before it
+    assert kinds(arrivals(camera)) == ["Due", kind]
+    assert camera.counters()["missing"] == 8
+
+
+def test_when_the_camera_fails_every_trigger_is_answered_first(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    camera.trigger("A")
+    camera.trigger("B")
+    bench.kernel.at(10, bench.kernel.unplug)
+    answers = [camera.wait(1) for _ in range(4)]
+    assert kinds([answer for answer in answers if answer]) == ["Due", "no_frame", "Due", "no_frame"]
+    with pytest.raises(CameraError, match="gone"):
+        camera.wait(1)
+    with pytest.raises(CameraError, match="takes no trigger: it failed"):
+        camera.trigger("C")
+
+
+def test_triggers_are_refused_in_free_run_when_too_many_and_when_closed(bench: Bench) -> None:
+    with pytest.raises(CameraError, match="trigger: software"):
+        bench.open().trigger("A")
+    bench.cameras[0].close()
+    camera = bench.open(trigger="software")
+    for n in range(MOST_PENDING):
+        camera.trigger(str(n))
+    with pytest.raises(CameraError, match="256"):
+        camera.trigger("one more")
+    camera.close()
+    with pytest.raises(CameraError, match="closed"):
+        camera.trigger("A")
+    camera.open()
+    bench.kernel.shoot(1)
+    assert arrivals(camera) == []  # what waited before the close is forgotten
