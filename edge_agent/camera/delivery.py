@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
-from edge_agent.errors import CameraError, Reason
+from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.records import Pixels
 
 MOST_PENDING = 256
@@ -47,7 +47,7 @@ class Delivery:
         self._asked: deque[tuple[str, int]] = deque()
         self._refusal = "is not open"
         self._lock = threading.Lock()
-        self._failure: CameraError | None = None
+        self._failure: CameraError | EndOfImages | None = None
 
     def start(self) -> None:
         """Take triggers from here on."""
@@ -117,10 +117,10 @@ class Delivery:
         """Make an arrival of a picture whose trigger has been taken already."""
         self._ready.append(self._put(shot, shot.taken_ns))
 
-    def fail(self, error: CameraError) -> None:
+    def fail(self, error: CameraError | EndOfImages) -> None:
         """Answer every waiting trigger; then `next` raises this error until the next start."""
         self._failure = error
-        for part_id, _ in self._refuse(f"failed: {error}"):
+        for part_id, _ in self._refuse(f"ended: {error}"):
             self._ready += [Due(part_id), Lost(Reason.NO_FRAME, str(error))]
 
     def close(self) -> None:
