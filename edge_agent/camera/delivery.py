@@ -108,10 +108,10 @@ class Delivery:
         if not self.is_software:
             self._ready.append(Lost(reason, why, count))
 
-    def oldest_trigger(self) -> str | None:
-        """Take the oldest waiting trigger's part id, without a picture for it yet; None where nobody triggered."""
+    def oldest_trigger(self) -> tuple[str, int] | None:
+        """Take the oldest waiting trigger, its part id and time, before there is a picture for it; None where nobody triggered."""
         with self._lock:
-            return self._asked.popleft()[0] if self._asked else None
+            return self._asked.popleft() if self._asked else None
 
     def show_now(self, shot: Shot) -> None:
         """Make an arrival of a picture whose trigger has been taken already."""

@@ -144,36 +144,35 @@ class FileCamera:
             said = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
             end = EndOfImages(f"camera {self.name} has shown all {self._index} frames of {self._file} (its header says {said:.0f})")
             return self._delivery.fail(end)
-        part_id = self._part_due(timeout_s)
-        if part_id is not None:
-            self._show(self._capture, part_id)
+        due = self._part_due(timeout_s)
+        if due is not None:
+            self._show(self._capture, *due)
         return None
 
-    def _part_due(self, timeout_s: float) -> str | None:
-        """Wait until a part is due; return its id, '' without one, or None where none is."""
+    def _part_due(self, timeout_s: float) -> tuple[str, int] | None:
+        """Wait until a part is due; return its id, '' without one, and when it was triggered, or None where none is."""
         if self._delivery.is_software:
             self._triggered.clear()
-            part_id = self._delivery.oldest_trigger()
-            if part_id is None and self._triggered.wait(timeout_s):
-                part_id = self._delivery.oldest_trigger()
-            return part_id
+            asked = self._delivery.oldest_trigger()
+            if asked is None and self._triggered.wait(timeout_s):
+                asked = self._delivery.oldest_trigger()
+            return asked
         if not self._period_s:
             if not self._delivery.has_room:
                 time.sleep(min(timeout_s, _NO_SLOT_S))
-            return "" if self._delivery.has_room else None
+            return ("", time.monotonic_ns()) if self._delivery.has_room else None
         now_s = time.monotonic()
         self._due_s = self._due_s or now_s
         time.sleep(max(0.0, min(timeout_s, self._due_s - now_s)))
         if self._due_s > now_s + timeout_s:
             return None
         self._due_s += self._period_s
-        return ""
+        return "", time.monotonic_ns()
 
-    def _show(self, capture: cv2.VideoCapture, part_id: str) -> None:
+    def _show(self, capture: cv2.VideoCapture, part_id: str, asked_ns: int) -> None:
         name = f"{self._file.stem}_{self._index:06d}"
-        now_ns = time.monotonic_ns()
         self._delivery.name_due(part_id or name)
-        self._delivery.show_now(Shot(now_ns, now_ns, partial(write_frame, self._size, self._ahead[1], self._index, name)))
+        self._delivery.show_now(Shot(asked_ns, asked_ns, partial(write_frame, self._size, self._ahead[1], self._index, name)))
         self._index += 1
         self._ahead = self._read(capture)
 
@@ -211,13 +210,11 @@ class StreamCamera:
         self._let_go()
         self._reader = StreamReader(self._settings.url, self._shown, self._settings.silence_s)
         try:
-            frame = self._first(self._reader)
+            self._size, self._next = self._first(self._reader)
         except CameraError:
             self._let_go()
             raise
-        self._size = frame.image.shape[:2]
         self.max_pixels = self._size[0] * self._size[1]
-        self._next = frame.number + 1
         self._delivery.start()
 
     def lend(self, slot: int, memory: Pixels) -> None:
@@ -248,25 +245,28 @@ class StreamCamera:
         self._delivery.close()
         self._let_go()
 
-    def _first(self, reader: StreamReader) -> StreamFrame:
-        """The first frame that can be decoded: it says the size. It is no part, because nobody was ready for it."""
+    def _first(self, reader: StreamReader) -> tuple[tuple[int, int], int]:
+        """Wait for a frame that can be decoded; return its size, and which frame is the first that counts.
+
+        Those until then are no parts, because nobody was ready for them."""
         while True:
-            for frame in reader.take(self._settings.silence_s):
-                if frame.image is not None:
-                    return frame
+            frame = reader.take(self._settings.silence_s)
+            if frame is not None and frame.image is not None:
+                return frame.image.shape[:2], frame.number + 1
 
     def _step(self, timeout_s: float) -> None:
+        """Take one frame: those behind it stay where newer ones push the old ones out."""
         if self._reader is None:
             raise CameraError(f"camera {self.name} is not open")
-        for frame in self._reader.take(timeout_s):
-            if frame.number > self._next:
-                count = frame.number - self._next
-                self._delivery.lose(
-                    Reason.OVERRUN, f"{count} frames came while nobody took them, and gave way to newer ones", count
-                )
-            self._next = frame.number + 1
-            write = partial(write_frame, self._size, frame.image, frame.number, "")
-            self._delivery.show(Shot(frame.arrived_ns, frame.arrived_ns, write, self._staleness(frame)))
+        frame = self._reader.take(timeout_s)
+        if frame is None:
+            return
+        if frame.number > self._next:
+            count = frame.number - self._next
+            self._delivery.lose(Reason.OVERRUN, f"{count} frames came while nobody took them, and gave way to newer ones", count)
+        self._next = frame.number + 1
+        write = partial(write_frame, self._size, frame.image, frame.number, "")
+        self._delivery.show(Shot(frame.arrived_ns, frame.arrived_ns, write, self._staleness(frame)))
 
     def _staleness(self, frame: StreamFrame) -> str:
         age_ms = (time.monotonic_ns() - frame.arrived_ns) / 1e6

@@ -43,19 +43,19 @@ class StreamReader:
         self.thread = threading.Thread(target=self._read, name=f"stream-{shown}", daemon=True)
         self.thread.start()
 
-    def take(self, timeout_s: float) -> list[StreamFrame]:
-        """Take the frames that are held, waiting for one. Raises CameraError where the stream is silent, ended or never began."""
+    def take(self, timeout_s: float) -> StreamFrame | None:
+        """Take the oldest frame that is held, waiting for one. Raises CameraError where the stream is silent, ended or never began."""
         with self._arrived:
             if not self._frames and not self._failure:
                 self._arrived.wait(timeout_s)
-            frames = list(self._frames)
-            self._frames.clear()
-        silence_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        if not frames and self._failure:
+            if self._frames:
+                return self._frames.popleft()
+        if self._failure:
             raise CameraError(f"stream {self._shown} {self._failure}")
-        if not frames and silence_s > 2 * self._silence_s + JOIN_MARGIN_S:  # opening and the first read have each their time
+        silence_s = (time.monotonic_ns() - self._heard_ns) / 1e9
+        if silence_s > 2 * self._silence_s + JOIN_MARGIN_S:  # opening and the first read have each their time
             raise CameraError(f"stream {self._shown} delivers nothing for {silence_s:.1f} s and does not come back from reading")
-        return frames
+        return None
 
     def close(self) -> None:
         """End the thread; where a read hangs for longer than it may, leave it: it lets go of the stream when it comes back."""
