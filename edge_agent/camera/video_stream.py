@@ -44,7 +44,7 @@ class StreamReader:
         self.thread.start()
 
     def take(self, timeout_s: float) -> StreamFrame | None:
-        """Take the oldest frame that is held, waiting for one. Raises CameraError where the stream is silent, ended or never began."""
+        """Take the oldest frame held, waiting for one. Raises CameraError where the stream is silent, ended or never began."""
         with self._arrived:
             if not self._frames and not self._failure:
                 self._arrived.wait(timeout_s)
