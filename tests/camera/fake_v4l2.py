@@ -201,7 +201,8 @@ class FakeKernel(k.Kernel):
             raise OSError(code, os.strerror(code))
 
     def vidioc_querycap(self, file: Open, it: k.Capability) -> None:
-        it.card, it.capabilities = b"Fake Cam", self.capabilities | k.CAP_DEVICE_CAPS
+        whole = k.CAP_VIDEO_CAPTURE | k.CAP_STREAMING  # of the device, whose other node has only metadata
+        it.card, it.capabilities = b"Fake Cam", whole | k.CAP_DEVICE_CAPS
         it.device_caps = self.capabilities
 
     def vidioc_enum_fmt(self, file: Open, it: k.FormatDescription) -> int | None:

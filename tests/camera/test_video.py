@@ -317,6 +317,17 @@ def test_nobody_listens(bench: Bench, server: MjpegServer) -> None:
         bench.open(server.url)
 
 
+def test_close_ends_the_reader_at_once_while_frames_come(bench: Bench, server: MjpegServer) -> None:
+    camera = bench.open(server.url)
+    assert isinstance(camera, StreamCamera)
+    assert camera._reader is not None
+    thread = camera._reader.thread
+    started = time.monotonic()
+    camera.close()
+    assert time.monotonic() - started < 1
+    assert not thread.is_alive()
+
+
 def test_close_ends_the_reader_in_time_though_nothing_comes(bench: Bench, server: MjpegServer) -> None:
     camera = bench.open(server.url, silence_s=0.8)
     assert isinstance(camera, StreamCamera)
