@@ -77,8 +77,8 @@ class MjpegServer:
             self.connections -= 1
 
     def _send(self, request: BaseHTTPRequestHandler) -> None:
-        payload = self.frames[(self.sent + 1) % len(self.frames)]
+        self.sent += 1  # before it goes out: who has received it finds it counted
+        payload = self.frames[self.sent % len(self.frames)]
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(payload)}\r\n\r\n"
         request.wfile.write(head.encode() + payload + b"\r\n")
         request.wfile.flush()
-        self.sent += 1
