@@ -175,7 +175,7 @@ class Grabber:
                 until_s = until_s or time.monotonic() + _LAST_S
                 if not (self._is_due or self._announced) or time.monotonic() > until_s:
                     return
-            while (slot := ring.lease()) is not None:
+            while (camera.is_live or not self._lent) and (slot := ring.lease()) is not None:
                 self._lent.add(slot)
                 camera.lend(slot, ring.view(slot))
             if not self._lent and not camera.is_live and not self._is_due:

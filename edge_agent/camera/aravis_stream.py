@@ -1,0 +1,153 @@
+"""The stream of one Aravis camera: its options, its sockets, and the buffers that go round between us and it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+import numpy as np
+
+from edge_agent.camera.aravis_library import Library
+from edge_agent.errors import CameraError
+from edge_agent.records import Pixels
+from edge_agent.settings import AravisCamera as Settings
+
+_CAP_NET_RAW = 13
+_SO_RCVBUFFORCE = 33
+_NO_PACKET_SOCKET = 1  # ARV_GV_STREAM_OPTION_PACKET_SOCKET_DISABLED
+_RESEND_NEVER, _RESEND_ALWAYS = 0, 1
+_FRAMES_IN_SOCKET = 3  # the kernel holds so many frames of a camera that sends in bursts
+
+
+def open_stream(arv: Library, camera: int, settings: Settings, payload: int) -> int:
+    """Create the stream with the settings' packets and resends. Raises CameraError."""
+    is_gige = bool(arv.call("camera_is_gv_device", camera))
+    if is_gige:
+        uses_packets = settings.socket == "packet" or (settings.socket == "auto" and may_open_packet_socket())
+        arv.call("camera_gv_set_stream_options", camera, 0 if uses_packets else _NO_PACKET_SOCKET)
+        if settings.packet_size == "auto":
+            arv.call("camera_gv_auto_packet_size", camera)
+        else:
+            arv.call("camera_gv_set_packet_size", camera, settings.packet_size)
+            given = arv.call("camera_gv_get_packet_size", camera)
+            if given != settings.packet_size:
+                raise CameraError(f"packet_size was set to {settings.packet_size} and reads {given}. Set what the camera takes.")
+    stream = int(arv.call("camera_create_stream", camera, None, None) or 0)
+    if not stream:
+        raise CameraError("the camera gives no stream")
+    if is_gige:
+        resend = _RESEND_ALWAYS if settings.resend else _RESEND_NEVER
+        arv.set_property(stream, "packet-resend", resend, "gv_stream_packet_resend_get_type")
+        arv.set_property(stream, "frame-retention", int(settings.frame_retention_ms * 1000))
+        _widen_socket(arv.call("gv_stream_get_port", stream), _FRAMES_IN_SOCKET * payload)
+    return stream
+
+
+def may_open_packet_socket() -> bool:
+    """True where this process has CAP_NET_RAW; without it Aravis falls back to a plain socket without a word."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> _CAP_NET_RAW & 1)
+    return False
+
+
+def _widen_socket(port: int, size: int) -> None:
+    """Give the stream's socket a large buffer now: Aravis does so only once the first frame is under way, and loses it."""
+    for text in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            if not os.readlink(f"/proc/self/fd/{text}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(text))) as ours:
+                is_udp = ours.family == socket.AF_INET and ours.type == socket.SOCK_DGRAM
+                if not is_udp or ours.getsockname()[1] != port:
+                    continue
+                try:
+                    ours.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+                except OSError:  # without CAP_NET_ADMIN: up to net.core.rmem_max
+                    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+class Buffers:
+    """Aravis's buffers over our memory: a frame slot each, or `raw` buffers of our own where pictures are converted."""
+
+    def __init__(self, arv: Library, stream: int, payload: int, raw: int) -> None:
+        self._arv, self._stream, self._payload = arv, stream, payload
+        self._pop = arv.function("stream_timeout_pop_buffer")
+        self._status = arv.function("buffer_get_status")
+        self._system_ns = arv.function("buffer_get_system_timestamp")
+        self._frame_id = arv.function("buffer_get_frame_id")
+        self._clear_id = arv.function("buffer_set_frame_id")
+        self._push = arv.function("stream_push_buffer")
+        self._memory: dict[int, Pixels] = {}  # by buffer
+        self._slot: dict[int, int] = {}  # by buffer
+        self._of_slot: dict[int, int] = {}
+        self._ours: set[int] = set()  # popped and not pushed again: we have to let them go
+        for _ in range(raw):
+            self._add(np.empty(payload, np.uint8), None)
+
+    def _add(self, memory: Pixels, slot: int | None) -> None:
+        buffer = int(self._arv.call("buffer_new_full", self._payload, memory.ctypes.data, None, None))
+        self._memory[buffer] = memory
+        if slot is not None:
+            self._slot[buffer], self._of_slot[slot] = slot, buffer
+        self.push(buffer)
+
+    def lend(self, slot: int, memory: Pixels) -> None:
+        buffer = self._of_slot.get(slot)
+        if buffer is None:
+            self._add(memory, slot)
+        else:
+            self.push(buffer)
+
+    def push(self, buffer: int) -> None:
+        """Give the buffer to the stream, without the frame id it had: a frame whose leader is lost would show it again."""
+        self._clear_id(buffer, 0)
+        self._ours.discard(buffer)
+        self._push(self._stream, buffer)
+
+    def pop(self, timeout_s: float) -> int:
+        """The next buffer, complete or not, or 0."""
+        buffer = self._pop(self._stream, max(0, int(timeout_s * 1e6))) or 0
+        if buffer:
+            self._ours.add(buffer)
+        return buffer
+
+    def keep(self, buffer: int) -> int:
+        """The frame slot in which the buffer's picture is; it stays out of the stream until it is lent again."""
+        return self._slot[buffer]
+
+    def memory(self, buffer: int) -> Pixels:
+        return self._memory[buffer]
+
+    def status(self, buffer: int) -> int:
+        return int(self._status(buffer))
+
+    def frame_id(self, buffer: int) -> int:
+        return int(self._frame_id(buffer))
+
+    def system_ns(self, buffer: int) -> int:
+        """Wall clock time, ns, at which the picture began to come."""
+        return int(self._system_ns(buffer))
+
+    def size(self, buffer: int) -> tuple[int, int]:
+        """Rows and cols of a complete picture."""
+        return self._arv.call("buffer_get_image_height", buffer), self._arv.call("buffer_get_image_width", buffer)
+
+    def statistics(self) -> dict[str, int]:
+        """The stream's own counters, without their prefix `n_`."""
+        names = (
+            (self._arv.call("stream_get_info_name", self._stream, i), i)
+            for i in range(self._arv.call("stream_get_n_infos", self._stream))
+        )
+        return {name.removeprefix("n_"): self._arv.call("stream_get_info_uint64", self._stream, i) for name, i in names if name}
+
+    def close(self) -> None:
+        """End the stream, which lets go of the buffers it holds, then of ours. The memory is nobody's but ours before and after."""
+        stream, self._stream = self._stream, 0
+        if stream:
+            self._arv.unref(stream)
+            for buffer in self._ours:
+                self._arv.unref(buffer)
+            self._memory.clear()
