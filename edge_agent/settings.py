@@ -14,47 +14,16 @@ import msgspec
 import yaml
 
 from edge_agent import strictyaml
+from edge_agent.camera_settings import CameraSettings, Milliseconds, Seconds
 from edge_agent.errors import Problem, UsageError
-from edge_agent.recipe import Name, Share, Strict
+from edge_agent.recipe import Name, Strict
 
-Rate = Annotated[float, msgspec.Meta(ge=0, le=100_000)]
-Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-Sensor = Annotated[int, msgspec.Meta(ge=16, le=32_768)]
 _PORT = r"(\*|[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
 _ENDPOINT = rf"^(tcp://(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):{_PORT}|ipc://.+)$"
 _ADDRESS = "an address, tcp://HOST:PORT with a port from 1 to 65535, or ipc://PATH"
 Endpoint = Annotated[str, msgspec.Meta(pattern=_ENDPOINT, description=_ADDRESS)]
 _LOOPBACK = re.compile(r"^(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:(\d+|\*))?$|ipc://)")
-
-
-class SyntheticCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="synthetic"):
-    """Draws textured surfaces with known defects. `rate_hz` 0 is flat out; `preload` draws that many before the start."""
-
-    name: Name
-    seed: int = 7
-    rows: Sensor = 512
-    cols: Sensor = 512
-    rate_hz: Rate = 10
-    trigger: Literal["free_run", "software"] = "free_run"
-    defect_share: Share = 0.2
-    empty_share: Share = 0.03
-    preload: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
-
-
-class FolderCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """Replays recorded images, sorted by name. `repeat` starts again at the end; else the line drains."""
-
-    name: Name
-    path: str
-    rate_hz: Rate = 0
-    trigger: Literal["free_run", "software"] = "free_run"
-    repeat: bool = False
-    preload: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
-
-
-CameraSettings = SyntheticCamera | FolderCamera
 
 
 class CpuEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="cpu"):

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_agent.camera.aravis import AravisCamera
 from edge_agent.camera.base import Camera
 from edge_agent.camera.folder import FolderCamera
 from edge_agent.camera.synthetic import SyntheticCamera
-from edge_agent.settings import CameraSettings
-from edge_agent.settings import FolderCamera as FolderSettings
-from edge_agent.settings import SyntheticCamera as SyntheticSettings
+from edge_agent.camera.v4l2 import V4l2Camera
+from edge_agent.camera.video import open_video
+from edge_agent.camera_settings import AravisCamera as AravisSettings
+from edge_agent.camera_settings import CameraSettings
+from edge_agent.camera_settings import FolderCamera as FolderSettings
+from edge_agent.camera_settings import SyntheticCamera as SyntheticSettings
+from edge_agent.camera_settings import V4l2Camera as V4l2Settings
+from edge_agent.camera_settings import VideoCamera as VideoSettings
 
 
 def open_camera(settings: CameraSettings, base: Path) -> Camera:
@@ -23,3 +29,9 @@ def open_camera(settings: CameraSettings, base: Path) -> Camera:
             return SyntheticCamera(settings)
         case FolderSettings():
             return FolderCamera(settings, (base / settings.path).resolve())
+        case AravisSettings():
+            return AravisCamera(settings)
+        case V4l2Settings():
+            return V4l2Camera(settings)
+        case VideoSettings():
+            return open_video(settings, base)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-
-import numpy as np
+from typing import Any
 
 from edge_agent.camera import aravis_features as features
-from edge_agent.camera.aravis_library import STATUS, SUCCESS, Library, find_devices, library
+from edge_agent.camera.aravis_library import STATUS, SUCCESS, find_devices, library
 from edge_agent.camera.aravis_stream import Buffers, open_stream
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pixelformats import converter
+from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
 from edge_agent.records import Pixels
-from edge_agent.settings import AravisCamera as Settings
 
 _LAST_ID = 65_535  # of 16 bit frame ids; the next is 1, as 0 is never used
 _MOST_MISSING = 1000  # a larger step is a camera that began anew, not lost pictures
@@ -35,7 +34,7 @@ class AravisCamera:
 
     def __init__(self, settings: Settings) -> None:
         self.name = settings.name
-        self.trigger_mode = settings.trigger
+        self.trigger_mode: str = settings.trigger
         self.counts_triggers = settings.trigger != "hardware" or settings.counter is not None
         self.frame_timeout_s = settings.frame_timeout_ms / 1000
         self.max_pixels = 0
@@ -44,6 +43,7 @@ class AravisCamera:
         self._buffers: Buffers | None = None
         self._words: queue.Queue[str] = queue.Queue(_MOST_PENDING)  # software triggers asked for
         self._counters: dict[str, int] = {}
+        self._connection: tuple[int, Any] | None = None
 
     # --- opening and closing --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -103,7 +103,7 @@ class AravisCamera:
             pass  # it is gone: what was to be stopped has stopped
         if buffers is not None:
             buffers.close()
-        if getattr(self, "_connection", None) is not None:
+        if self._connection is not None:
             arv.disconnect(arv.call("camera_get_device", camera), self._connection)
             self._connection = None
         arv.unref(camera)
@@ -118,7 +118,9 @@ class AravisCamera:
 
     def trigger(self, part_id: str) -> None:
         if self._settings.trigger != "software":
-            raise CameraError(f"camera {self.name} has trigger {self._settings.trigger}; set cameras.*.trigger: software to trigger it")
+            raise CameraError(
+                f"camera {self.name} has trigger {self._settings.trigger}; set cameras.*.trigger: software to trigger it"
+            )
         try:
             self._words.put_nowait(part_id)
         except queue.Full:
@@ -257,8 +259,3 @@ def _address_of(serial: str) -> str:
             return device["id"] if device["protocol"] == "USB3Vision" else device["address"]
     known = ", ".join(device["serial"] for device in found) or "none"
     raise CameraError(f"no camera has the serial number {serial} (found: {known}). Look at its cable, or give its address.")
-
-
-def empty(pixels: int) -> Pixels:
-    """Memory for raw pictures that are converted."""
-    return np.empty(pixels, np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes as c
 
 from edge_agent.camera.aravis_library import Library
+from edge_agent.camera_settings import AravisCamera as Settings
+from edge_agent.camera_settings import Feature
 from edge_agent.errors import CameraError
-from edge_agent.settings import AravisCamera as Settings
-from edge_agent.settings import Feature
 
 _NEARLY = 0.02  # a camera rounds a time or a rate to its own steps
 

@@ -125,7 +125,9 @@ class Library:
             name.removeprefix("arv_"): _bound(arv, name, result, arguments) for name, (result, arguments) in _NEVER_FAIL.items()
         }
         for name, (result, arguments) in _MAY_FAIL.items():
-            self._calls[name.removeprefix("arv_")] = self._raising(_bound(arv, name, result, (*arguments, c.POINTER(c.POINTER(_Error)))))
+            self._calls[name.removeprefix("arv_")] = self._raising(
+                _bound(arv, name, result, (*arguments, c.POINTER(c.POINTER(_Error))))
+            )
 
     def function(self, name: str) -> Callable[..., Any]:
         """The bare function, for what is called once per picture."""

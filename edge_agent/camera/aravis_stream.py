@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from pathlib import Path
 
 import numpy as np
 
 from edge_agent.camera.aravis_library import Library
+from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError
 from edge_agent.records import Pixels
-from edge_agent.settings import AravisCamera as Settings
 
 _CAP_NET_RAW = 13
 _SO_RCVBUFFORCE = 33
@@ -55,11 +56,11 @@ def may_open_packet_socket() -> bool:
 
 def _widen_socket(port: int, size: int) -> None:
     """Give the stream's socket a large buffer now: Aravis does so only once the first frame is under way, and loses it."""
-    for text in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            if not os.readlink(f"/proc/self/fd/{text}").startswith("socket:"):
+            if not str(link.readlink()).startswith("socket:"):
                 continue
-            with socket.socket(fileno=os.dup(int(text))) as ours:
+            with socket.socket(fileno=os.dup(int(link.name))) as ours:
                 is_udp = ours.family == socket.AF_INET and ours.type == socket.SOCK_DGRAM
                 if not is_udp or ours.getsockname()[1] != port:
                     continue

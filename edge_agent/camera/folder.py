@@ -9,9 +9,9 @@ import numpy as np
 
 from edge_agent.camera.base import Arrival, Exposure
 from edge_agent.camera.pull import PullCamera
+from edge_agent.camera_settings import FolderCamera as FolderSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
 from edge_agent.records import Pixels
-from edge_agent.settings import FolderCamera as FolderSettings
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 

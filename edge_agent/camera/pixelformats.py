@@ -1,4 +1,4 @@
-"""From a camera's pixel format to 8 bit gray, once, on the camera's thread. Names as in the GenICam Pixel Format Naming Convention."""
+"""From a camera's pixel format to 8 bit gray, once, on its thread. Names as in GenICam's Pixel Format Naming Convention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _BAYER = {  # OpenCV names a pattern by the second row's second and third pixel
     "BayerGB8": cv2.COLOR_BayerGR2GRAY,
     "BayerBG8": cv2.COLOR_BayerRG2GRAY,
 }
-_COLOUR = {"RGB8": cv2.COLOR_RGB2GRAY, "RGB8Packed": cv2.COLOR_RGB2GRAY, "BGR8": cv2.COLOR_BGR2GRAY, "BGR8Packed": cv2.COLOR_BGR2GRAY}
+_COLOUR = {
+    "RGB8": cv2.COLOR_RGB2GRAY,
+    "RGB8Packed": cv2.COLOR_RGB2GRAY,
+    "BGR8": cv2.COLOR_BGR2GRAY,
+    "BGR8Packed": cv2.COLOR_BGR2GRAY,
+}
 _LSB_PACKED = {"Mono10p": 10, "Mono12p": 12}
 _GIGE_PACKED = ("Mono10Packed", "Mono12Packed")
 KNOWN = ("Mono8", *_BITS, *_GIGE_PACKED, *_LSB_PACKED, *_BAYER, *_COLOUR)

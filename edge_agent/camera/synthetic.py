@@ -5,8 +5,8 @@ from __future__ import annotations
 from edge_agent.camera.base import Exposure
 from edge_agent.camera.pull import PullCamera
 from edge_agent.camera.texture import draw_part
+from edge_agent.camera_settings import SyntheticCamera as SyntheticSettings
 from edge_agent.records import Pixels
-from edge_agent.settings import SyntheticCamera as SyntheticSettings
 
 
 class SyntheticCamera(PullCamera):

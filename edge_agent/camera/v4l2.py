@@ -6,13 +6,9 @@ monotonic clock, at its start (uvcvideo) or its end; of the latter one frame per
 
 from __future__ import annotations
 
-import os
-import re
+import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-
-import msgspec
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Arrival, Exposure
@@ -21,52 +17,24 @@ from edge_agent.camera.v4l2_controls import set_controls
 from edge_agent.camera.v4l2_device import Device
 from edge_agent.camera.v4l2_find import find_by_link, find_by_serial
 from edge_agent.camera.v4l2_gray import Layout, write_gray
+from edge_agent.camera_settings import V4l2Camera as V4l2Settings
 from edge_agent.errors import CameraError, Reason
-from edge_agent.recipe import Name, Strict
 from edge_agent.records import Pixels
-from edge_agent.settings import Milliseconds, Rate, Seconds, Sensor
 
 _FUTURE_NS = 1_000_000_000  # a stamp so far ahead is of another clock (uvcvideo's clock parameter)
 _SEQUENCES = 2**32
-
-
-class V4l2Settings(Strict, frozen=True, kw_only=True, tag_field="kind", tag="v4l2"):
-    """A USB (UVC) or other V4L2 camera, found by exactly one of `serial`, `by_id` (a name in /dev/v4l/by-id) and `path` (a link).
-
-    Without `width`, `height`, `pixel_format`, `rate_hz` the camera keeps its own. `controls` by v4l2-ctl's names, in order.
-    A picture older than `stale_ms` is not judged; after `silence_s` without one the camera is opened anew (0: never)."""
-
-    name: Name
-    serial: str | None = None
-    by_id: Annotated[str, msgspec.Meta(pattern=r"^[^/]+$")] | None = None
-    path: str | None = None
-    width: Sensor | None = None
-    height: Sensor | None = None
-    pixel_format: Literal["GREY", "Y16", "Y10", "Y12", "YUYV", "UYVY", "NV12", "MJPG"] | None = None
-    rate_hz: Rate = 0
-    controls: dict[str, int] = {}
-    buffers: Annotated[int, msgspec.Meta(ge=2, le=32)] = 4
-    trigger: Literal["free_run", "software"] = "free_run"
-    stale_ms: Milliseconds = 500
-    silence_s: Seconds = 5
-
-    def __post_init__(self) -> None:
-        given = [key for key in ("serial", "by_id", "path") if getattr(self, key)]
-        if len(given) != 1:
-            has = " and ".join(given) or "none"
-            raise ValueError(f"a v4l2 camera is found by exactly one of serial, by_id and path, not {has}")
-        if self.path and re.fullmatch(r"video\d+", Path(os.path.normpath(self.path)).name):
-            why = f"path {self.path} changes with the order in which cameras are found"
-            raise ValueError(f"{why}; give serial, by_id, or a link in /dev/v4l/by-path")
 
 
 class V4l2Camera:
     """One V4L2 camera. `kernel` is where the system calls go."""
 
     is_live = True
+    frame_timeout_s = math.inf  # every trigger is answered, at the latest when the camera has been silent for too long
+    counts_triggers = True
 
     def __init__(self, settings: V4l2Settings, kernel: k.Kernel | None = None) -> None:
         self.name = settings.name
+        self.trigger_mode: str = settings.trigger
         self.max_pixels = 0
         self._settings = settings
         self._kernel = kernel or k.Kernel()

@@ -7,50 +7,26 @@ OpenCV's FFMPEG backend scales a frame of another size to the first one's and do
 
 from __future__ import annotations
 
-import re
+import math
 import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
-import msgspec
 import numpy as np
 
 from edge_agent.camera.base import Arrival, Exposure
 from edge_agent.camera.delivery import BadFrame, Delivery, Shot
 from edge_agent.camera.video_stream import StreamFrame, StreamReader
+from edge_agent.camera_settings import VideoCamera as VideoSettings
+from edge_agent.camera_settings import is_stream
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
-from edge_agent.recipe import Name, Strict
 from edge_agent.records import Pixels
-from edge_agent.settings import Milliseconds, Rate
 
-_IS_STREAM = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _NO_SLOT_S = 0.005  # how long a file waits before it looks again for a free slot
-
-
-class VideoSettings(Strict, frozen=True, kw_only=True, tag_field="kind", tag="video"):
-    """`url` is a video file, or a stream (rtsp://, http://, ...). `rate_hz` is for files: 0 is as fast as parts are judged.
-
-    For streams: no frame that waited longer than `stale_ms` in the station is judged; after `silence_s` without one the stream
-    is opened anew, and opening, reading and closing block no longer than that."""
-
-    name: Name
-    url: Annotated[str, msgspec.Meta(min_length=1)]
-    rate_hz: Rate = 0
-    trigger: Literal["free_run", "software"] = "free_run"
-    stale_ms: Milliseconds = 500
-    silence_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 2
-
-    def __post_init__(self) -> None:
-        if self.rate_hz and is_stream(self.url):
-            raise ValueError(f"rate_hz {self.rate_hz:g} is for files; a stream comes at its own rate: take rate_hz out")
-
-
-def is_stream(url: str) -> bool:
-    return bool(_IS_STREAM.match(url))
 
 
 def without_secrets(url: str) -> str:
@@ -88,10 +64,14 @@ def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slo
 class FileCamera:
     """Replays a video file. Every frame is due under a name of its own, `clip_000012` for frame 12 of clip.avi."""
 
+    frame_timeout_s = math.inf
+    counts_triggers = True
+
     def __init__(self, settings: VideoSettings, file: Path) -> None:
         if not file.is_file():
             raise ConfigurationError(f"the video {file} does not exist. Give the path of a video file.")
         self.name = settings.name
+        self.trigger_mode: str = settings.trigger
         self.max_pixels = 0
         self.is_live = settings.trigger == "software" or settings.rate_hz > 0
         self._file = file
@@ -196,9 +176,12 @@ class StreamCamera:
     """Delivers a stream's frames as they arrive. A frame that is overwritten before anybody looked is an overrun."""
 
     is_live = True
+    frame_timeout_s = math.inf  # every trigger is answered, at the latest when the stream has been silent for too long
+    counts_triggers = True
 
     def __init__(self, settings: VideoSettings) -> None:
         self.name = settings.name
+        self.trigger_mode: str = settings.trigger
         self.max_pixels = 0
         self._settings = settings
         self._shown = without_secrets(settings.url)

@@ -24,13 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edge_agent.camera.texture import PartTruth, truth_of
+from edge_agent.camera_settings import SyntheticCamera
 from edge_agent.commands.contactsheet import write_contact_sheet
 from edge_agent.commands.replay import result_of
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.plc.gateway import Gateway
 from edge_agent.recipe import load_recipe
 from edge_agent.records import NG, PASS
-from edge_agent.settings import Station, SyntheticCamera, load_station
+from edge_agent.settings import Station, load_station
 from edge_agent.wire import Verdict
 
 _CONFIG = Path(__file__).parents[2] / "config" / "demo.yaml"

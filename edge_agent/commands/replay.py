@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from edge_agent.bundle import Inspection
 from edge_agent.camera.folder import list_images
+from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import UsageError
@@ -23,7 +24,6 @@ from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
     CpuEngine,
-    FolderCamera,
     LineSettings,
     PlcSettings,
     Station,

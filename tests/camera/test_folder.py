@@ -16,8 +16,8 @@ from edge_agent.camera import open_camera
 from edge_agent.camera.base import Due, Lost, Picture
 from edge_agent.camera.folder import FolderCamera
 from edge_agent.camera.pace import Pace
+from edge_agent.camera_settings import FolderCamera as FolderSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
-from edge_agent.settings import FolderCamera as FolderSettings
 
 SIZES = {"a.png": (20, 30), "b.png": (40, 10), "c.bmp": (8, 8)}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_v4l2 import Bench, arrivals, bench_over, kinds
+from fake_v4l2 import MS, SOE_MONOTONIC, FakeKernel
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Due, Lost, Picture
 from edge_agent.camera.delivery import MOST_PENDING
 from edge_agent.errors import CameraError, Reason
-from tests.camera.bench_v4l2 import Bench, arrivals, bench_over, kinds
-from tests.camera.fake_v4l2 import MS, SOE_MONOTONIC, FakeKernel
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
 

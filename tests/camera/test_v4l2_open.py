@@ -12,13 +12,14 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from bench_v4l2 import Bench, arrivals, bench_over
+from fake_v4l2 import FakeFrame, FakeKernel
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Camera, Lost, Picture
-from edge_agent.camera.v4l2 import V4l2Camera, V4l2Settings
+from edge_agent.camera.v4l2 import V4l2Camera
+from edge_agent.camera_settings import V4l2Camera as V4l2Settings
 from edge_agent.errors import CameraError, Reason
-from tests.camera.bench_v4l2 import Bench, arrivals, bench_over
-from tests.camera.fake_v4l2 import FakeFrame, FakeKernel
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
 

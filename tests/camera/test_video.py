@@ -11,13 +11,14 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from mjpeg_server import LEVELS, STEP, MjpegServer
 
 from edge_agent.camera.base import Arrival, Camera, Due, Lost, Picture
 from edge_agent.camera.delivery import BadFrame
-from edge_agent.camera.video import FileCamera, StreamCamera, VideoSettings, open_video, without_secrets, write_frame
+from edge_agent.camera.video import FileCamera, StreamCamera, open_video, without_secrets, write_frame
 from edge_agent.camera.video_stream import HELD, JOIN_MARGIN_S
+from edge_agent.camera_settings import VideoCamera as VideoSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
-from tests.camera.mjpeg_server import LEVELS, STEP, MjpegServer
 
 FRAMES = 10
 

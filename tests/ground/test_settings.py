@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.camera_settings import FolderCamera, SyntheticCamera
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_USAGE, ConfigurationError, Problem, UsageError
-from edge_agent.settings import FolderCamera, Station, SyntheticCamera, is_loopback, load_station
+from edge_agent.settings import Station, is_loopback, load_station
 
 GOOD = """\
 station: hall3

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent import recipe, settings
+from edge_agent import camera_settings, recipe, settings
 from edge_agent.bundle import require_fit
 from edge_agent.errors import REASON_CODES, REASON_MEANINGS, Reason
 from edge_agent.events import EVENTS
@@ -60,8 +60,11 @@ def shown(value: Any) -> str | None:
 
 SETTING_SECTIONS = {
     settings.StationSettings: "## The station",
-    settings.SyntheticCamera: "`kind: synthetic`",
-    settings.FolderCamera: "`kind: folder`",
+    camera_settings.SyntheticCamera: "`kind: synthetic`",
+    camera_settings.FolderCamera: "`kind: folder`",
+    camera_settings.AravisCamera: "`kind: aravis`",
+    camera_settings.V4l2Camera: "`kind: v4l2`",
+    camera_settings.VideoCamera: "`kind: video`",
     settings.LineSettings: "## Lines",
     settings.CpuEngine: "`kind: cpu`",
     settings.RecordedEngine: "`kind: recorded`",

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from fake_v4l2 import FakeKernel
 
 from edge_agent.camera.base import Arrival, Lost, Picture
-from edge_agent.camera.v4l2 import V4l2Camera, V4l2Settings
-from tests.camera.fake_v4l2 import FakeKernel
+from edge_agent.camera.v4l2 import V4l2Camera
+from edge_agent.camera_settings import V4l2Camera as V4l2Settings
 
 
 @contextmanager
