@@ -173,6 +173,11 @@ class AravisCamera:
             self._buffers.push(buffer)
             self._tell(Lost(Reason.BAD_FRAME, f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"))
             return
+        if self._buffers.is_torn(buffer):
+            self._counters["incomplete"] += 1
+            self._buffers.push(buffer)
+            self._tell(Lost(Reason.BAD_FRAME, "a picture ended early"))
+            return
         self._hand_over(buffer, min(began_ns, time.monotonic_ns()))
 
     def _is_stale(self, buffer: int, began_ns: int) -> bool:
@@ -190,17 +195,16 @@ class AravisCamera:
         missing = step - 1 - self._failed
         self._last_id, self._failed = frame_id, 0
         if missing > 0:
-            self._tell_missing(missing)
+            self._tell_missing(missing, f"frame ids are missing before {self._last_id}")
         return False
 
-    def _tell_missing(self, count: int) -> None:
-        """Pictures the camera sent, or meant to send, that never came: for want of a free slot, or nobody knows why."""
+    def _tell_missing(self, count: int, why: str) -> None:
+        """Pictures that never came: for want of a free slot, or nobody knows why."""
         assert self._buffers is not None
         underruns = self._buffers.statistics().get("underruns", 0)
         is_overrun, self._underruns = underruns > self._underruns, underruns
         self._counters["overruns" if is_overrun else "missing"] += count
-        reason = Reason.OVERRUN if is_overrun else Reason.NO_FRAME
-        self._tell(Lost(reason, f"frame ids are missing before {self._last_id}", count))
+        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count))
 
     def _hand_over(self, buffer: int, began_ns: int) -> None:
         assert self._buffers is not None
@@ -246,9 +250,8 @@ class AravisCamera:
         while self._samples and now - self._samples[0][0] > self.frame_timeout_s:
             _, pulses = self._samples.popleft()
             if pulses > self._told:
-                missing = pulses - self._told
-                self._counters["missing"] += missing
-                self._tell(Lost(Reason.NO_FRAME, f"the camera counted {pulses} triggers and sent {self._told} pictures", missing))
+                told = self._told
+                self._tell_missing(pulses - told, f"the camera counted {pulses} triggers, of {told} there was word")
 
 
 def _address_of(serial: str) -> str:

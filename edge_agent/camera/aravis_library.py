@@ -59,6 +59,7 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_image_width": (_INT, (_POINTER,)),
     "arv_buffer_get_image_height": (_INT, (_POINTER,)),
     "arv_buffer_get_image_pixel_format": (c.c_uint32, (_POINTER,)),
+    "arv_buffer_get_data": (_POINTER, (_POINTER, _POINTER)),
     "arv_stream_push_buffer": (None, (_POINTER, _POINTER)),
     "arv_stream_timeout_pop_buffer": (_POINTER, (_POINTER, _U64)),
     "arv_stream_get_n_infos": (_UINT, (_POINTER,)),

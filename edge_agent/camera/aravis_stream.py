@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes as c
 import os
 import socket
 from pathlib import Path
@@ -78,7 +79,11 @@ class Buffers:
         self._pop = arv.function("stream_timeout_pop_buffer")
         self._status = arv.function("buffer_get_status")
         self._system_ns = arv.function("buffer_get_system_timestamp")
+        self._height = arv.function("buffer_get_image_height")
+        self._width = arv.function("buffer_get_image_width")
         self._frame_id = arv.function("buffer_get_frame_id")
+        self._data = arv.function("buffer_get_data")
+        self._pixel_format = arv.function("buffer_get_image_pixel_format")
         self._clear_id = arv.function("buffer_set_frame_id")
         self._push = arv.function("stream_push_buffer")
         self._memory: dict[int, Pixels] = {}  # by buffer
@@ -134,7 +139,15 @@ class Buffers:
 
     def size(self, buffer: int) -> tuple[int, int]:
         """Rows and cols of a complete picture."""
-        return self._arv.call("buffer_get_image_height", buffer), self._arv.call("buffer_get_image_width", buffer)
+        return self._height(buffer), self._width(buffer)
+
+    def is_torn(self, buffer: int) -> bool:
+        """True where fewer bytes came than the picture has: a trailer that comes early makes it look complete."""
+        held = c.c_size_t()
+        self._data(buffer, c.byref(held))
+        rows, cols = self.size(buffer)
+        bits = self._pixel_format(buffer) >> 16 & 0xFF
+        return held.value < rows * cols * bits // 8
 
     def statistics(self) -> dict[str, int]:
         """The stream's own counters, without their prefix `n_`."""

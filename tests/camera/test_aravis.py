@@ -1,0 +1,242 @@
+"""The Aravis camera on simulated GigE Vision cameras: pictures as they are, and one word for each that never came whole."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from aravis import require_aravis
+from simulation import wait_for
+
+from edge_agent.camera.aravis import AravisCamera
+from edge_agent.camera.base import Arrival, Due, Lost, Picture
+from edge_agent.camera_settings import AravisCamera as Settings
+from edge_agent.errors import CameraError, Reason
+from edge_agent.simulator import SimulatedCamera
+
+require_aravis()
+SIDE = 64
+_ADDRESSES = (f"127.3.{block}.{number}" for block in range(1, 250) for number in range(1, 250))
+
+
+class Bench:
+    """A camera with twelve slots, on a simulated one; what arrives, with the pictures' copies."""
+
+    def __init__(self, settings: dict[str, Any], simulated: dict[str, Any]) -> None:
+        address = next(_ADDRESSES)
+        self.simulated = SimulatedCamera(address, rows=SIDE, cols=SIDE, exposure_us=100.0, **simulated)
+        self.simulated.open()
+        self.camera = AravisCamera(Settings(name="cam", address=address, socket="standard", **settings))
+        self.memory: list[np.ndarray] = []
+        self.pictures: list[np.ndarray] = []
+
+    def open(self) -> Bench:
+        self.camera.open()
+        self.memory = [np.zeros(self.camera.max_pixels, np.uint8) for _ in range(12)]
+        for slot, memory in enumerate(self.memory):
+            self.camera.lend(slot, memory)
+        assert wait_for(lambda: self.simulated.is_acquiring)
+        return self
+
+    def arrivals(self, count: int, timeout_s: float = 5) -> list[Arrival]:
+        """So many arrivals, a Lost of n counting n times; slots go back to the camera at once."""
+        heard: list[Arrival] = []
+        until = time.monotonic() + timeout_s
+        while sum(a.count if isinstance(a, Lost) else 1 for a in heard if not isinstance(a, Due)) < count:
+            assert time.monotonic() < until, f"only {heard}"
+            arrival = self.camera.wait(0.05)
+            if arrival is None:
+                continue
+            heard.append(arrival)
+            if isinstance(arrival, Picture):
+                rows, cols = arrival.exposure.rows, arrival.exposure.cols
+                self.pictures.append(self.memory[arrival.slot][: rows * cols].reshape(rows, cols).copy())
+                self.camera.lend(arrival.slot, self.memory[arrival.slot])
+        return heard
+
+    def close(self) -> None:
+        self.camera.close()
+        self.simulated.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(simulated: dict[str, Any] | None = None, **settings: Any) -> Bench:
+        made.append(Bench(settings, simulated or {}))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def reasons(arrivals: list[Arrival]) -> Counter[str]:
+    return Counter(itertools.chain.from_iterable([a.reason.value] * a.count for a in arrivals if isinstance(a, Lost)))
+
+
+def test_pictures_are_in_the_slots_as_the_camera_took_them(bench) -> None:
+    here = bench(frame_rate_hz=50.0, exposure_time_us=500.0).open()
+    arrivals = here.arrivals(5)
+    assert not reasons(arrivals)
+    for shown, truth in zip(here.pictures, here.simulated.log, strict=False):
+        assert np.array_equal(shown, here.simulated.picture(truth.sequence))
+    assert [a.exposure.frame_id for a in arrivals] == [1, 2, 3, 4, 5]
+    now = time.monotonic_ns()
+    assert all(0 <= now - a.trigger_ns < 5e9 for a in arrivals)
+
+
+def test_each_pulse_gets_its_picture_also_past_the_last_frame_id(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0").open()
+    here.simulated.set_next_id(65_533)
+    for _ in range(6):
+        here.simulated.pulse()
+        (arrival,) = here.arrivals(1)
+        assert isinstance(arrival, Picture)
+    assert here.camera.counters()["pictures"] == 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("drop", "no_frame"),
+        ("leader", "bad_frame"),
+        ("trailer", "bad_frame"),
+        ("truncated", "bad_frame"),
+        ("wrong_size", "bad_frame"),
+    ],
+)
+def test_a_picture_that_is_not_whole_is_one_word_and_the_next_is_well(bench, fault: str, reason: str) -> None:
+    here = bench(trigger="hardware", counter="Counter0", resend=False, frame_timeout_ms=250, packet_size=576).open()
+    here.simulated.pulse()
+    assert isinstance(here.arrivals(1)[0], Picture)
+    here.simulated.inject(fault)
+    here.simulated.pulse()
+    time.sleep(0.02)
+    here.simulated.pulse()
+    arrivals = here.arrivals(2)
+    told = reasons(arrivals)
+    assert sum(told.values()) == 1, arrivals
+    assert told.keys() <= {reason, "no_frame"}
+    assert sum(isinstance(a, Picture) for a in arrivals) == 1
+    wanted = here.simulated.picture([t.sequence for t in here.simulated.log if t.fate == "good"][-1])
+    assert np.array_equal(here.pictures[-1], wanted)
+    assert here.camera.wait(0.5) is None, "a word too many"
+
+
+def test_a_pulse_that_the_camera_ignores_is_told_by_its_counter(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=150).open()
+    here.simulated.inject("ignored")
+    here.simulated.pulse()
+    (lost,) = here.arrivals(1)
+    assert (lost.reason, lost.count) == (Reason.NO_FRAME, 1)
+    assert "counted 1 triggers" in lost.why
+    assert here.camera.counts_triggers
+
+
+def test_lost_packets_are_sent_again(bench) -> None:
+    here = bench({"faults": "loss=0.1"}, trigger="hardware", counter="Counter0", packet_size=576).open()
+    for _ in range(20):
+        here.simulated.pulse()
+        assert isinstance(here.arrivals(1)[0], Picture)
+    assert here.camera.counters()["resent_packets"] > 0
+
+
+def test_software_triggers_wait_for_each_other_and_get_their_own(bench) -> None:
+    here = bench(trigger="software").open()
+    for word in "ABCDE":
+        here.camera.trigger(word)
+    arrivals = here.arrivals(5)
+    assert [a.part_id for a in arrivals if isinstance(a, Due)] == list("ABCDE")
+    assert [type(a) for a in arrivals] == [Due, Picture] * 5
+    here.simulated.inject("drop")
+    here.camera.trigger("F")
+    here.camera.trigger("G")
+    assert [type(a) for a in here.arrivals(2)] == [Due, Lost, Due, Picture]
+    with pytest.raises(CameraError, match="has trigger free_run"):
+        bench().camera.trigger("x")
+
+
+def test_a_power_cycle_is_noticed_and_mended_by_opening_again(bench) -> None:
+    here = bench(frame_rate_hz=40.0).open()
+    here.arrivals(3)
+    here.simulated.power_cycle()
+    with pytest.raises(CameraError, match="cam"):
+        here.arrivals(10_000, 8)
+    here.camera.close()
+    here.open()
+    assert not reasons(here.arrivals(3))
+
+
+def test_a_camera_that_somebody_else_holds_is_said(bench) -> None:
+    here = bench()
+    here.simulated.hold_control(3.0)
+    with pytest.raises(CameraError, match=r"cam at 127\.3"):
+        here.open()
+
+
+def test_an_absent_camera_is_said_with_its_address() -> None:
+    camera = AravisCamera(Settings(name="cam", address="127.3.250.250", socket="standard"))
+    with pytest.raises(CameraError, match=r"camera cam at 127\.3\.250\.250"):
+        camera.open()
+    camera.close()
+
+
+def test_what_the_camera_does_not_take_is_said_with_both_values(bench) -> None:
+    with pytest.raises(CameraError, match=r"region .* was set to .* and reads|width|Width"):
+        bench(width=SIDE * 4).open()
+    with pytest.raises(CameraError, match="NoSuchFeature"):
+        bench(features={"NoSuchFeature": 3}).open()
+    with pytest.raises(CameraError, match="Mono7"):
+        bench(pixel_format="Mono7").open()
+
+
+def test_features_are_set_by_their_names(bench) -> None:
+    here = bench(features={"TriggerDelay": 20.0}, gain=3.0, exposure_time_us=750.0, trigger="software").open()
+    assert here.simulated.register("TriggerDelay") == 20.0
+    assert here.simulated.register("ExposureTime") == 750.0
+
+
+@pytest.mark.parametrize("name", ["Mono10", "Mono12", "Mono16", "Mono12Packed", "BayerRG8", "RGB8"])
+def test_other_pixel_formats_become_gray(bench, name: str) -> None:
+    here = bench(pixel_format=name, trigger="software").open()
+    here.camera.trigger("A")
+    here.arrivals(1)
+    truth = here.simulated.picture(here.simulated.log[-1].sequence).astype(int)
+    shown = here.pictures[0].astype(int)
+    if name == "BayerRG8":
+        shown, truth = shown[8:-8, 8:-8].mean(keepdims=True), truth[8:-8, 8:-8].mean(keepdims=True)
+    assert np.abs(shown - truth).max() <= 2
+
+
+def test_pulses_beyond_the_slots_are_overruns_though_nothing_follows(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=200).open()
+    for _ in range(15):
+        here.simulated.pulse()
+        time.sleep(0.01)
+    arrivals = here.arrivals(15)
+    assert sum(isinstance(a, Picture) for a in arrivals) == 12
+    assert reasons(arrivals) == {"overrun": 3}
+
+
+def test_without_a_free_slot_a_picture_is_an_overrun(bench) -> None:
+    here = bench(frame_rate_hz=100.0)
+    here.camera.open()
+    memory = [np.zeros(here.camera.max_pixels, np.uint8) for _ in range(3)]
+    for slot, each in enumerate(memory):
+        here.camera.lend(slot, each)
+    shown = [here.camera.wait(0.5) for _ in range(3)]
+    assert all(isinstance(a, Picture) for a in shown)
+    time.sleep(0.2)
+    for slot, each in enumerate(memory):
+        here.camera.lend(slot, each)
+    told = [here.camera.wait(0.2) for _ in range(4)]
+    lost = [a for a in told if isinstance(a, Lost)]
+    assert lost and lost[0].count >= 10
+    assert lost[0].reason in (Reason.OVERRUN, Reason.NO_FRAME)
