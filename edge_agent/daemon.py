@@ -102,6 +102,7 @@ class Daemon:
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.on_recipe = self._change_recipe
+        self.publisher.control.counters_of_cameras = self._counters_of_cameras
         self._recover()
 
     def _recover(self) -> None:
@@ -189,6 +190,9 @@ class Daemon:
             signal.signal(number, on_signal)
 
     # --- asked for on the control socket --------------------------------------------------------------------------
+    def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
+        return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
+
     def _trigger(self, line: str, part_id: str) -> None:
         next(each for each in self.lines if each.book.name == line).grabber.trigger(part_id)
 

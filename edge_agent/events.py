@@ -35,6 +35,7 @@ EVENTS: dict[str, Event] = {
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),
     "line.recipe_changed": Event("info", "a new recipe judges the parts from here on"),
     "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
+    "line.unverified": Event("warning", "nobody counts the line's triggers beside the camera", "set cameras.*.counter"),
     "line.recipe_unfit": Event("error", "frames of this size do not fit the recipe; their parts are FAULT bad_frame", "see `why`"),
     "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
     "line.ng_run_ended": Event("info", "a part passed after a run of NG"),

@@ -25,6 +25,8 @@ _TICK_S = 0.1
 _LAST_S = 0.5  # a stop waits so long for pictures of parts that are triggered already
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
+_COUNT_EVERY_S = 0.5
+_PREVIEWED = 2  # pictures that are judged at a time in a preview
 
 
 class Budget:
@@ -59,17 +61,21 @@ class Grabber:
         bundle: Callable[[], Bundle],
         deliver: Deliver,
         announce_window_s: float,
+        keeps_latest_only: bool = False,
     ) -> None:
         self.book = book
         self.camera = camera
         self.ring: Ring | None = None  # made when the camera has told its size
         self.finished = threading.Event()  # no more triggers will come
-        self.skipped = 0  # pictures of parts given up meanwhile
+        self.skipped = 0  # pictures of parts given up meanwhile, or left out of a preview
+        self.counters: dict[str, int] = {}  # the camera's, of late
         self._frames = frames
         self._publisher = publisher
         self._budget = budget
         self._bundle = bundle
         self._deliver = deliver
+        self._keeps_latest_only = keeps_latest_only
+        self._count_at_s = 0.0
         self._window_ns = int(announce_window_s * 1e9)
         self._lent: set[int] = set()
         self._due: Registered | None = None
@@ -148,6 +154,9 @@ class Grabber:
 
     def _set_ready(self) -> None:
         self.book.ready, self.book.why_not_ready = True, ""
+        self.book.verified = self.camera.counts_triggers
+        if not self.book.verified:
+            say("line.unverified", line=self.book.name, camera=self.camera.name)
         identity = self._bundle().identity
         say("line.ready", line=self.book.name, recipe=identity.recipe, engine=identity.engine_id)
 
@@ -184,6 +193,9 @@ class Grabber:
             arrival = camera.wait(_TICK_S)
             if self._announced:
                 self._expire()
+            if arrival is None or self._count_at_s < time.monotonic():
+                self._count_at_s = time.monotonic() + _COUNT_EVERY_S
+                self.counters = camera.counters()
             if arrival is not None:
                 self._attempt = 0
                 self._take(arrival)
@@ -201,7 +213,14 @@ class Grabber:
         if part_id.startswith("\0"):
             with self._lock:
                 return self._announced.pop(part_id, None)
-        return self._register(part_id) if self._budget.take() else None
+        return self._register(part_id) if not self._is_left_out() and self._budget.take() else None
+
+    def _is_left_out(self) -> bool:
+        """True in a preview while two pictures are being judged: the next that comes after them is newer."""
+        if not self._keeps_latest_only:
+            return False
+        assert self.ring is not None
+        return self.ring.slots - self.ring.free - len(self._lent) >= _PREVIEWED
 
     def _register(self, part_id: str, trigger_ns: int = 0) -> Registered:
         bundle = self._bundle()
@@ -241,7 +260,7 @@ class Grabber:
                 self._publisher.fault(part, Reason.AMBIGUOUS)
             if near:
                 return None
-        return self._register("", trigger_ns) if self._budget.take() else None
+        return self._register("", trigger_ns) if not self._is_left_out() and self._budget.take() else None
 
     def _take_lost(self, lost: Lost) -> None:
         """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
@@ -257,6 +276,8 @@ class Grabber:
         for _ in range(lost.count):
             if self._is_due:
                 registered, self._is_due, self._due = self._due, False, None
+            elif self._keeps_latest_only:
+                registered = None  # nobody misses it in a preview
             else:
                 registered = self._register("") if self._budget.take() else None
             if registered is not None:

@@ -16,13 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from edge_agent.bundle import Bundle, Inspection
 from edge_agent.camera.base import Camera
 from edge_agent.errors import EdgeAgentError, EngineError, Reason
 from edge_agent.events import say
 from edge_agent.grabber import Budget, Grabber
-from edge_agent.inference.base import TensorSlot
+from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
 from edge_agent.plc.publisher import Publisher
@@ -31,7 +32,7 @@ from edge_agent.settings import LineSettings
 
 Observe = Callable[[Inspection, Judgement], None]
 Picture = tuple[Part, Bundle, Frame]
-_STOP = object()
+_STOP, _TURN = object(), object()  # in the inspect thread's queue: end; a tensor slot is kept for this line
 _TICK_S = 0.1
 
 
@@ -56,9 +57,13 @@ class Line:
         self._work: queue.SimpleQueue[Picture | TensorSlot | object] = queue.SimpleQueue()
         self._pending: deque[Inspection] = deque()  # inspections with tensors still to submit, oldest first
         self._in_flight = 0
+        self._waiting_for: Segmenter | None = None  # the engine whose next free slot is this line's
+        self._wake = partial(self._work.put, _TURN)
         self._stitching: Inspection | None = None  # the part whose tiles are on the canvases
-        window_s = settings.announce_window_ms / 1000
-        self.grabber = Grabber(book, camera, settings.frames, publisher, budget, lambda: self.bundle, self._work.put, window_s)
+        window_s, is_preview = settings.announce_window_ms / 1000, settings.delivery == "latest"
+        self.grabber = Grabber(
+            book, camera, settings.frames, publisher, budget, lambda: self.bundle, self._work.put, window_s, is_preview
+        )
         book.identity = bundle.identity
         self._inspector = threading.Thread(target=self._inspect, name=f"inspect-{book.name}", daemon=True)
         self.threads = (self.grabber.thread, self._inspector)
@@ -84,15 +89,20 @@ class Line:
             try:
                 item = self._work.get(timeout=_TICK_S)
             except queue.Empty:
-                self._submit()  # another line may have returned a tensor slot meanwhile
+                self._submit()  # lets go of pictures whose time is over
                 continue
             if item is _STOP:
                 stopping = True
+            elif item is _TURN:
+                pass
             elif isinstance(item, TensorSlot):
                 self._on_map(item)
             else:
                 self._begin(*item)  # type: ignore[misc]
             self._submit()
+            if self._waiting_for is not None and not self._pending:
+                self._waiting_for.forgo(self._wake)  # what waited is late meanwhile: the slot is another line's
+                self._waiting_for = None
 
     def _begin(self, part: Part, bundle: Bundle, frame: Frame) -> None:
         """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late."""
@@ -128,14 +138,15 @@ class Line:
             if self._stitching is not None and self._stitching is not inspection and inspection.is_stitched:
                 return  # the canvases serve one part at a time
             segmenter = inspection.bundle.segmenter
-            slot = segmenter.lease()
+            slot = segmenter.lease(self._wake)
             if slot is None:
+                self._waiting_for = segmenter
                 return
             try:
                 inspection.submit(slot, self._work.put)
             except EngineError as error:
                 self._pending.popleft()
-                segmenter.release(slot)
+                segmenter.release(slot, self._wake)
                 self._engine_failed(inspection, error)
                 continue
             self._in_flight += 1
@@ -157,7 +168,7 @@ class Line:
             self._conclude(inspection, Judgement(FAULT, (Reason.INTERNAL.value,)))
         if judgement is not None:
             self._conclude(inspection, judgement)
-        inspection.bundle.segmenter.release(slot)
+        inspection.bundle.segmenter.release(slot, self._wake)
 
     def _engine_failed(self, inspection: Inspection, error: EngineError) -> None:
         say("engine.failed", line=self.book.name, part=inspection.part.part_id, why=str(error))

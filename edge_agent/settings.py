@@ -46,7 +46,7 @@ EngineSettings = CpuEngine | RecordedEngine
 
 
 class LineSettings(Strict, frozen=True, kw_only=True):
-    """One inspection point. `frames` is the number of frame slots; delivery is one trigger, one outcome."""
+    """One inspection point. `frames` is the number of frame slots; `delivery` is one trigger, one outcome, but for a preview."""
 
     name: Name
     camera: Name
@@ -54,6 +54,7 @@ class LineSettings(Strict, frozen=True, kw_only=True):
     mode: Literal["online", "offline", "shadow"] = "online"
     frames: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
     deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
+    delivery: Literal["every", "latest"] = "every"
     announce_window_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50  # between a hardware trigger and its announcement
 
 
@@ -177,6 +178,9 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
         if line.camera not in cameras and document.is_whole("cameras"):
             message = f"is {line.camera!r}, which is none of the cameras {', '.join(cameras)}."
             problems.append(document.problem(("lines", i, "camera"), message, "name one of them, or add it."))
+        if line.delivery == "latest" and line.mode != "shadow":
+            message = "leaves pictures out, which no machine may rely on."
+            problems.append(document.problem(("lines", i, "delivery"), message, "set mode: shadow beside it, or delivery: every."))
     shared = [line.camera for line in settings.lines]
     for i, name in enumerate(shared):
         if name in shared[:i]:

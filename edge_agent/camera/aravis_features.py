@@ -47,6 +47,8 @@ def set_up(arv: Library, camera: int, settings: Settings) -> None:
     if settings.gain is not None:
         _set_number(arv, camera, settings.name, "gain", settings.gain)
     device = arv.call("camera_get_device", camera)
+    if settings.heartbeat_ms is not None and arv.call("camera_is_gv_device", camera):
+        set_feature(arv, device, settings.name, "GevHeartbeatTimeout", settings.heartbeat_ms)
     for name, value in settings.features.items():
         set_feature(arv, device, settings.name, name, value)
 

@@ -147,7 +147,7 @@ class Buffers:
         self._data(buffer, c.byref(held))
         rows, cols = self.size(buffer)
         bits = self._pixel_format(buffer) >> 16 & 0xFF
-        return held.value < rows * cols * bits // 8
+        return bool(held.value < rows * cols * bits // 8)
 
     def statistics(self) -> dict[str, int]:
         """The stream's own counters, without their prefix `n_`."""

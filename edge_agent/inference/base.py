@@ -42,10 +42,12 @@ class Segmenter(Protocol):
     model_hash: str
     slots: int
 
-    def lease(self) -> TensorSlot | None:
-        """Return a free slot, or None. Never blocks."""
+    def lease(self, wake: Callable[[], None] | None = None) -> TensorSlot | None:
+        """Return a free slot, or None. Never blocks. See `slots.SlotPool`, which keeps lines' turns."""
 
-    def release(self, slot: TensorSlot) -> None: ...
+    def release(self, slot: TensorSlot, by: Callable[[], None] | None = None) -> None: ...
+
+    def forgo(self, wake: Callable[[], None]) -> None: ...
 
     def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
         """Start inference on `source`: the slot's own `tensor`, or any C-contiguous (rows, cols) uint8 array that stays

@@ -18,6 +18,7 @@ from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import Done, TensorSlot
 from edge_agent.inference.graph import finish
 from edge_agent.inference.model import Model
+from edge_agent.inference.slots import SlotPool
 from edge_agent.records import Pixels
 from edge_agent.settings import CpuEngine
 
@@ -45,12 +46,11 @@ class CpuSegmenter:
         self._requests: list[Any] = []
         self._own: list[Any] = []
         self._sources: dict[int, Any] = {}  # one per frame slot that is handed over as it is
-        self._free: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
         try:
-            for index in range(self.slots):
-                self._free.put(self._slot(compiled, index))
+            pool = SlotPool([self._slot(compiled, index) for index in range(self.slots)])
         except RuntimeError as error:
             raise _unusable(model, error) from None
+        self.lease, self.release, self.forgo = pool.lease, pool.release, pool.forgo
 
     def _slot(self, compiled: Any, index: int) -> TensorSlot:
         slot = TensorSlot(
@@ -67,16 +67,6 @@ class CpuSegmenter:
         self._requests.append(request)
         self._own.append(own)
         return slot
-
-    def lease(self) -> TensorSlot | None:
-        try:
-            return self._free.get_nowait()
-        except queue.Empty:
-            return None
-
-    def release(self, slot: TensorSlot) -> None:
-        slot.ticket = None
-        self._free.put(slot)
 
     def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
         """Start inference; `source` other than the slot's own tensor is read where it lies. Raises EngineError."""
@@ -104,7 +94,8 @@ class CpuSegmenter:
         """Run every slot a few times; return the median latency in ms. Raises EngineError."""
         times = []
         for _ in range(_WARM_UPS * self.slots):
-            slot = self._free.get()
+            slot = self.lease()
+            assert slot is not None, "an engine warms up before anybody uses it"
             finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
             began = time.perf_counter()
             self.submit(slot, slot.tensor, finished.put)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from edge_agent.errors import ConfigurationError
 from edge_agent.inference.base import Done, TensorSlot
 from edge_agent.inference.believe import logit_of
 from edge_agent.inference.model import Model
+from edge_agent.inference.slots import SlotPool
 from edge_agent.records import Pixels
 
 _SLOTS = 4
@@ -44,20 +44,11 @@ class RecordedSegmenter:
         self._order = _order_of(order, len(self._maps))
         self._next = 0
         self._lock = threading.Lock()
-        self._free: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-        for index in range(_SLOTS):
-            tensor = np.zeros((self.rows, self.cols), np.uint8)
-            self._free.put(TensorSlot(index, tensor, np.zeros(expected, np.uint8), np.zeros(1, np.float32)))
-
-    def lease(self) -> TensorSlot | None:
-        try:
-            return self._free.get_nowait()
-        except queue.Empty:
-            return None
-
-    def release(self, slot: TensorSlot) -> None:
-        slot.ticket = None
-        self._free.put(slot)
+        pool = SlotPool(
+            TensorSlot(index, np.zeros((self.rows, self.cols), np.uint8), np.zeros(expected, np.uint8), np.zeros(1, np.float32))
+            for index in range(_SLOTS)
+        )
+        self.lease, self.release, self.forgo = pool.lease, pool.release, pool.forgo
 
     def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
         """Show the next map in the slot and call `done` at once, on the caller's thread. `source` is not looked at."""

@@ -26,6 +26,7 @@ class Control:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.on_trigger: Callable[[str, str], None] | None = None  # line, part id
+        self.counters_of_cameras: Callable[[], dict[str, dict[str, int]]] = dict  # by line
         self.on_recipe: Callable[[str, str, Later], None] | None = None  # line, recipe, answer
 
     def answer(self, identity: bytes, body: bytes) -> bytes | None:
@@ -102,6 +103,7 @@ class Control:
             "subscribers": publisher.sockets.subscribers,
             "dropped": publisher.sockets.dropped,
             "records_refused": publisher.records_refused,
+            "cameras": self.counters_of_cameras(),
             "counters": {
                 name: {
                     "triggers": line.triggers,

@@ -34,6 +34,7 @@ class LineBook:
     mode: str = ONLINE
     ready: bool = False
     why_not_ready: str = "starting"
+    verified: bool = True  # a second source counts the line's triggers
     identity: Identity | None = None
     triggers: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: {PASS: 0, NG: 0, FAULT: 0})

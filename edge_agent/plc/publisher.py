@@ -257,6 +257,7 @@ class Publisher:
                     "seq": line.published_through,
                     "open": line.open,
                     "recipe": line.identity.recipe if line.identity else "",
+                    "verified": line.verified,
                     "why": "" if line.ready else line.why_not_ready,
                 }
                 for name, line in self.book.lines.items()

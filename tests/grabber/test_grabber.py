@@ -273,3 +273,31 @@ def test_a_run_of_so_many_parts_takes_no_more(bench) -> None:
         camera.acts.put(camera.show(1))
     assert here.outcomes(2) == {"": 2}
     wait_until(here.grabber.finished.is_set)
+
+
+def test_a_preview_leaves_out_what_comes_while_two_are_judged(station: Callable[..., Station]) -> None:
+    here = station()
+    camera = Script()
+    bundle = type("Bundle", (), {"identity": here.line.identity})()
+    held: list[tuple[object, ...]] = []
+    grabber = Grabber(here.line, camera, 6, here.publisher, Budget(0), lambda: bundle, held.append, 0.05, keeps_latest_only=True)
+    grabber.thread.start()
+    for level in range(1, 6):
+        camera.acts.put(camera.show(level))
+    camera.acts.put(Lost(Reason.NO_FRAME, "gone", 2))
+    wait_until(lambda: grabber.skipped == 3)
+    assert here.line.triggers == 2
+    grabber.ring.give_back(held[0][2].slot)  # type: ignore[union-attr, attr-defined]
+    camera.acts.put(camera.show(9))
+    wait_until(lambda: len(held) == 3)
+    assert held[2][2].frame_id == 9  # type: ignore[attr-defined]
+    grabber.stop(1)
+
+
+def test_a_line_that_nobody_counts_is_shown_as_unverified(bench, said: list[str]) -> None:
+    camera = Script("hardware")
+    camera.counts_triggers = False
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    assert here.station.publisher.heartbeat()["lines"]["one"]["verified"] is False
+    wait_until(lambda: "line.unverified" in said)

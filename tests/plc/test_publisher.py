@@ -144,6 +144,7 @@ def test_stopping_interrupts_what_is_open_and_keeps_what_was_judged(station: Sta
         "seq": 4,
         "open": 0,
         "recipe": "",
+        "verified": True,
         "why": "stopped",
     }
     conserved(here)
