@@ -17,11 +17,13 @@ from typing import Any
 from edge_agent import process
 from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
+from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
-from edge_agent.grabber import Budget
+from edge_agent.grabber import Budget, Registrar
+from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
@@ -34,6 +36,7 @@ from edge_agent.uplink.sender import Sender
 from edge_agent.wire import Reply
 
 _POLL_S = 0.05
+_PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
 _RECOVER_S = 30.0
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
@@ -62,7 +65,9 @@ class Daemon:
         self._budget = Budget(parts)
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
-        self.lines: list[Line] = []
+        self.lines: list[Line] = []  # one for each view
+        self._views: dict[str, list[Line]] = {}  # by the name of their line
+        self._joiners: list[Joiner] = []
         process.prepare()
         self._core = process.choose_core(station.settings)
         try:
@@ -75,9 +80,17 @@ class Daemon:
     def _open(self) -> None:
         settings = self.station.settings
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
-        bundles = {line.name: self._foundry.forge(line.recipe, 1, line.deadline_guard_ms) for line in settings.lines}
+        bundles = {
+            (line.name, view.name): self._foundry.forge(view.recipe, 1, line.deadline_guard_ms)
+            for line in settings.lines
+            for view in line.each_view
+        }
         self._closers.append(self._foundry.close)
-        cameras = {line.name: open_camera(self.station.camera(line.camera), self.station.base) for line in settings.lines}
+        cameras = {
+            view.camera: open_camera(self.station.camera(view.camera), self.station.base)
+            for line in settings.lines
+            for view in line.each_view
+        }
         state = self.station.path(settings.state)
         self._closers.append(process.StateLock(state).close)
         self.journal = Journal(state / "journal", settings.journal_parts)
@@ -90,9 +103,10 @@ class Daemon:
         self.evidence = EvidenceWorker(self.outbox)
         self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
-        picker = EvidencePicker(settings.station, self.evidence)
         for line in settings.lines:
-            self.lines.append(self._line(line, bundles[line.name], cameras[line.name], picker))
+            of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
+            self._views[line.name] = self._open_line(line, of_line, cameras)
+            self.lines += self._views[line.name]
 
     def _open_publisher(self) -> None:
         settings = self.station.settings
@@ -124,17 +138,41 @@ class Daemon:
         self._closers.append(sender.close)
         return sender
 
-    def _line(self, settings: LineSettings, bundle: Bundle, camera: Any, picker: EvidencePicker) -> Line:
+    def _open_line(self, settings: LineSettings, bundles: dict[str, Bundle], cameras: dict[str, Camera]) -> list[Line]:
+        """The threads of a line: one pair, or one for each of its views, whose judgements a joiner makes one of."""
+        book = self.publisher.book.lines[settings.name]
+        alarms = [bundle.recipe.alarm_after_ng for bundle in bundles.values() if bundle.recipe.alarm_after_ng]
+        self.publisher.alarms.limit_ng_run(settings.name, min(alarms, default=0))
+        if not settings.views:
+            return [self._line(book, settings, bundles[settings.name], cameras[str(settings.camera)], self.publisher, 0)]
+        book.identity = identity_of({name: bundle.identity for name, bundle in bundles.items()})
+        joiner = Joiner(book, self.publisher, tuple(bundles), settings.join_window_ms / 1000)
+        self._joiners.append(joiner)
+        return [
+            self._line(
+                joiner.views[view.name].book,
+                settings,
+                bundles[view.name],
+                cameras[view.camera],
+                joiner.views[view.name],
+                number * _PICTURES_OF_A_VIEW,
+            )
+            for number, view in enumerate(settings.views)
+        ]
+
+    def _line(
+        self, book: LineBook, settings: LineSettings, bundle: Bundle, camera: Camera, publisher: Registrar, first_picture: int
+    ) -> Line:
         observe = self._observe
+        picker = EvidencePicker(self.station.settings.station, self.evidence, first_picture)
 
         def hand_over(inspection: Any, judgement: Any) -> None:
             picker.pick(inspection, judgement)
             if observe is not None:
                 observe(inspection, judgement)
 
-        self.publisher.alarms.limit_ng_run(settings.name, bundle.recipe.alarm_after_ng)
-        book = self.publisher.book.lines[settings.name]
-        return Line(book, camera, settings, bundle, self.publisher, hand_over, self._budget)
+        budget = Budget(self._parts) if settings.views else self._budget  # of several views each sees every part
+        return Line(book, camera, settings, bundle, publisher, hand_over, budget)
 
     # --- running --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, Any]:
@@ -147,6 +185,7 @@ class Daemon:
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
+            self.look_at_views()
             if not was_ready and all(line.book.ready for line in self.lines):
                 was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
         summary = self.close()
@@ -158,6 +197,11 @@ class Daemon:
         self._failed = failure.thread.name if failure.thread else "unknown"
         say("station.thread_failed", thread=self._failed, exc_info=failure.exc_value)
         self._stop.set()
+
+    def look_at_views(self) -> None:
+        """Lines of several views: are all ready, is one overdue?"""
+        for joiner in self._joiners:
+            joiner.look()
 
     def start(self) -> None:
         self.publisher.start()
@@ -194,11 +238,14 @@ class Daemon:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
 
     def _trigger(self, line: str, part_id: str) -> None:
-        next(each for each in self.lines if each.book.name == line).grabber.trigger(part_id)
+        for view in self._views[line]:
+            view.grabber.trigger(part_id)
 
     def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then."""
-        line = next(each for each in self.lines if each.book.name == name)
+        if len(self._views[name]) > 1:
+            raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
+        (line,) = self._views[name]
         guard_ms = next(each.deadline_guard_ms for each in self.station.settings.lines if each.name == name)
 
         def build() -> None:

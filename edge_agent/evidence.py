@@ -21,8 +21,10 @@ class PicturePool(Protocol):
 class EvidencePicker:
     """Runs on the inspect thread, while the frame and the map are still there. Never waits."""
 
-    def __init__(self, station: str, pool: PicturePool) -> None:
+    def __init__(self, station: str, pool: PicturePool, first_number: int = 0) -> None:
+        """`first_number` keeps the pictures of a line's views apart."""
         self._station = station
+        self._first_number = first_number
         self._pool = pool
         self._is_refusing = False
 
@@ -55,7 +57,7 @@ class EvidencePicker:
             part_id=part.part_id,
             outcome=judgement.outcome,
             kind=kind,
-            index=index,
+            index=self._first_number + index,
             x=x,
             y=y,
             width=pixels.shape[1],

@@ -9,15 +9,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from edge_agent.bundle import Bundle
 from edge_agent.camera.base import Camera, Due, Lost, Picture
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.events import say
 from edge_agent.plc.parts import OFFLINE, LineBook
-from edge_agent.plc.publisher import Publisher
-from edge_agent.records import Frame, Part
+from edge_agent.records import Frame, Identity, Judgement, Part
 from edge_agent.ring import Ring
+
+
+class Registrar(Protocol):
+    """Where triggers and outcomes go: the publisher, or one view of a line of several."""
+
+    def trigger(self, line: LineBook, part_id: str, identity: Identity | None, trigger_ns: int) -> Part: ...
+
+    def judged(self, part: Part, judgement: Judgement) -> None: ...
+
+    def fault(self, part: Part, reason: Reason) -> None: ...
+
 
 Registered = tuple[Part, Bundle]
 Deliver = Callable[[tuple[Part, Bundle, Frame]], None]
@@ -56,7 +67,7 @@ class Grabber:
         book: LineBook,
         camera: Camera,
         frames: int,
-        publisher: Publisher,
+        publisher: Registrar,
         budget: Budget,
         bundle: Callable[[], Bundle],
         deliver: Deliver,

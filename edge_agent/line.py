@@ -22,11 +22,10 @@ from edge_agent.bundle import Bundle, Inspection
 from edge_agent.camera.base import Camera
 from edge_agent.errors import EdgeAgentError, EngineError, Reason
 from edge_agent.events import say
-from edge_agent.grabber import Budget, Grabber
+from edge_agent.grabber import Budget, Grabber, Registrar
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
-from edge_agent.plc.publisher import Publisher
 from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, late_instead
 from edge_agent.settings import LineSettings
 
@@ -46,7 +45,7 @@ class Line:
         camera: Camera,
         settings: LineSettings,
         bundle: Bundle,
-        publisher: Publisher,
+        publisher: Registrar,
         evidence: Observe,
         budget: Budget,
     ) -> None:

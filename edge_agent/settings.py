@@ -45,17 +45,39 @@ class RecordedEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="r
 EngineSettings = CpuEngine | RecordedEngine
 
 
-class LineSettings(Strict, frozen=True, kw_only=True):
-    """One inspection point. `frames` is the number of frame slots; `delivery` is one trigger, one outcome, but for a preview."""
+class ViewSettings(Strict, frozen=True, kw_only=True):
+    """One of several cameras that look at the same part, with the recipe that judges its pictures."""
 
     name: Name
     camera: Name
     recipe: Name
+
+
+class LineSettings(Strict, frozen=True, kw_only=True):
+    """One inspection point. `frames` is the number of frame slots; `delivery` is one trigger, one outcome, but for a preview."""
+
+    name: Name
+    camera: Name | None = None
+    recipe: Name | None = None
+    views: Annotated[tuple[ViewSettings, ...], msgspec.Meta(max_length=16)] = ()
+    join_window_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50  # views triggered within it are of the same part
     mode: Literal["online", "offline", "shadow"] = "online"
     frames: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
     deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
     delivery: Literal["every", "latest"] = "every"
     announce_window_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50  # between a hardware trigger and its announcement
+
+    def __post_init__(self) -> None:
+        alone = self.camera is not None and self.recipe is not None
+        if alone == bool(self.views) or (self.views and (self.camera or self.recipe)):
+            raise ValueError("a line has either camera and recipe, or views")
+
+    @property
+    def each_view(self) -> tuple[ViewSettings, ...]:
+        """The views; a line of one camera has one, of the line's own name."""
+        if self.camera is None or self.recipe is None:
+            return self.views
+        return (ViewSettings(name=self.name, camera=self.camera, recipe=self.recipe),)
 
 
 class PlcSettings(Strict, frozen=True, kw_only=True):
@@ -175,20 +197,30 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
     cameras = [camera.name for camera in settings.cameras]
     problems = []
     for i, line in enumerate(settings.lines):
-        if line.camera not in cameras and document.is_whole("cameras"):
-            message = f"is {line.camera!r}, which is none of the cameras {', '.join(cameras)}."
-            problems.append(document.problem(("lines", i, "camera"), message, "name one of them, or add it."))
+        for keys, name in _cameras_of(i, line):
+            if name not in cameras and document.is_whole("cameras"):
+                message = f"is {name!r}, which is none of the cameras {', '.join(cameras)}."
+                problems.append(document.problem(keys, message, "name one of them, or add it."))
         if line.delivery == "latest" and line.mode != "shadow":
             message = "leaves pictures out, which no machine may rely on."
             problems.append(document.problem(("lines", i, "delivery"), message, "set mode: shadow beside it, or delivery: every."))
-    shared = [line.camera for line in settings.lines]
-    for i, name in enumerate(shared):
-        if name in shared[:i]:
-            message = f"camera {name!r} already belongs to line {settings.lines[shared.index(name)].name!r}."
-            problems.append(document.problem(("lines", i, "camera"), message, "give each line a camera of its own."))
+    taken: dict[str, str] = {}
+    for i, line in enumerate(settings.lines):
+        for keys, name in _cameras_of(i, line):
+            if name in taken:
+                message = f"camera {name!r} already belongs to line {taken[name]!r}."
+                problems.append(document.problem(keys, message, "give each line and each view a camera of its own."))
+            taken.setdefault(name, line.name)
     if settings.plc.verdicts == settings.plc.control and not settings.plc.control.endswith(":*"):
         problems.append(document.problem(("plc", "control"), "is the same address as plc.verdicts.", "give it another port."))
     return problems
+
+
+def _cameras_of(index: int, line: LineSettings) -> list[tuple[strictyaml.Keys, str]]:
+    """Where a line names its cameras, and which."""
+    if not line.views:
+        return [(("lines", index, "camera"), str(line.camera))]
+    return [(("lines", index, "views", number, "camera"), view.camera) for number, view in enumerate(line.views)]
 
 
 def _plaintext(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:

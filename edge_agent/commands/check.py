@@ -78,8 +78,8 @@ class Examination:
         settings = station.settings
         for camera in settings.cameras:
             self.attempt(partial(open_camera, camera, station.base))
-        for line in settings.lines:
-            file = station.path(settings.recipes) / f"{line.recipe}.yaml"
+        for line, view in ((each, view) for each in settings.lines for view in each.each_view):
+            file = station.path(settings.recipes) / f"{view.recipe}.yaml"
             recipe = self.attempt(partial(load_recipe, file))
             if recipe is None:
                 continue

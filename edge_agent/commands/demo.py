@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         summary["slips"], summary["false_rejects"] = score(verdicts, truths)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _write_results(verdicts, out)
-    recipe = load_recipe(station.path(station.settings.recipes) / f"{station.settings.lines[0].recipe}.yaml")
+    recipe = load_recipe(station.path(station.settings.recipes) / f"{station.settings.lines[0].each_view[0].recipe}.yaml")
     write_contact_sheet(out / "contact_sheet.png", out / "collector", verdicts, truths, recipe)
     _print_table(summary, out)
     return 0 if summary["outcomes"] == args.parts == len(verdicts) else 1

@@ -66,6 +66,7 @@ SETTING_SECTIONS = {
     camera_settings.V4l2Camera: "`kind: v4l2`",
     camera_settings.VideoCamera: "`kind: video`",
     settings.LineSettings: "## Lines",
+    settings.ViewSettings: "Each of `views`",
     settings.CpuEngine: "`kind: cpu`",
     settings.RecordedEngine: "`kind: recorded`",
     settings.PlcSettings: "## Plc",
