@@ -52,7 +52,7 @@ class Turn:
 
 
 def measure_camera(size: str, seconds: float, address: str) -> dict[str, Any]:
-    """Take turns for `seconds` each, five times, either side first by turns; return the figures. The ratio is the median of the rounds'."""
+    """Take turns of `seconds`, five each, either side first by turns; return the figures. The ratio is the rounds' median."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
     if match is None:
         raise UsageError(f"--size {size} is no WxH, such as 2448x2048")
