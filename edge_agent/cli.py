@@ -24,9 +24,12 @@ COMMANDS = {
     "check": "examine settings, recipes and models; print every problem with its remedy",
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
+    "trigger": "have the daemon take a part now",
+    "cameras": "list the cameras within reach, each with the line for the settings",
+    "capture": "save pictures of one camera, for a dataset",
     "collect": "the datacenter's side: receive and store results and pictures",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
-    "benchmark": "measure the station: plumbing, station",
+    "benchmark": "measure the station: plumbing, station, camera",
 }
 
 

@@ -70,6 +70,9 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_new": (_POINTER, (_TEXT,)),
+    "arv_camera_get_vendor_name": (_TEXT, (_POINTER,)),
+    "arv_camera_get_model_name": (_TEXT, (_POINTER,)),
+    "arv_camera_get_device_serial_number": (_TEXT, (_POINTER,)),
     "arv_camera_get_payload": (_UINT, (_POINTER,)),
     "arv_camera_get_sensor_size": (None, (_POINTER, _POINTER, _POINTER)),
     "arv_camera_set_region": (None, (_POINTER, _INT, _INT, _INT, _INT)),
@@ -199,3 +202,21 @@ def find_devices() -> list[dict[str, str]]:
         {key: arv.call(f"get_device_{name}", index) or "" for key, name in names.items()}
         for index in range(arv.call("get_n_devices"))
     ]
+
+
+def ask_device(address: str) -> dict[str, str]:
+    """What the camera at this address says it is, as in `find_devices`; nothing of it is set. Blocks for 2.5 s where none answers.
+
+    Raises CameraError."""
+    arv = library()
+    try:
+        camera = arv.call("camera_new", address)
+    except CameraError as error:
+        raise CameraError(f"no camera answers at {address}: {error}. Look at its cable, its power and its address.") from None
+    names = {"vendor": "vendor_name", "model": "model_name", "serial": "device_serial_number"}
+    try:
+        told = {key: arv.call(f"camera_get_{name}", camera) or "" for key, name in names.items()}
+        is_gige = bool(arv.call("camera_is_gv_device", camera))
+    finally:
+        arv.unref(camera)
+    return {"protocol": "GigEVision" if is_gige else "USB3Vision", "address": address, **told, "id": address}

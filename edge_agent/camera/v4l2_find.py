@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import msgspec
+
+from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.v4l2_kernel import Kernel
 from edge_agent.errors import CameraError
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A capture device that is plugged in. `by_id` and `by_path` are names of its links, '' where it has none; `trouble` is why
+    it cannot be opened now, '' where it can."""
+
+    node: Path
+    serial: str = ""
+    vendor: str = ""
+    model: str = ""
+    by_id: str = ""
+    by_path: str = ""
+    trouble: str = ""
 
 
 def find_by_serial(kernel: Kernel, serial: str) -> Path:
@@ -32,6 +49,54 @@ def find_by_link(kernel: Kernel, link: Path) -> Path:
             f"{link} is no link but a device, whose name changes. Remedy: give its link in {kernel.devices}/v4l/by-id."
         )
     return link
+
+
+def find_all(kernel: Kernel) -> list[Seen]:
+    """Every device of V4L2 that captures video; one that cannot be asked is among them, with its trouble."""
+    found = []
+    for node, serial in _serials(kernel):
+        capabilities, trouble = _capabilities(kernel, node)
+        if not trouble and not capabilities & k.CAP_VIDEO_CAPTURE:
+            continue  # a decoder, or an output
+        entry = kernel.classes / node.name
+        usb = (entry / "device").resolve().parent
+        found.append(
+            Seen(
+                node=node,
+                serial=serial,
+                vendor=_read(usb / "manufacturer"),
+                model=_read(usb / "product") or _read(entry / "name"),
+                by_id=_link_to(kernel.devices / "v4l" / "by-id", node),
+                by_path=_link_to(kernel.devices / "v4l" / "by-path", node),
+                trouble=trouble,
+            )
+        )
+    return found
+
+
+def _capabilities(kernel: Kernel, node: Path) -> tuple[int, str]:
+    """What the device can do, and why it did not say."""
+    capability = k.Capability()
+    fd = -1
+    try:
+        fd = kernel.open(node)
+        kernel.ioctl(fd, k.VIDIOC_QUERYCAP, capability)
+    except OSError as error:
+        return 0, error.strerror or str(error)
+    finally:
+        if fd >= 0:
+            kernel.close(fd)
+    has_own = capability.capabilities & k.CAP_DEVICE_CAPS
+    return int(capability.device_caps if has_own else capability.capabilities), ""
+
+
+def _link_to(folder: Path, node: Path) -> str:
+    """The first link in the folder that leads to the node."""
+    with contextlib.suppress(OSError):
+        for entry in sorted(folder.iterdir()):
+            if entry.resolve() == node.resolve():
+                return entry.name
+    return ""
 
 
 def _serials(kernel: Kernel) -> list[tuple[Path, str]]:

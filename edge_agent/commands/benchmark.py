@@ -1,6 +1,7 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
+`camera`: a GigE Vision camera against the bare C library.
 
-Both print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
+All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
 where a part is unaccounted for or memory grows.
 """
 
@@ -15,6 +16,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from edge_agent.commands.benchmark_camera import measure_camera
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
 from edge_agent.commands.benchmark_station import measure_station
 
@@ -22,20 +24,26 @@ MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["plumbing", "station"])
+    parser.add_argument("what", choices=["plumbing", "station", "camera"])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses")
     parser.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="plumbing: the share of parts with a defect")
     parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
     parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
-    parser.add_argument("--seconds", type=float, default=20, help="station: how long each side runs, three times")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="how long each side runs: station three times, camera five; 0 chooses 20 and 4"
+    )
+    parser.add_argument("--size", default="2448x2048", metavar="WxH", help="camera: of its pictures")
+    parser.add_argument("--address", default="", metavar="IP", help="camera: a real one's address, instead of a simulated one")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.what == "plumbing":
         result = measure_plumbing(args.parts or 100_000, args.ng_share)
+    elif args.what == "station":
+        result = measure_station(args.model, args.hint, args.seconds or 20)
     else:
-        result = measure_station(args.model, args.hint, args.seconds)
+        result = measure_camera(args.size, args.seconds or 4, args.address)
     result["machine"] = machine()
     result["command"] = " ".join(["edge-agent", *sys.argv[1:]])
     exit_code = 1 if result.get("unaccounted") or result.get("rss_growth_kb", 0) > MOST_GROWTH_KB else 0

@@ -1,6 +1,7 @@
 """Examine settings, recipes and models without starting anything: every problem with its line and its remedy.
 
-Exit code 0 when all is well, 78 when the configuration will never work as it is.
+Exit code 0 when all is well, 78 when the configuration will never work as it is. A note says what this machine lacks for a camera
+to lose nothing; it does not change the exit code.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TypeVar
 
 import msgspec
 
+from edge_agent import strictyaml
 from edge_agent.bundle import require_fit, require_time
 from edge_agent.camera import open_camera
+from edge_agent.commands.check_cameras import check_cameras, this_machine
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
@@ -29,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, action="append", default=[], metavar="FILE", help="a recipe alone")
     parser.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a model alone")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
-    parser.add_argument("--json", action="store_true", help="one JSON object with the problems")
+    parser.add_argument("--json", action="store_true", help="one JSON object with the problems and warnings")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
             examination.station(station)
+            examination.cameras(station, strictyaml.read(args.config))
     return examination.report(args.json)
 
 
@@ -51,6 +55,7 @@ class Examination:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.seen: list[str] = []
 
     def attempt(self, look: Callable[[], T]) -> T | None:
@@ -89,16 +94,24 @@ class Examination:
                 self.attempt(partial(self._fit, recipe, model, file))
             self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
 
+    def cameras(self, station: Station, document: strictyaml.Document) -> None:
+        """Look at what the cameras need of this machine."""
+        problems, self.warnings = check_cameras(station, document, this_machine())
+        self.problems += problems
+
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))
         self.seen.append(f"{recipe.name}: recipe {recipe.hash[:12]}, model {model.hash[:12]}")
 
     def report(self, as_json: bool) -> int:
         if as_json:
-            print(msgspec.json.encode({"ok": not self.problems, "problems": [_plain(p) for p in self.problems]}).decode())
+            problems, warnings = ([_plain(p) for p in these] for these in (self.problems, self.warnings))
+            print(msgspec.json.encode({"ok": not problems, "problems": problems, "warnings": warnings}).decode())
         else:
             for problem in self.problems:
                 print(problem)
+            for warning in self.warnings:
+                print(f"note: {warning}")
             for line in self.seen:
                 print(f"well: {line}")
             count = len(self.problems)

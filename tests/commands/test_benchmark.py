@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from aravis import require_aravis
 from stations import Program
 
 PLUMBING = {"parts_per_s", "ng_share", "unaccounted", "p50_ms", "p99_ms", "rss_growth_kb", "bare_parts_per_s"}
 STATION = {"station_fps", "engine_fps", "ratio", "cpu_ms_per_part"}
+CAMERA = {"fps", "bare_fps", "ratio", "bad_frames", "cpu_ms_per_frame", "size"}
 BOTH = {"seconds", "machine", "command"}
 
 
@@ -28,3 +30,23 @@ def test_station_stands_beside_the_bare_engine(edge_agent: Program) -> None:
     told = json.loads(result.stdout)
     assert told.keys() >= STATION | BOTH
     assert told["ratio"] == pytest.approx(told["station_fps"] / told["engine_fps"], rel=0.5)
+
+
+def test_camera_stands_beside_the_bare_library(edge_agent: Program) -> None:
+    require_aravis()
+    result = edge_agent("benchmark", "camera", "--json", "--size", "320x240", "--seconds", 0.3, timeout_s=40)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told.keys() >= CAMERA | BOTH
+    assert told["size"] == "320x240"
+    assert told["frames"] > 50
+    assert told["fps"] > 0 and told["bare_fps"] > 0
+    ratios = sorted(own / bare for bare, own in told["rounds"])
+    assert told["ratio"] == pytest.approx(ratios[len(ratios) // 2], rel=0.02)
+
+
+@pytest.mark.parametrize(("words", "told"), [(["--size", "wide"], "--size wide is no WxH"), (["--seconds", "-1"], "--seconds -1")])
+def test_camera_refuses_what_makes_no_sense(edge_agent: Program, words: list[str], told: str) -> None:
+    result = edge_agent("benchmark", "camera", *words)
+    assert result.returncode == 2
+    assert told in result.stderr

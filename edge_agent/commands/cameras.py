@@ -1,0 +1,134 @@
+"""List the cameras within reach: GigE Vision and USB3 Vision by Aravis, USB (UVC) and others by V4L2. Each comes with the line to
+paste into the settings. `--address` asks one GigE camera directly, where discovery, a broadcast, does not reach it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+import sys
+from collections import Counter
+
+import msgspec
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from edge_agent.camera import v4l2_kernel as k
+from edge_agent.camera.aravis_library import ask_device, find_devices, library
+from edge_agent.camera.v4l2_find import Seen, find_all
+from edge_agent.errors import CameraError, UsageError
+
+_USB3 = "USB3Vision"
+_PROTOCOLS = ("GigEVision", _USB3)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One camera. `settings` is a YAML flow mapping for the list `cameras`; `kind` is what it says there."""
+
+    kind: str
+    address: str
+    serial: str
+    vendor: str
+    model: str
+    settings: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", metavar="IP", help="ask only the GigE camera with this address")
+    parser.add_argument("--json", action="store_true", help="one JSON object with the cameras and notes")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.address:
+        _require_address(args.address)
+        cameras, notes = [_of_aravis(ask_device(args.address), set())], list[str]()
+    else:
+        cameras, notes = find_cameras(k.Kernel())
+    if args.json:
+        print(msgspec.json.encode({"cameras": cameras, "notes": notes}).decode())
+    else:
+        _show(cameras)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0
+
+
+def _require_address(address: str) -> None:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise UsageError(f"--address {address} is no IP address. Give the camera's, such as 192.168.1.20.") from None
+
+
+def find_cameras(kernel: k.Kernel) -> tuple[list[Found], list[str]]:
+    """Every camera that answers, and what kept others from it."""
+    names: set[str] = set()
+    cameras, notes = [], []
+    try:
+        library()
+        cameras = [_of_aravis(device, names) for device in find_devices() if device["protocol"] in _PROTOCOLS]
+    except CameraError as error:
+        notes.append(f"GigE Vision and USB3 Vision cameras are not looked for: {error}")
+    seen = find_all(kernel)
+    serials = Counter(each.serial for each in seen)
+    cameras += [_of_v4l2(each, serials[each.serial] == 1, names) for each in seen]
+    for each in seen:
+        if each.trouble:
+            notes.append(f"{each.node}: {each.trouble}. A user of cameras belongs to the group video: sudo usermod -aG video USER")
+    return cameras, notes
+
+
+def _of_aravis(device: dict[str, str], names: set[str]) -> Found:
+    name = _name(device["model"], device["serial"], names)
+    key = "serial" if device["protocol"] == _USB3 else "address"
+    settings = f"{{name: {name}, kind: aravis, {key}: {_quoted(device[key])}}}"
+    return Found("aravis", device["address"], device["serial"], device["vendor"], device["model"], settings)
+
+
+def _of_v4l2(seen: Seen, is_only: bool, names: set[str]) -> Found:
+    """Named by the best of what stays the same: its own serial number, the port it is in, its model."""
+    name = _name(seen.model, seen.serial, names)
+    found_by = ""
+    if seen.serial and is_only:
+        found_by = f"serial: {_quoted(seen.serial)}"
+    elif seen.by_path:
+        found_by = f"path: {_quoted(f'/dev/v4l/by-path/{seen.by_path}')}"
+    elif seen.by_id:
+        found_by = f"by_id: {_quoted(seen.by_id)}"
+    address = f"/dev/v4l/by-id/{seen.by_id}" if seen.by_id else str(seen.node)
+    settings = f"{{name: {name}, kind: v4l2, {found_by}}}" if found_by else ""
+    return Found("v4l2", address, seen.serial, seen.vendor, seen.model, settings)
+
+
+def _name(model: str, serial: str, taken: set[str]) -> str:
+    """A name that settings take, unlike those `taken`, to which it is added."""
+    plain = re.sub(r"[^a-z0-9]+", "-", f"{model} {serial}".lower()).strip("-")[:56].rstrip("-")
+    if not isinstance(yaml.safe_load(plain or "1"), str):  # YAML would read 007 or `yes` as something else
+        plain = f"camera-{plain}".rstrip("-")
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name)
+    return name
+
+
+def _quoted(text: str) -> str:
+    """Text as YAML takes it: an address as it is, in double quotes whatever could be read as something else."""
+    is_address = re.fullmatch(r"\d+\.\d+\.\d+\.\d+", text)
+    return text if is_address else msgspec.json.encode(text).decode()
+
+
+def _show(cameras: list[Found]) -> None:
+    if not cameras:
+        print("no camera found")
+        return
+    table = Table("kind", "address", "serial", "vendor", "model", box=None)
+    for camera in cameras:
+        table.add_row(camera.kind, camera.address, camera.serial, camera.vendor, camera.model)
+    Console(highlight=False, soft_wrap=True).print(table)
+    print("\nfor the settings, under `cameras:`")
+    for camera in cameras:
+        print(f"  - {camera.settings}" if camera.settings else f"  # {camera.address} has neither a serial number nor a link")

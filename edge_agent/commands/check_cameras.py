@@ -1,0 +1,107 @@
+"""What a station's Aravis cameras need of the machine, looked at without opening one. What makes a camera impossible is a problem;
+what makes it lose pictures, or leaves something unknown, is a warning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.camera.aravis_library import library
+from edge_agent.camera.aravis_stream import may_open_packet_socket
+from edge_agent.camera_settings import AravisCamera
+from edge_agent.errors import CameraError, Problem
+from edge_agent.settings import Station
+from edge_agent.strictyaml import Document
+
+_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+_LEAST_FRAMES = 2  # in the kernel's buffer; see docs/cameras.md
+_REMEDY_RMEM = "sudo cp config/sysctl/60-edge-agent.conf /etc/sysctl.d/ && sudo sysctl --system"
+_REMEDY_RAW = (
+    "AmbientCapabilities=CAP_NET_RAW in edge-agent.service; run by hand: "
+    "sudo setcap cap_net_raw+ep on the python it runs with; or set socket: standard."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What matters of this machine. `rmem_max` in bytes, 0 where unknown; `lacks_library` says why it cannot be loaded."""
+
+    lacks_library: str
+    rmem_max: int
+    has_net_raw: bool
+
+
+def this_machine() -> Machine:
+    """Look at the library, the kernel's limit and this process's capabilities."""
+    lacks = ""
+    try:
+        library()
+    except CameraError as error:
+        lacks = str(error)
+    try:
+        rmem_max = int(_RMEM_MAX.read_text())
+    except (OSError, ValueError):
+        rmem_max = 0
+    return Machine(lacks, rmem_max, may_open_packet_socket())
+
+
+def check_cameras(station: Station, document: Document, machine: Machine) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings, each with the line of its camera."""
+    problems, warnings = [], []
+    for i, camera in enumerate(station.settings.cameras):
+        if not isinstance(camera, AravisCamera):
+            continue
+        if machine.lacks_library:
+            why, _, _ = machine.lacks_library.partition(". Install")
+            message = f"is aravis, and this machine lacks that library: {why}."
+            problems.append(document.problem(("cameras", i, "kind"), message, "sudo apt-get install -y libaravis-0.8-0"))
+        told = (_socket(camera, machine), _room(camera, machine), _counter(camera))
+        warnings += [document.problem(("cameras", i, key), message, remedy) for key, message, remedy in filter(None, told)]
+    return problems, warnings
+
+
+def _socket(camera: AravisCamera, machine: Machine) -> tuple[str, str, str] | None:
+    if camera.socket != "packet" or machine.has_net_raw:
+        return None
+    message = "is packet, which needs CAP_NET_RAW; this process has it not, and without it Aravis takes a plain socket silently."
+    return "socket", message, _REMEDY_RAW
+
+
+def _room(camera: AravisCamera, machine: Machine) -> tuple[str, str, str] | None:
+    """The kernel's buffer. A camera by serial number may be a USB one, to which it does not matter."""
+    if not machine.rmem_max:
+        return None
+    if camera.width is None or camera.height is None:
+        message = f"has no width and height, so that nobody knows whether {_LEAST_FRAMES} frames fit net.core.rmem_max"
+        return "", f"{message}, {machine.rmem_max} bytes.", "give both, or compare by hand; USB3 Vision: never mind."
+    needed = _LEAST_FRAMES * frame_bytes(camera.width, camera.height, camera.pixel_format)
+    if machine.rmem_max >= needed:
+        return None
+    message = f"sends frames of {needed // _LEAST_FRAMES} bytes, and net.core.rmem_max is {machine.rmem_max}, less than"
+    return "", f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _REMEDY_RMEM
+
+
+def _counter(camera: AravisCamera) -> tuple[str, str, str] | None:
+    if camera.trigger != "hardware" or camera.counter is not None:
+        return None
+    message = "is hardware without a counter: a pulse that the camera ignores stays unknown, the line is unverified."
+    return "trigger", message, "set counter: Counter0, or what the camera calls its counter."
+
+
+def frame_bytes(width: int, height: int, pixel_format: str) -> int:
+    """Bytes of one frame; of a format that is not known, as for 16 bits a pixel."""
+    return -(-width * height * _bits(pixel_format) // 8)
+
+
+def _bits(pixel_format: str) -> int:
+    match = re.fullmatch(r"([A-Za-z]+?)(\d+)(p|Packed)?", pixel_format)
+    if match is None:
+        return 16
+    channels = 3 if match[1] in ("RGB", "BGR") else 1
+    depth = int(match[2])
+    if match[3] == "p":
+        return channels * depth
+    if match[3] == "Packed":
+        return 12  # GigE Vision's packed formats: two pixels in three bytes, of 10 bits, too
+    return channels * (8 if depth <= 8 else 16)

@@ -1,0 +1,131 @@
+"""What `edge-agent check` says of a machine that cannot serve a station's Aravis cameras well, or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stations import ROOT, Program, StationFolder
+
+from edge_agent import strictyaml
+from edge_agent.commands import check
+from edge_agent.commands.check_cameras import Machine, check_cameras, frame_bytes
+from edge_agent.errors import Problem
+from edge_agent.settings import load_station
+
+WELL = Machine(lacks_library="", rmem_max=32 << 20, has_net_raw=True)
+SIZE = {"width": 2448, "height": 2048}
+SMALL, BARE = Machine("", 9_000_000, True), Machine("", 32 << 20, False)
+WITHOUT = Machine("libaravis-0.8.so.0: no such file. Install Aravis: sudo apt-get install -y libaravis-0.8-0", 32 << 20, True)
+
+
+def look(station: StationFolder, machine: Machine, **camera: Any) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings of a station whose second camera is an Aravis one."""
+    station.settings["cameras"][1:] = [{"name": "gige", "kind": "aravis", "address": "10.0.0.2", **camera}]
+    file = station.write()
+    return check_cameras(load_station(file), strictyaml.read(file), machine)
+
+
+@pytest.mark.parametrize(
+    ("machine", "camera", "key", "words"),
+    [
+        (SMALL, SIZE, "cameras.1", ["5013504 bytes", "9000000", "60-edge-agent.conf"]),
+        (WELL, {}, "cameras.1", ["no width and height", str(32 << 20)]),
+        (BARE, {**SIZE, "socket": "packet"}, "cameras.1.socket", ["CAP_NET_RAW", "setcap", "AmbientCapabilities=CAP_NET_RAW"]),
+        (WELL, {**SIZE, "trigger": "hardware"}, "cameras.1.trigger", ["unverified", "counter: Counter0"]),
+    ],
+)
+def test_what_a_machine_lacks_is_a_warning_with_its_remedy(
+    station: StationFolder, machine: Machine, camera: dict[str, Any], key: str, words: list[str]
+) -> None:
+    problems, (warning,) = look(station, machine, **camera)
+    assert not problems
+    assert warning.key.rstrip(".") == key
+    assert warning.line > 1
+    assert warning.remedy
+    for word in words:
+        assert word in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("machine", "camera"),
+    [
+        (WELL, SIZE),
+        (BARE, {**SIZE, "socket": "auto"}),
+        (WELL, {**SIZE, "trigger": "hardware", "counter": "Counter0"}),
+        (WELL, {**SIZE, "trigger": "software", "socket": "packet"}),
+        (Machine("", 2 * 2448 * 2048, True), SIZE),
+        (Machine("", 0, True), SIZE),
+    ],
+)
+def test_a_machine_that_serves_gets_no_word(station: StationFolder, machine: Machine, camera: dict[str, Any]) -> None:
+    assert look(station, machine, **camera) == ([], [])
+
+
+def test_without_the_library_an_aravis_camera_is_impossible(station: StationFolder) -> None:
+    (problem,), _ = look(station, WITHOUT, **SIZE)
+    assert problem.key == "cameras.1.kind"
+    assert "apt-get install -y libaravis-0.8-0" in str(problem)
+    station.settings["cameras"][1:] = []
+    file = station.write()
+    assert check_cameras(load_station(file), strictyaml.read(file), WITHOUT) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "expected"),
+    [
+        ("Mono8", 800),
+        ("Mono12", 1600),
+        ("Mono12Packed", 1200),
+        ("Mono10Packed", 1200),
+        ("Mono10p", 1000),
+        ("RGB8", 2400),
+        ("?", 1600),
+    ],
+)
+def test_a_frame_has_the_bytes_of_its_format(pixel_format: str, expected: int) -> None:
+    assert frame_bytes(40, 20, pixel_format) == expected
+
+
+def test_notes_are_told_and_the_exit_code_is_that_of_the_problems(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    station.settings["cameras"] = [{"name": "camera", "kind": "aravis", "address": "10.0.0.2", "trigger": "hardware", **SIZE}]
+    file = station.write()
+
+    def examine(machine: Machine, *words: str) -> tuple[int, str]:
+
+        monkeypatch.setattr(check, "this_machine", lambda: machine)
+        parser = argparse.ArgumentParser()
+        check.add_arguments(parser)
+        code = check.run(parser.parse_args(["--config", str(file), *words]))
+        return code, capsys.readouterr().out
+
+    code, told = examine(WELL, "--json")
+    answer = json.loads(told)
+    assert (code, answer["ok"], answer["problems"]) == (0, True, [])
+    assert [warning["key"] for warning in answer["warnings"]] == ["cameras.0.trigger"]
+    code, told = examine(WELL)
+    assert code == 0
+    assert f"note: {file}:" in told and "no problem found" in told
+    code, told = examine(WITHOUT, "--json")
+    assert (code, json.loads(told)["ok"]) == (78, False)
+
+
+def test_a_station_without_such_cameras_has_no_warnings(edge_agent: Program, station: StationFolder) -> None:
+    station.add_images([])
+    told = json.loads(edge_agent("check", "--config", station.write(), "--json").stdout)
+    assert told["warnings"] == []
+
+
+def test_the_shipped_limits_hold_two_frames_of_five_megapixels() -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string("[limits]\n" + Path(ROOT / "config" / "sysctl" / "60-edge-agent.conf").read_text())
+    limits = {key: int(value) for key, value in parser["limits"].items()}
+    assert limits.keys() == {"net.core.rmem_max", "net.core.rmem_default"}
+    assert limits["net.core.rmem_max"] >= 2 * 2448 * 2048
+    assert limits["net.core.rmem_default"] <= limits["net.core.rmem_max"]
