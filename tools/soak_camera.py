@@ -173,9 +173,10 @@ def report(record: Record, account: Account, command: str) -> str:
         "",
         f"`{command}`",
         "",
-        f"The whole daemon with one hardware-triggered GigE Vision camera, a simulated one at 127.9.0.1, for {record.seconds:.0f} s: "
-        f"random faults (`{FAULTS}`), the power taken away for {OFF_S:g} s about every {POWER_EVERY} pulses, the control channel "
-        f"frozen for {FREEZE_S:g} s about every {FREEZE_EVERY}.",
+        f"The whole daemon with one hardware-triggered GigE Vision camera, a simulated one, for "
+        f"{record.seconds:.0f} s: random faults (`{FAULTS}`), "
+        f"the power taken away for {OFF_S:g} s about every {POWER_EVERY} pulses, the control channel frozen for {FREEZE_S:g} s "
+        f"about every {FREEZE_EVERY}.",
         "",
         "| what | count |",
         "|---|---|",
@@ -197,11 +198,11 @@ def report(record: Record, account: Account, command: str) -> str:
         "|---|" + "---|" * len(words),
         *rows,
         "",
-        "A judged picture is matched with its pulse by the camera's frame id and the trigger time; its content must be that of the",
-        "pulse's exposure, which is drawn into it. Outcomes without a picture are counted against the camera's own counter, session",
-        "by session, and in the table stand in order against the pulses without one, so that neighbours may have changed places. A",
-        "pulse counts as the station's from when it resets the camera's counter until the power goes. Between that and the camera's",
-        "being set up anew nobody but the camera could know of a pulse: the line is said to be not ready as soon as it is noticed.",
+        "A judged picture is matched with its pulse by the camera's frame id and the trigger time; its content must be that of",
+        "the pulse's exposure, which is drawn into it. Outcomes without a picture are counted against the camera's own counter,",
+        "session by session, and in the table stand in order against the pulses without one, so that neighbours may have changed",
+        "places. A pulse counts as the station's from when it resets the camera's counter until the power goes; between that and",
+        "the next reset nobody but the camera could know of it, and the line says that it is not ready once it has noticed.",
         f"Pulses of the last {_UNCOUNTED_S:g} s before the power goes may be unknown to the station: its counter went with it.",
     ]
     if account.problems:
