@@ -99,7 +99,7 @@ class AravisCamera:
             return
         arv = self._arv
         try:
-            if buffers is not None:
+            if buffers is not None and self._failure is None:  # one that does not answer would only keep us waiting
                 arv.call("camera_stop_acquisition", camera)
         except CameraError:
             pass  # it is gone: what was to be stopped has stopped
@@ -149,7 +149,8 @@ class AravisCamera:
 
     def _end(self, error: CameraError) -> None:
         """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
-        self._failure = error
+        words = str(error)
+        self._failure = error if words.startswith("camera ") else CameraError(f"camera {self.name}: {words}")
         with contextlib.suppress(CameraError):
             while self._receive(0):
                 pass
