@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check tools format lint types imports benchmark clean
+.PHONY: demo test check tools format lint types imports benchmark soak-camera clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -35,6 +35,10 @@ tools: $(STAMP)
 benchmark: $(STAMP)
 	$(BIN)/edge-agent benchmark plumbing
 	$(BIN)/edge-agent benchmark station
+
+# A station with a camera that fails in every way it can: about four minutes.
+soak-camera: $(STAMP)
+	$(BIN)/python tools/soak_camera.py --parts 10000 --seed 1 --rate 50 --out docs/measurements/camera-soak.md
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -98,9 +98,13 @@ class Grabber:
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
 
-    def stop(self, patience_s: float = 10) -> None:
-        """Take no further trigger. Slots that a driver hangs on to are never used again."""
+    def ask_to_stop(self) -> None:
+        """Take no further trigger; returns at once."""
         self._stopping.set()
+
+    def stop(self, patience_s: float = 10) -> None:
+        """Take no further trigger, and wait for the camera's end. Slots that a driver hangs on to are never used again."""
+        self.ask_to_stop()
         self.thread.join(patience_s)
         if self.thread.is_alive() and self.ring is not None:
             for slot in tuple(self._lent):

@@ -6,6 +6,7 @@ does not come is told by a gap in the frame ids, by the camera's own count of tr
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Any
 
 from edge_agent.camera import aravis_features as features
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, find_devices, library
+from edge_agent.camera.aravis_pulses import Delay, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pixelformats import converter
@@ -77,14 +79,14 @@ class AravisCamera:
         self._free: deque[tuple[int, Pixels]] = deque()  # lent slots, where the picture is converted into one
         self._last_id = 0
         self._failed = 0  # incomplete buffers since the last complete one
-        self._told = 0  # hardware: triggers the line knows of
-        self._samples: deque[tuple[float, int]] = deque()  # hardware: when the counter stood how high
+        self._failure: CameraError | None = None  # raised once all that is known has been told
+        self._pulses = Pulses(self.frame_timeout_s)
+        self._delay = Delay()
         self._next_count = now
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._heard_s = now
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
-        self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def _on_control_lost(self) -> None:
         self._lost_control = True  # on a thread of the library's
@@ -97,7 +99,7 @@ class AravisCamera:
             return
         arv = self._arv
         try:
-            if buffers is not None:
+            if buffers is not None and self._failure is None:  # one that does not answer would only keep us waiting
                 arv.call("camera_stop_acquisition", camera)
         except CameraError:
             pass  # it is gone: what was to be stopped has stopped
@@ -132,13 +134,28 @@ class AravisCamera:
     def wait(self, timeout_s: float) -> Arrival | None:
         if self._ready:
             return self._ready.popleft()
-        if self._lost_control:
-            raise CameraError(f"camera {self.name} does not answer any more, or began anew")
-        if self._settings.trigger == "software" and not self._asked_s:
-            return self._ask(timeout_s)
-        self._receive(min(timeout_s, _COUNT_EVERY_S))
-        self._look_at_the_clock()
+        if self._failure is not None:
+            raise self._failure
+        try:
+            if self._lost_control:
+                raise CameraError(f"camera {self.name} does not answer any more, or began anew")
+            if self._settings.trigger == "software" and not self._asked_s:
+                return self._ask(timeout_s)
+            self._receive(min(timeout_s, _COUNT_EVERY_S))
+            self._look_at_the_clock()
+        except CameraError as error:
+            self._end(error)
         return self._ready.popleft() if self._ready else None
+
+    def _end(self, error: CameraError) -> None:
+        """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
+        words = str(error)
+        self._failure = error if words.startswith("camera ") else CameraError(f"camera {self.name}: {words}")
+        with contextlib.suppress(CameraError):
+            while self._receive(0):
+                pass
+        if self._settings.counter is not None and self._settings.trigger == "hardware" and (rest := self._pulses.rest()):
+            self._tell_missing(rest, f"{rest} triggers were counted when the camera was lost")
 
     def _ask(self, timeout_s: float) -> Arrival | None:
         """Have the camera take the next picture asked for: one at a time, so that there is no doubt whose it is."""
@@ -150,20 +167,28 @@ class AravisCamera:
         self._asked_s = time.monotonic()
         return Due(word)
 
-    def _receive(self, timeout_s: float) -> None:
+    def _receive(self, timeout_s: float) -> bool:
+        """Take the next buffer there is; False where none came in time."""
         assert self._buffers is not None
         buffer = self._buffers.pop(timeout_s)
-        if not buffer:
-            return
+        if buffer:
+            self._take(buffer)
+        return bool(buffer)
+
+    def _take(self, buffer: int) -> None:
+        assert self._buffers is not None
         self._heard_s = time.monotonic()
         status = self._buffers.status(buffer)
         if status != SUCCESS:
             self._failed += 1
             self._counters["incomplete"] += 1
             self._buffers.push(buffer)
-            self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
+            if self._pulses.news(1):
+                self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
             return
-        began_ns = self._buffers.system_ns(buffer) - self._clock_offset_ns - int((self._settings.exposure_time_us or 0) * 1000)
+        sent_ns = self._buffers.system_ns(buffer) - (time.time_ns() - time.monotonic_ns())  # the wall clock may be set at any time
+        late_ns = self._delay.ns(self._buffers.camera_ns(buffer), sent_ns)
+        began_ns = sent_ns - late_ns - int((self._settings.exposure_time_us or 0) * 1000)
         if self._is_stale(buffer, began_ns):
             self._counters["stale"] += 1
             self._buffers.push(buffer)
@@ -192,10 +217,13 @@ class AravisCamera:
             return True
         if step > _MOST_MISSING:
             raise CameraError(f"camera {self.name}: the frame ids went from {self._last_id} to {frame_id}; it began anew")
-        missing = step - 1 - self._failed
+        missing = self._pulses.news(max(0, step - 1 - self._failed))
         self._last_id, self._failed = frame_id, 0
         if missing > 0:
             self._tell_missing(missing, f"frame ids are missing before {self._last_id}")
+        if self._pulses.is_given_up(began_ns / 1e9):
+            return True
+        self._pulses.has_shown()
         return False
 
     def _tell_missing(self, count: int, why: str) -> None:
@@ -224,7 +252,7 @@ class AravisCamera:
         return None
 
     def _tell(self, arrival: Picture | Lost) -> None:
-        self._told += arrival.count if isinstance(arrival, Lost) else 1
+        self._pulses.told += arrival.count if isinstance(arrival, Lost) else 1
         self._asked_s = 0.0
         self._ready.append(arrival)
 
@@ -246,12 +274,13 @@ class AravisCamera:
         """Compare the camera's own count of trigger pulses with the triggers told; what is older than a picture may be is lost."""
         self._next_count = now + _COUNT_EVERY_S
         device = self._arv.call("camera_get_device", self._camera)
-        self._samples.append((now, int(self._arv.call("device_get_integer_feature_value", device, "CounterValue"))))
-        while self._samples and now - self._samples[0][0] > self.frame_timeout_s:
-            _, pulses = self._samples.popleft()
-            if pulses > self._told:
-                told = self._told
-                self._tell_missing(pulses - told, f"the camera counted {pulses} triggers, of {told} there was word")
+        if not self._pulses.read(now, int(self._arv.call("device_get_integer_feature_value", device, "CounterValue"))):
+            raise CameraError(f"camera {self.name} counts its triggers from 0 again: it began anew")
+        while self._receive(0):  # whatever came while the camera did not answer is not lost
+            pass
+        told = self._pulses.told
+        if lost := self._pulses.overdue(time.monotonic()):
+            self._tell_missing(lost, f"the camera counted {told + lost} triggers, of {told} there was word")
 
 
 def _address_of(serial: str) -> str:

@@ -55,6 +55,7 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_status": (_INT, (_POINTER,)),
     "arv_buffer_get_frame_id": (_U64, (_POINTER,)),
     "arv_buffer_set_frame_id": (None, (_POINTER, _U64)),
+    "arv_buffer_get_timestamp": (_U64, (_POINTER,)),
     "arv_buffer_get_system_timestamp": (_U64, (_POINTER,)),
     "arv_buffer_get_image_width": (_INT, (_POINTER,)),
     "arv_buffer_get_image_height": (_INT, (_POINTER,)),

@@ -79,6 +79,7 @@ class Buffers:
         self._pop = arv.function("stream_timeout_pop_buffer")
         self._status = arv.function("buffer_get_status")
         self._system_ns = arv.function("buffer_get_system_timestamp")
+        self._camera_ns = arv.function("buffer_get_timestamp")
         self._height = arv.function("buffer_get_image_height")
         self._width = arv.function("buffer_get_image_width")
         self._frame_id = arv.function("buffer_get_frame_id")
@@ -136,6 +137,10 @@ class Buffers:
     def system_ns(self, buffer: int) -> int:
         """Wall clock time, ns, at which the picture began to come."""
         return int(self._system_ns(buffer))
+
+    def camera_ns(self, buffer: int) -> int:
+        """The camera's own time, ns, of the picture; 0 where it has no clock."""
+        return int(self._camera_ns(buffer))
 
     def size(self, buffer: int) -> tuple[int, int]:
         """Rows and cols of a complete picture."""

@@ -226,7 +226,7 @@ class SimulatedCamera:
                 sequence = self._sender.expose()
                 self._befall(sequence)
                 is_current = self._exposures.is_current(shot)
-                order = self._sender.order(sequence) if is_current else None
+                order = self._sender.order(sequence, shot.ready_ns) if is_current else None
             if order is None:
                 fate = "no_stream" if is_current else self._exposures.ended_by
                 self._record(Truth(shot.trigger, sequence, 0, fate, shot.trigger_ns))

@@ -123,15 +123,15 @@ class Sender:
         part = sensor[region.top : region.top + region.rows, region.left : region.left + region.cols]
         return stamp(part, sequence) if self._is_stamped else part
 
-    def order(self, sequence: int) -> Order | None:
-        """Return what is to become of an exposure; None where no host listens."""
+    def order(self, sequence: int, exposed_ns: int) -> Order | None:
+        """Return what is to become of an exposure that ended at `exposed_ns`; None where no host listens."""
         host = self._host()
         if host is None:
             return None
         block_id, self.block_id = self.block_id, next_id(self.block_id)
         fault = self._faults.choose(sequence)
         region, chunk = Region.of(self._registers), chunk_of(self._registers["PacketSize"])
-        return Order(sequence, block_id, fault, self._ticks(), region, chunk, host, self._delay_ns())
+        return Order(sequence, block_id, fault, max(1, exposed_ns - self._powered_ns), region, chunk, host, self._delay_ns())
 
     def make(self, order: Order) -> Job:
         """Return the picture as it is to be sent, remembered from now on."""

@@ -1,0 +1,157 @@
+"""A trigger pulse is told once: by its picture, as one that failed, or by the camera's counter, whichever comes first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from aravis import require_aravis
+from simulation import wait_for
+
+from edge_agent.camera.aravis import AravisCamera
+from edge_agent.camera.aravis_pulses import Delay, Pulses
+from edge_agent.camera.base import Arrival, Lost, Picture
+from edge_agent.camera_settings import AravisCamera as Settings
+from edge_agent.errors import CameraError
+from edge_agent.simulator import SimulatedCamera
+
+MS = 1_000_000
+
+
+def test_what_was_given_up_is_no_news_when_it_shows_as_a_gap() -> None:
+    pulses = Pulses(0.3)
+    assert pulses.read(1.0, 1)
+    assert pulses.overdue(1.2) == 0
+    assert pulses.overdue(1.31) == 1
+    pulses.told += 1
+    assert pulses.news(1) == 0
+    assert pulses.news(1) == 1
+
+
+def test_a_picture_that_comes_too_late_is_known_by_its_trigger_time() -> None:
+    pulses = Pulses(0.3)
+    pulses.read(1.0, 2)
+    assert not pulses.is_given_up(0.9)
+    assert pulses.overdue(1.4) == 2
+    assert pulses.is_given_up(0.95)
+    assert not pulses.is_given_up(1.1)
+
+
+def test_a_counter_that_goes_back_is_a_camera_that_began_anew() -> None:
+    pulses = Pulses(0.3)
+    assert pulses.read(1.0, 7)
+    assert not pulses.read(1.1, 0)
+    assert pulses.rest() == 7
+
+
+def test_the_delay_is_against_the_quickest_and_follows_a_slow_clock() -> None:
+    delay = Delay()
+    assert delay.ns(100 * MS, 1_105 * MS) == 0
+    assert delay.ns(200 * MS, 1_202 * MS) == 0
+    assert delay.ns(300 * MS, 1_752 * MS) == pytest.approx(450 * MS, abs=MS)
+    drifting = Delay()
+    assert all(drifting.ns(n * 100 * MS, int(n * 100.01 * MS)) < MS for n in range(1, 2000))
+    assert drifting.ns(0, 5) == 0
+
+
+def test_a_clock_that_was_set_does_not_make_every_picture_late() -> None:
+    delay = Delay()
+    delay.ns(10_000 * MS, 10_000 * MS)
+    later = [delay.ns(n * 100 * MS, (10_000 + n * 100) * MS) for n in range(1, 60)]
+    assert later[0] > 5_000 * MS
+    assert later[-1] < MS
+
+
+@pytest.fixture
+def here() -> Iterator[tuple[AravisCamera, SimulatedCamera]]:
+    require_aravis()
+    address = "127.9.1.1"
+    with SimulatedCamera(address, rows=64, cols=64, exposure_us=100.0) as simulated:
+        settings = Settings(
+            name="cam",
+            address=address,
+            socket="standard",
+            trigger="hardware",
+            counter="Counter0",
+            frame_timeout_ms=150,
+            packet_size=576,
+        )
+        camera = AravisCamera(settings)
+        camera.open()
+        for slot in range(20):
+            camera.lend(slot, np.zeros(camera.max_pixels, np.uint8))
+        assert wait_for(lambda: simulated.is_acquiring)
+        yield camera, simulated
+        camera.close()
+
+
+def told(camera: AravisCamera, for_s: float) -> list[Arrival]:
+    heard: list[Arrival] = []
+    until = time.monotonic() + for_s
+    while time.monotonic() < until:
+        arrival = camera.wait(0.05)
+        if arrival is not None:
+            heard.append(arrival)
+    return heard
+
+
+def count(arrivals: list[Arrival]) -> tuple[int, int]:
+    """Pictures, and pulses without one."""
+    return sum(isinstance(a, Picture) for a in arrivals), sum(a.count for a in arrivals if isinstance(a, Lost))
+
+
+@pytest.mark.parametrize("fault", ["drop", "leader", "trailer", "ignored"])
+def test_a_loss_that_the_counter_told_is_not_told_again(here, fault: str) -> None:
+    camera, simulated = here
+    simulated.pulse()
+    assert count(told(camera, 0.1)) == (1, 0)
+    simulated.inject(fault)
+    simulated.pulse()
+    assert count(told(camera, 0.4)) == (0, 1)
+    simulated.pulse()
+    assert count(told(camera, 0.4)) == (1, 0)
+
+
+def test_pictures_that_come_after_their_time_are_not_new_parts(here) -> None:
+    camera, simulated = here
+    simulated.faults.plan.durations_s["late"] = 0.4
+    simulated.pulse()
+    assert count(told(camera, 0.1)) == (1, 0)
+    simulated.inject("late")
+    simulated.pulse()
+    time.sleep(0.02)
+    simulated.pulse()  # waits behind the late one
+    assert count(told(camera, 0.8)) == (0, 2)
+    simulated.pulse()
+    assert count(told(camera, 0.3)) == (1, 0)
+
+
+def test_pictures_that_came_while_the_counter_could_not_be_read_are_not_lost(here) -> None:
+    camera, simulated = here
+    assert count(told(camera, 0.1)) == (0, 0)
+    simulated.freeze_control(0.4)
+    time.sleep(0.001)
+    for _ in range(12):
+        simulated.pulse()
+        time.sleep(0.01)
+    assert count(told(camera, 1.0)) == (12, 0)
+
+
+def test_what_was_counted_before_the_power_went_is_told_first(here) -> None:
+    camera, simulated = here
+    simulated.inject("ignored", 3)
+    for _ in range(3):
+        simulated.pulse()
+        time.sleep(0.01)
+    camera.wait(0.05)
+    camera.wait(0.05)
+    camera.wait(0.05)
+    simulated.power_cycle()
+    heard: list[Arrival] = []
+    with pytest.raises(CameraError, match="began anew"):
+        for _ in range(40):
+            if (arrival := camera.wait(0.05)) is not None:
+                heard.append(arrival)
+    assert count(heard) == (0, 3)
