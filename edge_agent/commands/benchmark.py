@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=0, help="how long each side runs: station three times, camera five; 0 chooses 20 and 4"
     )
     parser.add_argument("--size", default="2448x2048", metavar="WxH", help="camera: of its pictures")
+    parser.add_argument("--rate", type=float, default=0, metavar="FPS", help="camera: of the simulated one; 0 is as fast as it can")
     parser.add_argument("--address", default="", metavar="IP", help="camera: a real one's address, instead of a simulated one")
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.what == "station":
         result = measure_station(args.model, args.hint, args.seconds or 20)
     else:
-        result = measure_camera(args.size, args.seconds or 4, args.address)
+        result = measure_camera(args.size, args.seconds or 4, args.address, args.rate)
     result["machine"] = machine()
     result["command"] = " ".join(["edge-agent", *sys.argv[1:]])
     exit_code = 1 if result.get("unaccounted") or result.get("rss_growth_kb", 0) > MOST_GROWTH_KB else 0

@@ -1,7 +1,7 @@
 """A GigE Vision camera read by AravisCamera, beside the C library with nothing around it, in the same run.
 
-The simulated camera sends as fast as it can, from a process of its own, or a real one is named by its address. The bare side is
-the least a C program does: pop, look at the status, push. The sides take turns, so that a machine's moods meet both.
+The simulated camera sends from a process of its own, as fast as it can or at a given rate; or a real one is named by its address. The bare side is
+the least a C program does: pop, look at status and frame id, push. The sides take turns, so that a machine's moods meet both.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _ROUNDS = 5
 _SLOTS = 16  # for either side
 _RATE_HZ = 10_000  # more than the simulated camera can
 _FIRST_S = 10.0  # for the first picture
+_LAST_ID = 65_535
 _POP_US = 100_000
 _NO_PACKET_SOCKET = 1  # ARV_GV_STREAM_OPTION_PACKET_SOCKET_DISABLED
 
@@ -51,7 +52,7 @@ class Turn:
         return 1000 * self.cpu_s / max(1, self.frames)
 
 
-def measure_camera(size: str, seconds: float, address: str) -> dict[str, Any]:
+def measure_camera(size: str, seconds: float, address: str, rate_hz: float = 0) -> dict[str, Any]:
     """Take turns of `seconds`, five each, either side first by turns; return the figures. The ratio is the rounds' median."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
     if match is None:
@@ -59,7 +60,9 @@ def measure_camera(size: str, seconds: float, address: str) -> dict[str, Any]:
     cols, rows = int(match[1]), int(match[2])
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g} is not above 0 and up to 3600")
-    with contextlib.nullcontext(address) if address else _simulated(size) as at:
+    if address and rate_hz:
+        raise UsageError("--rate is the simulated camera's; set a real one's own rate, or take --address out")
+    with contextlib.nullcontext(address) if address else _simulated(size, rate_hz or _RATE_HZ) as at:
         rounds = [_round(at, cols, rows, seconds, number % 2 == 0) for number in range(_ROUNDS)]
     bare, ours = zip(*rounds, strict=True)
     ratios = [own.fps / other.fps for other, own in rounds]
@@ -73,6 +76,7 @@ def measure_camera(size: str, seconds: float, address: str) -> dict[str, Any]:
         "bare_cpu_ms_per_frame": _median(turn.cpu_ms for turn in bare),
         "frames": sum(turn.frames for turn in ours),
         "size": size,
+        "rate_hz": rate_hz,
         "socket": "packet" if may_open_packet_socket() else "standard",
         "camera": address or "simulated",
         "rounds": [[round(other.fps, 1), round(own.fps, 1)] for other, own in rounds],
@@ -93,11 +97,11 @@ def _median(values: Iterable[float]) -> float:
 
 
 @contextlib.contextmanager
-def _simulated(size: str) -> Iterator[str]:
+def _simulated(size: str, rate_hz: float) -> Iterator[str]:
     """A simulated camera in a process of its own; yields its address."""
     pid = os.getpid()
     address = f"127.{200 + pid % 50}.{pid // 50 % 250}.{1 + pid // 12_500 % 250}"
-    words = ["simulate-camera", "--address", address, "--size", size, "--rate", str(_RATE_HZ), "--exposure-us", "10"]
+    words = ["simulate-camera", "--address", address, "--size", size, "--rate", f"{rate_hz:g}", "--exposure-us", "10"]
     process = subprocess.Popen([sys.executable, "-m", "edge_agent", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -156,6 +160,8 @@ class _Bare:
             raise CameraError(f"{error}. Install Aravis: sudo apt-get install -y libaravis-0.8-0") from None
         self.status = self._arv.arv_buffer_get_status
         self.status.argtypes = (c.c_void_p,)
+        self.frame_id = self._arv.arv_buffer_get_frame_id
+        self.frame_id.restype, self.frame_id.argtypes = c.c_uint64, (c.c_void_p,)
         self.push = self._arv.arv_stream_push_buffer
         self.push.restype, self.push.argtypes = None, (c.c_void_p, c.c_void_p)
         self.pop = self._arv.arv_stream_timeout_pop_buffer
@@ -212,8 +218,9 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
 
 
 def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
-    pop, push, status = bare.pop, bare.push, bare.status
-    frames = bad = 0
+    """A picture that found no free buffer shows only as a gap in the frame ids, of which the last is 65535 and the next 1."""
+    pop, push, status, frame_id = bare.pop, bare.push, bare.status, bare.frame_id
+    frames = last_id = first_id = turns = 0
     begun_s, cpu_s = time.monotonic(), time.thread_time()
     until_s = begun_s + seconds
     while (now := time.monotonic()) < until_s:
@@ -222,7 +229,10 @@ def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
             continue
         if status(buffer) == 0:
             frames += 1
-        else:
-            bad += 1
+            this_id = frame_id(buffer)
+            first_id = first_id or this_id
+            turns += this_id < last_id
+            last_id = this_id
         push(stream, buffer)
-    return Turn(frames, bad, now - begun_s, time.thread_time() - cpu_s)
+    sent = last_id - first_id + 1 + turns * _LAST_ID if frames else 0
+    return Turn(frames, sent - frames, now - begun_s, time.thread_time() - cpu_s)

@@ -108,10 +108,15 @@ class Writer:
         done, content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not done:
             raise EdgeAgentError(f"picture {name} of {exposure.cols}x{exposure.rows} cannot be encoded")
-        (self._folder / name).write_bytes(content.tobytes())
         line = Saved(name, exposure.frame_id, trigger_time_us, exposure.rows, exposure.cols)
-        self._index.write(msgspec.json.encode(line).decode() + "\n")
-        self._index.flush()
+        try:
+            (self._folder / name).write_bytes(content.tobytes())
+            self._index.write(msgspec.json.encode(line).decode() + "\n")
+            self._index.flush()
+        except OSError as error:
+            raise EdgeAgentError(
+                f"{self._folder / name} cannot be written: {error.strerror}. Make room, or name another --out."
+            ) from None
 
     def close(self) -> None:
         """Write what waits."""

@@ -65,6 +65,15 @@ def test_one_camera_is_asked_by_its_address(edge_agent: Program) -> None:
 
 
 @needs_aravis
+def test_a_camera_that_another_holds_is_listed_and_left_alone(edge_agent: Program) -> None:
+    with SimulatedCamera(ADDRESS) as camera:
+        camera.hold_control(20.0)
+        told = edge_agent("cameras", "--json", "--address", ADDRESS, timeout_s=20)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["cameras"][0]["serial"] == "SIM-1"
+
+
+@needs_aravis
 def test_nobody_at_the_address_is_said(edge_agent: Program) -> None:
     told = edge_agent("cameras", "--address", ADDRESS, timeout_s=20)
     assert told.returncode == 1

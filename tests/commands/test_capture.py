@@ -134,3 +134,13 @@ def test_what_makes_no_sense_is_refused(edge_agent: Program, station: StationFol
     got = edge_agent("capture", "--config", file, "--camera", "other", "--out", "out")
     assert got.returncode == 2
     assert (tmp_path / "out" / "frames.jsonl").read_text() == "kept\n"
+
+
+def test_what_cannot_be_written_ends_it(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray(), gray()])
+    (tmp_path / "out" / "000001.png").mkdir(parents=True)
+    got = edge_agent("capture", "--config", station.write(), "--count", 2, "--out", "out")
+    assert got.returncode == 1
+    assert "000001.png cannot be written: Is a directory" in got.stderr
+    assert "Traceback" not in got.stderr
+    assert [line["file"] for line in index(tmp_path / "out")] == ["000000.png"]
