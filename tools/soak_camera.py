@@ -27,6 +27,7 @@ from soak_line import (
     soak,
 )
 
+from edge_agent.events import configure_logging
 from edge_agent.simulator import Truth
 from edge_agent.wire import Verdict
 
@@ -231,6 +232,7 @@ def main(words: list[str]) -> int:
     def tell(number: int) -> None:
         print(f"{number} of {given.parts} pulses", file=sys.stderr)
 
+    configure_logging("error")
     with tempfile.TemporaryDirectory() as folder:
         record = soak(
             Path(folder),
