@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +175,8 @@ def report(record: Record, account: Account, command: str) -> str:
     lines = [
         "# A camera that fails in every way it can",
         "",
-        f"`{command}`",
+        f"`{command}`, measured on {date.today()} with {os.cpu_count()} processors, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}. `make soak-camera` repeats the longest.",
         "",
         f"The whole daemon with one hardware-triggered GigE Vision camera, a simulated one, for "
         f"{record.seconds:.0f} s: random faults (`{FAULTS}`), "

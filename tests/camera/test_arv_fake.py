@@ -64,6 +64,7 @@ def test_each_software_trigger_gets_its_picture() -> None:
     assert (len(heard["ids"]), heard["lost"]) == (5, 0)
 
 
+@pytest.mark.slow
 def test_a_camera_that_was_killed_is_noticed_and_opened_again() -> None:
     heard = run("reconnect", 60)
     assert len(heard["before"]["ids"]) == len(heard["after"]["ids"]) == 5
