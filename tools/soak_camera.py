@@ -176,7 +176,7 @@ def report(record: Record, account: Account, command: str) -> str:
         "# A camera that fails in every way it can",
         "",
         f"`{command}`, measured on {date.today()} with {os.cpu_count()} processors, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}. `make soak-camera` repeats the longest.",
+        f"Python {platform.python_version()}. `make soak-camera` repeats ten thousand parts.",
         "",
         f"The whole daemon with one hardware-triggered GigE Vision camera, a simulated one, for "
         f"{record.seconds:.0f} s: random faults (`{FAULTS}`), "
