@@ -294,14 +294,24 @@ class Grabber:
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._register("") if self._budget.take() else None
+                registered = self._oldest_announced() or (self._register("") if self._budget.take() else None)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)
 
+    def _oldest_announced(self) -> Registered | None:
+        """Hardware: the part that a lost picture was announced for. Should it be the next one's, that is a FAULT, never a PASS."""
+        if self.camera.trigger_mode != _HARDWARE:
+            return None
+        with self._lock:
+            return self._announced.pop(next(iter(self._announced))) if self._announced else None
+
     def _expire(self) -> None:
-        """A part announced whose picture can no longer come is FAULT no_frame now."""
-        oldest_ns = time.monotonic_ns() - int(min(self.camera.frame_timeout_s, 1e9) * 1e9)
+        """A part announced whose picture can no longer come is FAULT no_frame now.
+
+        A camera that counts its triggers gets as long again, to say itself that one is lost: saying both makes two parts of one."""
+        is_told = self.camera.trigger_mode == _HARDWARE and self.camera.counts_triggers
+        oldest_ns = time.monotonic_ns() - int(min(self.camera.frame_timeout_s, 1e8) * (2e9 if is_told else 1e9))
         with self._lock:
             for word in [w for w, (part, _) in self._announced.items() if part.trigger_ns < oldest_ns]:
                 self._publisher.fault(self._announced.pop(word)[0], Reason.NO_FRAME)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from soak_line import (
     soak,
 )
 
+from edge_agent.events import configure_logging
 from edge_agent.simulator import Truth
 from edge_agent.wire import Verdict
 
@@ -171,7 +175,8 @@ def report(record: Record, account: Account, command: str) -> str:
     lines = [
         "# A camera that fails in every way it can",
         "",
-        f"`{command}`",
+        f"`{command}`, measured on {date.today()} with {os.cpu_count()} processors, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}. `make soak-camera` repeats ten thousand parts.",
         "",
         f"The whole daemon with one hardware-triggered GigE Vision camera, a simulated one, for "
         f"{record.seconds:.0f} s: random faults (`{FAULTS}`), "
@@ -231,6 +236,7 @@ def main(words: list[str]) -> int:
     def tell(number: int) -> None:
         print(f"{number} of {given.parts} pulses", file=sys.stderr)
 
+    configure_logging("error")
     with tempfile.TemporaryDirectory() as folder:
         record = soak(
             Path(folder),

@@ -187,11 +187,16 @@ class AravisCamera:
                 self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
             return
         sent_ns = self._buffers.system_ns(buffer) - (time.time_ns() - time.monotonic_ns())  # the wall clock may be set at any time
-        late_ns = self._delay.ns(self._buffers.camera_ns(buffer), sent_ns)
+        is_counted = self._settings.trigger == "hardware"
+        late_ns = self._delay.ns(self._buffers.camera_ns(buffer), sent_ns) if is_counted else 0
         began_ns = sent_ns - late_ns - int((self._settings.exposure_time_us or 0) * 1000)
         if self._is_stale(buffer, began_ns):
             self._counters["stale"] += 1
             self._buffers.push(buffer)
+            return
+        if late_ns > self.frame_timeout_s * 1e9:
+            self._buffers.push(buffer)
+            self._tell(Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late"))
             return
         rows, cols = self._buffers.size(buffer)
         if (rows, cols) != (self._rows, self._cols):

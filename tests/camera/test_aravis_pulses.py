@@ -128,6 +128,19 @@ def test_pictures_that_come_after_their_time_are_not_new_parts(here) -> None:
     assert count(told(camera, 0.3)) == (1, 0)
 
 
+def test_a_picture_that_comes_too_late_is_none_though_the_counter_could_not_be_read(here) -> None:
+    camera, simulated = here
+    simulated.faults.plan.durations_s["late"] = 0.3
+    simulated.pulse()
+    assert count(told(camera, 0.1)) == (1, 0)
+    simulated.freeze_control(0.4)
+    simulated.inject("late")
+    simulated.pulse()
+    assert count(told(camera, 1.0)) == (0, 1)
+    simulated.pulse()
+    assert count(told(camera, 0.3)) == (1, 0)
+
+
 def test_pictures_that_came_while_the_counter_could_not_be_read_are_not_lost(here) -> None:
     camera, simulated = here
     assert count(told(camera, 0.1)) == (0, 0)

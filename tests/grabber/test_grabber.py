@@ -173,6 +173,21 @@ def test_of_a_late_announcement_nobody_gets_the_next_parts_picture(bench) -> Non
     assert "A" not in here.levels
 
 
+def test_a_lost_picture_is_that_of_the_part_announced_not_another_part(bench) -> None:
+    """The camera's counter tells of a lost trigger a little later than a picture may take."""
+    camera = Script("hardware", frame_timeout_s=0.1)
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    time.sleep(0.13)
+    camera.acts.put(Lost(Reason.NO_FRAME, "counted"))
+    camera.acts.put(camera.show(3, time.monotonic_ns()))
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    time.sleep(0.3)
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    assert "A" not in here.levels
+
+
 def test_two_parts_announced_for_one_picture_are_both_faults(bench) -> None:
     camera = Script("hardware")
     here = bench(camera)

@@ -147,6 +147,7 @@ def test_a_camera_that_dies_and_comes_back_is_not_ready_in_between(tmp_path: Pat
     both.assert_other_never_noticed()
 
 
+@pytest.mark.slow
 def test_a_stop_with_a_dead_camera_takes_nothing_from_the_other_line(tmp_path: Path, line: ModuleType, address: str) -> None:
     both = Both(tmp_path, line, address)
     with both.running:
