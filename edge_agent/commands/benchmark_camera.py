@@ -1,7 +1,8 @@
 """A GigE Vision camera read by AravisCamera, beside the C library with nothing around it, in the same run.
 
-The simulated camera sends from a process of its own, as fast as it can or at a given rate; or a real one is named by its address. The bare side is
-the least a C program does: pop, look at status and frame id, push. The sides take turns, so that a machine's moods meet both.
+The simulated camera sends from a process of its own, as fast as it can or at a given rate; or a real one is named by its address.
+The bare side is the least a C program does: pop, look at status and frame id, push. The sides take turns, so that a machine's
+moods meet both.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.aravis_library import ask_device, find_devices, library
+from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera.v4l2_find import Seen, find_all
 from edge_agent.errors import CameraError, UsageError
 
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.address:
         _require_address(args.address)
-        cameras, notes = [_of_aravis(ask_device(args.address), set())], list[str]()
+        camera, note = _at(args.address)
+        cameras, notes = [camera], [note] if note else []
     else:
         cameras, notes = find_cameras(k.Kernel())
     if args.json:
@@ -53,6 +55,19 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def _at(address: str) -> tuple[Found, str]:
+    """The GigE camera there, and why it cannot be opened now, '' where it can. Raises CameraError where none answers."""
+    try:
+        return _of_aravis(ask_device(address), set()), ""
+    except CameraError as error:
+        told = discover(address)
+        if told is None:
+            raise
+        why = str(error).removeprefix(f"no camera answers at {address}: ")
+        note = f"{address} answers, and cannot be opened now, as when another program holds it: {why}"
+        return _of_aravis({"protocol": "GigEVision", "address": address, **told}, set()), note
 
 
 def _require_address(address: str) -> None:

@@ -16,6 +16,7 @@ from fake_v4l2 import FakeKernel
 from stations import Program
 
 from edge_agent.camera import v4l2_kernel as k
+from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera_settings import CameraSettings
 from edge_agent.commands import cameras
 from edge_agent.errors import CameraError
@@ -71,6 +72,7 @@ def test_a_camera_that_another_holds_is_listed_and_left_alone(edge_agent: Progra
         told = edge_agent("cameras", "--json", "--address", ADDRESS, timeout_s=20)
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["cameras"][0]["serial"] == "SIM-1"
+    assert f"note: {ADDRESS} answers, and cannot be opened now" in told.stderr
 
 
 @needs_aravis
@@ -78,6 +80,7 @@ def test_nobody_at_the_address_is_said(edge_agent: Program) -> None:
     told = edge_agent("cameras", "--address", ADDRESS, timeout_s=20)
     assert told.returncode == 1
     assert f"no camera answers at {ADDRESS}" in told.stderr
+    assert discover(ADDRESS, 0.2) is None
     assert edge_agent("cameras", "--address", "belt").returncode == 2
 
 
