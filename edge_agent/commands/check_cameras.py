@@ -22,6 +22,8 @@ _REMEDY_RAW = (
     "sudo setcap cap_net_raw+ep on the python it runs with; or set socket: standard."
 )
 
+_Told = tuple[tuple[str, ...], str, str]  # the key within the camera, the message, the remedy
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -57,36 +59,36 @@ def check_cameras(station: Station, document: Document, machine: Machine) -> tup
             message = f"is aravis, and this machine lacks that library: {why}."
             problems.append(document.problem(("cameras", i, "kind"), message, "sudo apt-get install -y libaravis-0.8-0"))
         told = (_socket(camera, machine), _room(camera, machine), _counter(camera))
-        warnings += [document.problem(("cameras", i, key), message, remedy) for key, message, remedy in filter(None, told)]
+        warnings += [document.problem(("cameras", i, *key), message, remedy) for key, message, remedy in filter(None, told)]
     return problems, warnings
 
 
-def _socket(camera: AravisCamera, machine: Machine) -> tuple[str, str, str] | None:
+def _socket(camera: AravisCamera, machine: Machine) -> _Told | None:
     if camera.socket != "packet" or machine.has_net_raw:
         return None
     message = "is packet, which needs CAP_NET_RAW; this process has it not, and without it Aravis takes a plain socket silently."
-    return "socket", message, _REMEDY_RAW
+    return ("socket",), message, _REMEDY_RAW
 
 
-def _room(camera: AravisCamera, machine: Machine) -> tuple[str, str, str] | None:
+def _room(camera: AravisCamera, machine: Machine) -> _Told | None:
     """The kernel's buffer. A camera by serial number may be a USB one, to which it does not matter."""
     if not machine.rmem_max:
         return None
     if camera.width is None or camera.height is None:
         message = f"has no width and height, so that nobody knows whether {_LEAST_FRAMES} frames fit net.core.rmem_max"
-        return "", f"{message}, {machine.rmem_max} bytes.", "give both, or compare by hand; USB3 Vision: never mind."
+        return (), f"{message}, {machine.rmem_max} bytes.", "give both, or compare by hand; USB3 Vision: never mind."
     needed = _LEAST_FRAMES * frame_bytes(camera.width, camera.height, camera.pixel_format)
     if machine.rmem_max >= needed:
         return None
     message = f"sends frames of {needed // _LEAST_FRAMES} bytes, and net.core.rmem_max is {machine.rmem_max}, less than"
-    return "", f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _REMEDY_RMEM
+    return (), f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _REMEDY_RMEM
 
 
-def _counter(camera: AravisCamera) -> tuple[str, str, str] | None:
+def _counter(camera: AravisCamera) -> _Told | None:
     if camera.trigger != "hardware" or camera.counter is not None:
         return None
     message = "is hardware without a counter: a pulse that the camera ignores stays unknown, the line is unverified."
-    return "trigger", message, "set counter: Counter0, or what the camera calls its counter."
+    return ("trigger",), message, "set counter: Counter0, or what the camera calls its counter."
 
 
 def frame_bytes(width: int, height: int, pixel_format: str) -> int:

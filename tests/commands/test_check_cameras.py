@@ -44,7 +44,7 @@ def test_what_a_machine_lacks_is_a_warning_with_its_remedy(
 ) -> None:
     problems, (warning,) = look(station, machine, **camera)
     assert not problems
-    assert warning.key.rstrip(".") == key
+    assert warning.key == key
     assert warning.line > 1
     assert warning.remedy
     for word in words:
