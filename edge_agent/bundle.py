@@ -137,7 +137,7 @@ class Inspection:
         layout = self._layout = self.bundle.layout(self.frame.pixels.shape)
         self.is_stitched = layout.is_stitched
         box = layout.plans[0].box
-        self._quality, reason = self.bundle.gate.look(box.cut(self.frame.pixels))
+        self._quality, reason = self.bundle.gate.look(box.cut(self.frame.pixels), self.frame.is_live)
         if reason:
             return Judgement(FAULT, (reason,), findings=tuple(self._quality))
         self._left = [len(plan.tiles) for plan in layout.plans]

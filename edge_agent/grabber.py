@@ -258,7 +258,7 @@ class Grabber:
             return
         exposure = picture.exposure
         pixels = self.ring.view(picture.slot)[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
-        self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name)))
+        self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name, self.camera.is_live)))
 
     def _matching(self, trigger_ns: int) -> Registered | None:
         """The part of a picture that came by itself: one announced at about that time, or a new one.

@@ -77,6 +77,7 @@ class Frame(msgspec.Struct):
     pixels: Pixels
     frame_id: int
     name: str  # the image's file name, where there is one
+    is_live: bool = True  # False where the source waits for the station: it may well show the same picture twice
 
 
 class Judgement(msgspec.Struct, frozen=True):

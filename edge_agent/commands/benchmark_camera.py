@@ -37,12 +37,14 @@ _NO_PACKET_SOCKET = 1  # ARV_GV_STREAM_OPTION_PACKET_SOCKET_DISABLED
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side did: complete pictures, bad ones, its length and the thread's own time."""
+    """What one side did: complete pictures, bad ones, its length, the thread's own time, and how long after its first packet each
+    picture was there (ms)."""
 
     frames: int
     bad: int
     seconds: float
     cpu_s: float
+    latencies_ms: list[float]
 
     @property
     def fps(self) -> float:
@@ -67,6 +69,7 @@ def measure_camera(size: str, seconds: float, address: str, rate_hz: float = 0) 
         rounds = [_round(at, cols, rows, seconds, number % 2 == 0) for number in range(_ROUNDS)]
     bare, ours = zip(*rounds, strict=True)
     ratios = [own.fps / other.fps for other, own in rounds]
+    delays = [statistics.median(own.latencies_ms) / statistics.median(other.latencies_ms) for other, own in rounds]
     return {
         "fps": _median(turn.fps for turn in ours),
         "bare_fps": _median(turn.fps for turn in bare),
@@ -75,6 +78,9 @@ def measure_camera(size: str, seconds: float, address: str, rate_hz: float = 0) 
         "bare_bad_frames": sum(turn.bad for turn in bare),
         "cpu_ms_per_frame": _median(turn.cpu_ms for turn in ours),
         "bare_cpu_ms_per_frame": _median(turn.cpu_ms for turn in bare),
+        "latency_ms": _median(statistics.median(turn.latencies_ms) for turn in ours),
+        "bare_latency_ms": _median(statistics.median(turn.latencies_ms) for turn in bare),
+        "latency_ratio": _median(delays),
         "frames": sum(turn.frames for turn in ours),
         "size": size,
         "rate_hz": rate_hz,
@@ -136,17 +142,18 @@ def _our_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
 
 
 def _count(camera: AravisCamera, ring: Ring, seconds: float) -> Turn:
-    frames = bad = 0
+    bad = 0
+    delays_ms: list[float] = []
     begun_s, cpu_s = time.monotonic(), time.thread_time()
     until_s = begun_s + seconds
     while (now := time.monotonic()) < until_s:
         arrival = camera.wait(0.1)
         if isinstance(arrival, Picture):
+            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns) / 1e6)
             camera.lend(arrival.slot, ring.view(arrival.slot))
-            frames += 1
         elif isinstance(arrival, Lost):
             bad += arrival.count
-    return Turn(frames, bad, now - begun_s, time.thread_time() - cpu_s)
+    return Turn(len(delays_ms), bad, now - begun_s, time.thread_time() - cpu_s, delays_ms)
 
 
 # --- bare ---------------------------------------------------------------------------------------------------------
@@ -163,6 +170,8 @@ class _Bare:
         self.status.argtypes = (c.c_void_p,)
         self.frame_id = self._arv.arv_buffer_get_frame_id
         self.frame_id.restype, self.frame_id.argtypes = c.c_uint64, (c.c_void_p,)
+        self.began_ns = self._arv.arv_buffer_get_system_timestamp
+        self.began_ns.restype, self.began_ns.argtypes = c.c_uint64, (c.c_void_p,)
         self.push = self._arv.arv_stream_push_buffer
         self.push.restype, self.push.argtypes = None, (c.c_void_p, c.c_void_p)
         self.pop = self._arv.arv_stream_timeout_pop_buffer
@@ -221,7 +230,8 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
 def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
     """A picture that found no free buffer shows only as a gap in the frame ids, of which the last is 65535 and the next 1."""
     pop, push, status, frame_id = bare.pop, bare.push, bare.status, bare.frame_id
-    frames = last_id = first_id = turns = 0
+    last_id = first_id = turns = 0
+    delays_ms: list[float] = []
     begun_s, cpu_s = time.monotonic(), time.thread_time()
     until_s = begun_s + seconds
     while (now := time.monotonic()) < until_s:
@@ -229,11 +239,12 @@ def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
         if not buffer:
             continue
         if status(buffer) == 0:
-            frames += 1
+            delays_ms.append((time.time_ns() - bare.began_ns(buffer)) / 1e6)
             this_id = frame_id(buffer)
             first_id = first_id or this_id
             turns += this_id < last_id
             last_id = this_id
         push(stream, buffer)
+    frames = len(delays_ms)
     sent = last_id - first_id + 1 + turns * _LAST_ID if frames else 0
-    return Turn(frames, sent - frames, now - begun_s, time.thread_time() - cpu_s)
+    return Turn(frames, sent - frames, now - begun_s, time.thread_time() - cpu_s, delays_ms)

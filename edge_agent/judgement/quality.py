@@ -36,7 +36,7 @@ class QualityGate:
         self._up_to_belt = _levels_up_to(presence.gray_above if presence else 0)
         self._edges = np.zeros((0, 0), np.int16)
 
-    def look(self, pixels: Pixels) -> Looked:
+    def look(self, pixels: Pixels, is_live: bool = True) -> Looked:
         """Return the findings and the reason why the picture (rows, cols) cannot be judged, '' where it can."""
         step = max(1, max(pixels.shape) // _GRID)
         view = pixels[::step, ::step]
@@ -46,7 +46,7 @@ class QualityGate:
         self._seen = self._grid.tobytes()
         findings: list[Finding] = []
         reason = ""
-        for found, why in self._checks(pixels):
+        for found, why in self._checks(pixels, is_live):
             findings.append(found)
             if not found.ok and not reason:
                 reason = why.value
@@ -59,7 +59,7 @@ class QualityGate:
         self._grid = np.zeros(grid, np.uint8)
         self._edges = np.zeros([min(length, _PATCH) for length in shape], np.int16)
 
-    def _checks(self, pixels: Pixels) -> list[tuple[Finding, Reason]]:
+    def _checks(self, pixels: Pixels, is_live: bool) -> list[tuple[Finding, Reason]]:
         q = self._quality
         checks: list[tuple[Finding, Reason]] = []
         if q.min_mean_gray is not None:
@@ -67,7 +67,7 @@ class QualityGate:
         if q.max_saturated_share is not None:
             share = self._share_beyond(self._up_to_white)
             checks.append((at_most("saturated_share", share, q.max_saturated_share), Reason.SATURATED))
-        if q.frozen:
+        if q.frozen and is_live:
             checks.append((at_most("frozen", float(self._seen == self._last), 0), Reason.FROZEN))
         if self._presence is not None:
             share = self._share_beyond(self._up_to_belt)

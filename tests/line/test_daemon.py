@@ -65,6 +65,18 @@ def test_what_cannot_be_judged_is_a_fault_with_its_reason(station: StationFolder
     ]
 
 
+@pytest.mark.parametrize(("rate_hz", "outcomes"), [(0, ["PASS"] * 3), (100, ["PASS", "FAULT", "FAULT"])])
+def test_the_same_picture_twice_is_a_fault_of_a_live_source_only(
+    station: StationFolder, rate_hz: float, outcomes: list[str]
+) -> None:
+    station.add_images([gray(level=150)] * 3)
+    station.recipe["quality"] = {"frozen": True}
+    station.settings["cameras"][0]["rate_hz"] = rate_hz
+    _, verdicts = run(station)
+    assert [v.outcome for v in verdicts] == outcomes
+    assert {v.reasons for v in verdicts if v.outcome == "FAULT"} <= {("frozen",)}
+
+
 def test_a_damaged_engine_is_never_a_pass(station: StationFolder, images: Images) -> None:
     write_bright_model(station.folder / "models" / "bright", nan=True)
     station.add_images(images(4))
