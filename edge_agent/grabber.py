@@ -228,7 +228,16 @@ class Grabber:
         if part_id.startswith("\0"):
             with self._lock:
                 return self._announced.pop(part_id, None)
-        return self._register(part_id) if not self._is_left_out() and self._budget.take() else None
+        return self._fresh(part_id)
+
+    def _fresh(self, part_id: str = "", trigger_ns: int = 0) -> Registered | None:
+        """A new part, unless a preview leaves it out or the run has all its parts."""
+        return self._register(part_id, trigger_ns) if not self._is_left_out() and self._budget.take() else None
+
+    def _take_due(self) -> Registered | None:
+        """The part that the camera said was due: this is the word it owed."""
+        registered, self._is_due, self._due = self._due, False, None
+        return registered
 
     def _is_left_out(self) -> bool:
         """True in a preview while two pictures are being judged: the next that comes after them is newer."""
@@ -244,10 +253,7 @@ class Grabber:
     def _take_picture(self, picture: Picture) -> None:
         """Pass the picture on with its part."""
         assert self.ring is not None
-        if self._is_due:
-            registered, self._is_due, self._due = self._due, False, None
-        else:
-            registered = self._matching(picture.trigger_ns or time.monotonic_ns())
+        registered = self._take_due() if self._is_due else self._matching(picture.trigger_ns or time.monotonic_ns())
         self._lent.discard(picture.slot)
         if registered is None or self.book.mode == OFFLINE:
             self.ring.give_back(picture.slot)
@@ -275,7 +281,7 @@ class Grabber:
                 self._publisher.fault(part, Reason.AMBIGUOUS)
             if near:
                 return None
-        return self._register("", trigger_ns) if not self._is_left_out() and self._budget.take() else None
+        return self._fresh(trigger_ns=trigger_ns)
 
     def _take_lost(self, lost: Lost) -> None:
         """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
@@ -290,11 +296,11 @@ class Grabber:
             )
         for _ in range(lost.count):
             if self._is_due:
-                registered, self._is_due, self._due = self._due, False, None
+                registered = self._take_due()
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._oldest_announced() or (self._register("") if self._budget.take() else None)
+                registered = self._oldest_announced() or self._fresh()
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)

@@ -15,6 +15,7 @@ import msgspec
 
 from edge_agent import strictyaml
 from edge_agent.errors import Problem
+from edge_agent.records import NAME_PATTERN
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -22,7 +23,7 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Gray = Annotated[float, msgspec.Meta(ge=0, le=255)]
 _NAME = "a name of letters, digits, dot, underscore and dash, at most 64, the first a letter or digit"
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description=_NAME)]
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description=_NAME)]
 Coordinate = Annotated[float, msgspec.Meta(ge=0, le=32_768)]
 Point = tuple[Coordinate, Coordinate]
 Polygon = Annotated[tuple[Point, ...], msgspec.Meta(min_length=3)]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edge_agent.errors import Reason
 
 Pixels = npt.NDArray[np.uint8]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of stations, lines, cameras, recipes: fit for topics, files and columns
 
 PASS, NG, FAULT = "PASS", "NG", "FAULT"
 OUTCOMES = (PASS, NG, FAULT)

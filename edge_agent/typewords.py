@@ -11,10 +11,7 @@ Keys = tuple[str | int, ...]
 
 def expected(kind: Any, keys: Keys, data: Any) -> str:
     """Say what a struct of `kind` takes at a path; `data` is the file's, which tells the tagged kinds apart. '' if unknown."""
-    types = [inspect.type_info(kind)]
-    for key in keys:
-        types = [inner for each in types for inner in _inside(each, key, data)]
-        data = _step(data, key)
+    types, _ = _types_at(kind, keys, data)
     choices = [str(value) for each in types for value in _choices(each)]
     words = [word for each in types for word in _words(each)]
     if choices:
@@ -24,11 +21,17 @@ def expected(kind: Any, keys: Keys, data: Any) -> str:
 
 def fields(kind: Any, keys: Keys, data: Any) -> list[str]:
     """The keys that a struct of `kind` takes in the mapping at a path."""
+    types, here = _types_at(kind, keys, data)
+    return [field.encode_name for each in types for struct in _structs(each, here) for field in struct.fields]
+
+
+def _types_at(kind: Any, keys: Keys, data: Any) -> tuple[list[Any], Any]:
+    """The types that may stand at a path, and the data that does."""
     types = [inspect.type_info(kind)]
     for key in keys:
         types = [inner for each in types for inner in _inside(each, key, data)]
         data = _step(data, key)
-    return [field.encode_name for each in types for struct in _structs(each, data) for field in struct.fields]
+    return types, data
 
 
 def _step(data: Any, key: str | int) -> Any:

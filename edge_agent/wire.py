@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from edge_agent.errors import REASON_CODES, UNREADABLE, DeliveryError
-from edge_agent.records import Blob, Finding
+from edge_agent.records import NAME_PATTERN, Blob, Finding
 
 WIRE_VERSION = 1
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(NAME_PATTERN)
 PART_ID_BYTES = 64
 
 

@@ -74,6 +74,21 @@ class Delivery:
                 raise CameraError(f"camera {self._camera} has {MOST_PENDING} triggers waiting, the most; trigger slower")
             self._asked.append((part_id, now_ns))
 
+    def wait(self, timeout_s: float, step: Callable[[float], None], clock_s: Callable[[], float]) -> Arrival | None:
+        """Let the source take `step`s, each of at most so many seconds, until something happened or the time is over."""
+        until_s = clock_s() + timeout_s
+        arrival = self.next()
+        while arrival is None:
+            left_s = until_s - clock_s()
+            try:
+                step(max(0.0, left_s))
+            except CameraError as error:
+                self.fail(error)
+            arrival = self.next()
+            if left_s <= 0:
+                break
+        return arrival
+
     def next(self) -> Arrival | None:
         """Return what happened, oldest first; after the last of it raise the failure, if there was one."""
         if self._ready:

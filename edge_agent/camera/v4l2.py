@@ -58,18 +58,7 @@ class V4l2Camera:
         self._delivery.lend(slot, memory)
 
     def wait(self, timeout_s: float) -> Arrival | None:
-        until_ns = self._kernel.monotonic_ns() + int(timeout_s * 1e9)
-        arrival = self._delivery.next()
-        while arrival is None:
-            left_ns = until_ns - self._kernel.monotonic_ns()
-            try:
-                self._watch(max(0, left_ns) / 1e9)
-            except CameraError as error:
-                self._delivery.fail(error)
-            arrival = self._delivery.next()
-            if left_ns <= 0:
-                break
-        return arrival
+        return self._delivery.wait(timeout_s, self._watch, lambda: self._kernel.monotonic_ns() / 1e9)
 
     def trigger(self, part_id: str) -> None:
         self._delivery.trigger(part_id, self._kernel.monotonic_ns())

@@ -205,18 +205,7 @@ class StreamCamera:
         self._delivery.lend(slot, memory)
 
     def wait(self, timeout_s: float) -> Arrival | None:
-        until_s = time.monotonic() + timeout_s
-        arrival = self._delivery.next()
-        while arrival is None:
-            left_s = until_s - time.monotonic()
-            try:
-                self._step(max(0.0, left_s))
-            except CameraError as error:
-                self._delivery.fail(error)
-            arrival = self._delivery.next()
-            if left_s <= 0:
-                break
-        return arrival
+        return self._delivery.wait(timeout_s, self._step, time.monotonic)
 
     def trigger(self, part_id: str) -> None:
         self._delivery.trigger(part_id, time.monotonic_ns())

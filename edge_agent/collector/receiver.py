@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import sqlalchemy.exc
@@ -12,13 +11,13 @@ from edge_agent import shipping
 from edge_agent.collector.store import Arrived, Store
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
+from edge_agent.wire import NAME
 
 _POLL_MS = 200
 _BATCH_ROWS = 128
 _LINGER_MS = 4
 _CREDIT_ROWS, _CREDIT_BYTES = 256, 16 << 20
 _RETRY_S = 1.0
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _MOST_SEQ = (1 << 63) - 1  # what a database holds
 
 
@@ -98,7 +97,7 @@ class Receiver:
         identity, kind = frames[0], frames[1]
         if kind == shipping.HELLO:
             hello = shipping.read_hello(frames[2])
-            if not _NAME.match(hello.station) or not _NAME.match(hello.stream):
+            if not NAME.match(hello.station) or not NAME.match(hello.stream):
                 raise DeliveryError(f"HELLO of {hello.station[:80]!r}, stream {hello.stream[:80]!r}: these are no plain names")
             if hello.stream not in self._upto:
                 self._upto[hello.stream] = self._store.upto(hello.stream)

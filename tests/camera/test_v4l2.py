@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_v4l2 import Bench, arrivals, bench_over, kinds
-from fake_v4l2 import MS, SOE_MONOTONIC, FakeKernel
+from bench_v4l2 import Bench, arrivals, kinds
+from fake_v4l2 import MS, SOE_MONOTONIC
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Due, Lost, Picture
@@ -18,17 +16,6 @@ from edge_agent.camera.delivery import MOST_PENDING
 from edge_agent.errors import CameraError, Reason
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
-
-
-@pytest.fixture
-def kernel(tmp_path: Path) -> FakeKernel:
-    return FakeKernel(tmp_path)
-
-
-@pytest.fixture
-def bench(kernel: FakeKernel) -> Iterator[Bench]:
-    with bench_over(kernel) as bench:
-        yield bench
 
 
 # --- free run -----------------------------------------------------------------------------------------------------------

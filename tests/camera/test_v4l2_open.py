@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
-from bench_v4l2 import Bench, arrivals, bench_over
+from bench_v4l2 import Bench, arrivals
 from fake_v4l2 import FakeFrame, FakeKernel
 
 from edge_agent.camera import v4l2_kernel as k
@@ -22,17 +21,6 @@ from edge_agent.camera_settings import V4l2Camera as V4l2Settings
 from edge_agent.errors import CameraError, Reason
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
-
-
-@pytest.fixture
-def kernel(tmp_path: Path) -> FakeKernel:
-    return FakeKernel(tmp_path)
-
-
-@pytest.fixture
-def bench(kernel: FakeKernel) -> Iterator[Bench]:
-    with bench_over(kernel) as bench:
-        yield bench
 
 
 # --- the binding --------------------------------------------------------------------------------------------------------
