@@ -17,7 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from unet import FLAT, GRAY_CENTRE, GRAY_SCALE, Block, UNet
+from unet import FLAT, GRAY_CENTRE, GRAY_SCALE, Block, Shape, UNet
 
 OPSET = 17
 IR_VERSION = 8
@@ -53,9 +53,9 @@ def graph_of(network: UNet, name: str) -> Any:
     graph = Graph()
     logits = _write_logits(graph, network)
     if network.shape.head == "sigmoid":
-        _write_sigmoid(graph, logits, network.shape.stem)
+        _write_sigmoid(graph, logits, network.shape)
     else:
-        _write_softmax(graph, logits, network.shape.stem, len(network.shape.classes))
+        _write_softmax(graph, logits, network.shape)
     frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", 1, "rows", "cols"])
     maps = helper.make_tensor_value_info("map", TensorProto.UINT8, ["N", len(network.shape.classes), "rows", "cols"])
     peak = helper.make_tensor_value_info("peak", TensorProto.FLOAT, ["N"])
@@ -106,20 +106,20 @@ def _write_block(graph: Graph, x: str, block: Block, name: str) -> str:
     return x
 
 
-def _write_sigmoid(graph: Graph, folded: str, stem: int) -> None:
+def _write_sigmoid(graph: Graph, folded: str, shape: Shape) -> None:
     """Each class on its own. The peak is taken before the unfolding, which moves logits but changes none."""
-    _write_map(graph, graph.add("Sigmoid", [_unfold(graph, folded, stem)], "probability"))
+    _write_map(graph, graph.add("Sigmoid", [_unfold(graph, folded, shape)], "probability"), shape.cell_px)
     is_nan = graph.add("IsNaN", [folded], "is_nan")
     shown = graph.add("Where", [is_nan, graph.number("alarm", np.inf), folded], "shown")
     graph.add("ReduceMax", [shown], "peak", axes=[1, 2, 3], keepdims=0)
 
 
-def _write_softmax(graph: Graph, folded: str, stem: int, classes: int) -> None:
+def _write_softmax(graph: Graph, folded: str, shape: Shape) -> None:
     """Classes exclude one another; log-odds = logit - log of the sum of exp of all other logits, stable by the largest logit."""
-    logits = _unfold(graph, folded, stem)
+    logits, classes = _unfold(graph, folded, shape), len(shape.classes)
     defects = [graph.constant(f"defects_{k}", np.array([v], np.int64)) for k, v in (("from", 1), ("to", classes + 1), ("axis", 1))]
     every = graph.add("Softmax", [logits], "every_probability", axis=1)
-    _write_map(graph, graph.add("Slice", [every, *defects], "probability"))
+    _write_map(graph, graph.add("Slice", [every, *defects], "probability"), shape.cell_px)
     largest = graph.add("ReduceMax", [logits], "largest", axes=[1], keepdims=1)
     lowered = graph.add("Sub", [logits, largest], "lowered")
     others = (1 - np.eye(classes + 1, dtype=np.float32))[1:, :, None, None]
@@ -133,13 +133,21 @@ def _write_softmax(graph: Graph, folded: str, stem: int, classes: int) -> None:
     graph.add("Max", highest, "peak")
 
 
-def _unfold(graph: Graph, folded: str, stem: int) -> str:
-    return folded if stem == 1 else graph.add("DepthToSpace", [folded], "logits", blocksize=stem, mode="CRD")
+def _unfold(graph: Graph, folded: str, shape: Shape) -> str:
+    if shape.stem == shape.cell_px:
+        return folded
+    return graph.add("DepthToSpace", [folded], "logits", blocksize=shape.stem, mode="CRD")
 
 
-def _write_map(graph: Graph, probability: str) -> None:
+def _write_map(graph: Graph, probability: str, cell_px: int) -> None:
+    """Rounded to levels, then repeated to every pixel of its cell: the map is as large as the frame either way."""
     levels = graph.add("Mul", [probability, graph.number("white", 255.0)], "levels")
-    graph.add("Cast", [graph.add("Round", [levels], "rounded")], "map", to=TensorProto.UINT8)
+    rounded = graph.add("Round", [levels], "rounded")
+    if cell_px > 1:
+        by = graph.constant("repeats", np.array([1, 1, cell_px, cell_px], np.float32))
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        rounded = graph.add("Resize", [rounded, "", by], "repeated", **how)
+    graph.add("Cast", [rounded], "map", to=TensorProto.UINT8)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -9,33 +9,63 @@ from torch import Tensor
 from torch.nn import functional
 from unet import probabilities
 
+SMOOTH_CELLS = 4.0  # added to both sides of the Dice: a few cells more or less of a small defect are no catastrophe
+PEAK_CELLS = 4  # a frame's peak is the mean of so many of its highest logits: one alone is too noisy to learn from
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the loss is made of: the weight of a defect pixel, the weight of frames' peaks, and what a Dice is taken over."""
+    """Weights of the terms of the loss. `defect` is the share of the cross-entropy that defect cells have, however few they are."""
 
-    defect: float = 1.0
-    peak: float = 0.0
-    frame_dice: bool = False
+    entropy: float = 1.0
+    dice: float = 1.0
+    peak: float = 0.3
+    defect: float = 0.3
 
 
-def loss_of(logits: Tensor, masks: Tensor, head: str, weights: Weights) -> Tensor:
-    """Cross-entropy of every pixel, plus one minus the smoothed Dice of each defect class, over the whole batch or by frame.
+def to_cells(masks: Tensor, cell_px: int, share: float = 0.25) -> Tensor:
+    """Masks (N, rows, cols) as classes of cells: a cell is a defect's where at least `share` of its pixels are."""
+    if cell_px == 1:
+        return masks
+    covered = functional.avg_pool2d((masks > 0).float()[:, None], cell_px)[:, 0] >= share
+    return functional.max_pool2d(masks.float()[:, None], cell_px)[:, 0].long() * covered
 
-    With a peak weight also the cross-entropy of each frame's highest probability: what a frame is judged by, and what a
-    false alarm of three pixels shows in, which costs the other two next to nothing.
+
+def loss_of(logits: Tensor, cells: Tensor, head: str, weights: Weights) -> Tensor:
+    """The weighted sum of cross-entropy, one minus the smoothed Dice, and the cross-entropy of the frames' peaks.
+
+    Logits (N, logits, rows, cols), `cells` (N, rows, cols) int64. The Dice is each frame's own: a small defect weighs as much
+    as a large one. The peak is what a frame is judged by, and what a false alarm of three cells shows in, which costs the
+    other two next to nothing.
     """
     classes = logits.shape[1] - int(head == "softmax")
-    target = functional.one_hot(masks, classes + 1).permute(0, 3, 1, 2)[:, 1:].float()
-    weight = logits.new_full((classes, 1, 1), weights.defect)
+    target = functional.one_hot(cells, classes + 1).permute(0, 3, 1, 2)[:, 1:].float()
+    total = weights.entropy * _entropy(logits, cells, target, head, weights.defect)
+    if weights.dice:
+        p = probabilities(logits, head)
+        overlap, both = (p * target).sum((1, 2, 3)), (p + target).sum((1, 2, 3))
+        total = total + weights.dice * (1 - (2 * overlap + SMOOTH_CELLS) / (both + SMOOTH_CELLS)).mean()
+    if weights.peak:
+        total = total + weights.peak * _peak_entropy(any_defect(logits, head), cells)
+    return total
+
+
+def any_defect(logits: Tensor, head: str) -> Tensor:
+    """Log-odds (N, rows, cols) of any defect: for a softmax head against the background, else the largest of the classes."""
+    return torch.logsumexp(logits[:, 1:], 1) - logits[:, 0] if head == "softmax" else logits.amax(1)
+
+
+def _entropy(logits: Tensor, cells: Tensor, target: Tensor, head: str, defect: float) -> Tensor:
+    """Mean over the background's cells and over the defects' cells, each on its own, then weighted."""
     if head == "sigmoid":
-        entropy = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+        each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
     else:
-        entropy = functional.cross_entropy(logits, masks, functional.pad(weight.flatten(), (1, 0), value=1.0))
-    p = probabilities(logits, head)
-    over = (2, 3) if weights.frame_dice else (0, 2, 3)
-    overlap, area, total = (p * target).sum(over), target.sum(over), (p + target).sum(over)
-    counts = (area > 0).float() if weights.frame_dice else torch.ones_like(area)
-    dice = (counts * (2 * overlap + 1) / (total + 1)).sum() / counts.sum().clamp(min=1)
-    peaks = p.amax((2, 3)).clamp(1e-6, 1 - 1e-6)
-    return entropy + 1 - dice + weights.peak * functional.binary_cross_entropy(peaks, target.amax((2, 3)))
+        each = functional.cross_entropy(logits, cells, reduction="none")
+    is_defect = (cells > 0).float()
+    background = (each * (1 - is_defect)).sum() / (1 - is_defect).sum().clamp(min=1)
+    return (1 - defect) * background + defect * (each * is_defect).sum() / (is_defect.sum() + SMOOTH_CELLS)
+
+
+def _peak_entropy(odds: Tensor, cells: Tensor) -> Tensor:
+    peaks = odds.flatten(1).topk(PEAK_CELLS, 1).values.mean(1)
+    return functional.binary_cross_entropy_with_logits(peaks, (cells > 0).flatten(1).any(1).float())

@@ -41,6 +41,13 @@ class Scores:
     auc: float
     at: tuple[Called, ...]
     kinds: tuple[Kind, ...]
+    highest_good: float  # probability; NaN without good frames
+    lowest_bad: float
+
+    @property
+    def gap(self) -> float:
+        """From the highest good frame to the lowest defective one: above 0, every threshold between them makes no error."""
+        return self.lowest_bad - self.highest_good
 
     @property
     def errors(self) -> int:
@@ -51,7 +58,13 @@ class Scores:
     def as_dict(self) -> dict[str, object]:
         """Plain numbers and lists, for YAML."""
         kinds = [asdict(kind) | {"called": list(kind.called)} for kind in self.kinds]
-        return {"frames": self.frames, "auc": self.auc, "at": [asdict(called) for called in self.at], "kinds": kinds}
+        ends = {"highest_good": round(self.highest_good, 5), "lowest_bad": round(self.lowest_bad, 5)}
+        return {"frames": self.frames, "auc": self.auc, **ends, "at": [asdict(called) for called in self.at], "kinds": kinds}
+
+    def in_words(self) -> str:
+        """For a line of the log."""
+        ends = f"good frames up to {self.highest_good:.3f}, defective ones from {self.lowest_bad:.3f}"
+        return f"AUC {self.auc}, errors at 0.5: {self.errors}, {ends}"
 
 
 def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_], kinds: NDArray[np.str_]) -> Scores:
@@ -62,7 +75,8 @@ def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_], kinds: ND
         tp, fp = int((bad >= threshold).sum()), int((good >= threshold).sum())
         at.append(Called(threshold, tp, fp, bad.size - tp, good.size - fp))
     told = tuple(kind_of(name, peaks[kinds == name], bool(is_defective[kinds == name].any())) for name in np.unique(kinds))
-    return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at), told)
+    ends = float(good.max()) if good.size else math.nan, float(bad.min()) if bad.size else math.nan
+    return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at), told, *ends)
 
 
 def kind_of(name: str, peaks: NDArray[np.float64], defective: bool) -> Kind:

@@ -1,151 +1,217 @@
-"""Trains the network and leaves its best weights in OUT/checkpoint.pt; `tools/export.py OUT` makes the model of them.
+"""Trains a network and leaves its best weights in OUT/checkpoint.pt; `tools/export.py OUT` makes the model of them.
 
     python tools/train.py --data generator:1 --count 400 --val 100 --minutes 10 --out models/demo-texture
-    python tools/train.py --data folder:DIR --val 150 --rows 224 --cols 224 --out models/tiles
+    python tools/train.py --data folder:Class1 --folds 3 --filters 8 --coarse --rows 256 --cols 256 --minutes 4 --out out/fold0
+    python tools/train.py --data folder:tiles --classes Blowhole,Break,Crack,Fray,Uneven --head softmax --minutes 25 --out out/tiles
 
-What a folder holds is told in examples.py.
+`--stem 1 --levels 4` with 8 filters is the U-Net of NVIDIA's decks, with 16 that of its tutorial. What a folder holds is told in
+edge_agent/dataset. Beside the weights lie curves.png and last.pt, from which `--resume` goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import shlex
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from examples import Augmentation, Examples, draw_batch, load_examples
-from loss import Weights, loss_of
+from augment import Augmentation, Sampler
+from curves import Curves
+from examples import Examples, Split, fit, load_split
+from flaws import DRAWN_BY, flaws_of
+from loss import Weights, any_defect, loss_of, to_cells
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scores import Scores, score, table_of
-from unet import Shape, UNet, probabilities
+from unet import Shape, UNet
 
 WARM_STEPS = 30
+MEAN_OVER = 0.995  # the weights that are judged and kept are the running mean of those trained: steadier, and free
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="generator:SEED or folder:DIR")
-    p.add_argument("--terms", default="", help="the terms of the data, for the model's papers")
-    p.add_argument("--count", type=int, default=0, help="images to train on; 0 takes all of a folder")
-    p.add_argument("--val", type=int, default=100, help="images to validate on")
-    p.add_argument("--rows", type=int, default=512)
-    p.add_argument("--cols", type=int, default=512)
-    p.add_argument("--filters", type=int, default=16)
-    p.add_argument("--levels", type=int, default=3)
-    p.add_argument("--stem", type=int, default=4, choices=(1, 2, 4))
-    p.add_argument("--normalise", action="store_true", help="each frame by its own mean and deviation, inside the network")
-    p.add_argument("--head", default="sigmoid", choices=("sigmoid", "softmax"))
-    p.add_argument("--classes", default="defect", help="defect classes, by comma; with one, every mask counts as it")
-    p.add_argument("--epochs", type=int, default=30)
-    p.add_argument("--minutes", type=float, default=math.inf, help="stop after this long; the rate falls in time for it")
-    p.add_argument("--patience", type=int, default=12, help="stop after this many epochs without a better one")
-    p.add_argument("--batch", type=int, default=8)
-    p.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    p.add_argument("--defect-weight", type=float, default=1.0, help="of a defect pixel in the cross-entropy")
-    p.add_argument("--frame-dice", action="store_true", help="Dice of each frame: a small defect weighs as much as a large one")
-    p.add_argument("--peak-weight", type=float, default=0.0, help="of each frame's peak in the loss; try 0.3 to end with")
-    p.add_argument("--gain", type=float, default=0.15, help="augmentation: gain 1 +- this")
-    p.add_argument("--offset", type=float, default=12.0, help="augmentation: offset +- this many gray levels")
-    p.add_argument("--crop", type=int, default=0, help="train on squares of this side that hold the defect; 0: whole frames")
-    p.add_argument("--stretch", type=float, default=0.0, help="augmentation: rows and cols 1 +- this; needs --crop")
-    p.add_argument("--paste", type=float, default=0.0, help="augmentation: share of good frames that get another's defect")
-    p.add_argument("--keep-grain", action="store_true", help="augmentation: half turns only, no quarter turns")
-    p.add_argument("--start", type=Path, help="checkpoint whose weights to start from")
-    p.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
-    p.add_argument("--split-seed", type=int, default=0, help="which groups of a folder are held out")
-    p.add_argument("--threads", type=int, default=1)
+    data = p.add_argument_group("data")
+    data.add_argument("--data", required=True, help="generator:SEED or folder:DIR")
+    data.add_argument("--terms", default="", help="the terms of the data, for the model's papers")
+    data.add_argument("--count", type=int, default=400, help="parts of the generator to train on")
+    data.add_argument("--val", type=int, default=100, help="parts of the generator to validate on")
+    data.add_argument("--folds", type=int, default=0, help="of a folder, hold out one group in so many; 0 trains on everything")
+    data.add_argument("--fold", type=int, default=0, help="which")
+    data.add_argument("--split-seed", type=int, default=0)
+    data.add_argument("--classes", default="defect", help="defect classes, by comma; with one, every mask counts as it")
+    network = p.add_argument_group("network")
+    network.add_argument("--filters", type=int, default=16)
+    network.add_argument("--levels", type=int, default=3)
+    network.add_argument("--stem", type=int, default=4, choices=(1, 2, 4, 8))
+    network.add_argument("--coarse", action="store_true", help="one logit for each cell of the stem, not for each pixel")
+    network.add_argument("--normalise", action="store_true", help="each frame by its own mean and deviation, inside the network")
+    network.add_argument("--head", default="sigmoid", choices=("sigmoid", "softmax"))
+    network.add_argument("--dropout", type=float, default=0.0)
+    network.add_argument("--frame", default="", help="ROWSxCOLS of the model's input; the default is that of training")
+    augment = p.add_argument_group("augmentation")
+    augment.add_argument("--rows", type=int, default=512, help="of the examples trained on: a crop of the image")
+    augment.add_argument("--cols", type=int, default=512)
+    augment.add_argument("--window", type=float, default=0.0, help="not a crop: at least this share of each side, stretched")
+    augment.add_argument("--light", type=float, default=0.15, help="how far gain and gamma leave 1")
+    augment.add_argument("--offset", type=float, default=12.0, help="gray levels")
+    augment.add_argument("--grain", type=float, default=0.0, help="most noise, gray levels")
+    augment.add_argument("--paste", type=float, default=0.0, help="share of good frames that get another's defect")
+    augment.add_argument("--draw", type=float, default=0.0, help="share of good frames that get a drawn flaw")
+    augment.add_argument("--flaws", default="", help=f"CLASS=FLAW by comma, of {', '.join(DRAWN_BY)}")
+    augment.add_argument("--keep-grain", action="store_true", help="mirrored only, no quarter turns")
+    training = p.add_argument_group("training")
+    training.add_argument("--loss", default="both", choices=("both", "dice", "entropy"))
+    training.add_argument("--peak", type=float, default=0.3, help="weight of each frame's peak in the loss")
+    training.add_argument("--defect-share", type=float, default=0.3, help="of the cross-entropy, however few pixels are defects")
+    training.add_argument("--minutes", type=float, default=10.0, help="the rate falls to nothing in this time")
+    training.add_argument("--steps", type=int, default=0, help="instead of minutes")
+    training.add_argument("--checks", type=int, default=12, help="validations, evenly spaced")
+    training.add_argument("--patience", type=int, default=6, help="stop after this many validations without a better one")
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    training.add_argument("--decay", type=float, default=1e-3, help="of the weights")
+    training.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
+    training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    training.add_argument("--full-precision", action="store_true", help="on a GPU: float32 throughout, no mixed precision")
+    training.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     p.add_argument("--out", type=Path, required=True, help="models/<name>")
     return p.parse_args()
 
 
-def validate(network: UNet, examples: Examples, batch: int, weights: Weights) -> tuple[Scores, float]:
-    """Scores by the highest probability on each frame, and the mean loss."""
-    network.eval()
-    peaks, losses = [], []
-    with torch.no_grad():
-        for first in range(0, len(examples.frames), batch):
-            logits = network(torch.from_numpy(examples.frames[first : first + batch, None]))
-            masks = torch.from_numpy(examples.masks[first : first + batch]).long()
-            losses.append(loss_of(logits, masks, network.shape.head, weights).item())
-            peaks.append(probabilities(logits, network.shape.head).amax((1, 2, 3)).double().numpy())
-    return score(np.concatenate(peaks), examples.is_defective, examples.kinds), float(np.mean(losses))
+@dataclass
+class Progressed:
+    """How far a training is: what `--resume` takes up again beside the weights."""
 
-
-def papers_of(args: argparse.Namespace, split: str, seconds: float, before: dict[str, Any]) -> dict[str, object]:
-    """How the weights came to be, with what came `before`. Of a folder only its name is kept: where it lay tells nothing."""
-    kind, _, where = args.data.partition(":")
-    data = args.data if kind == "generator" else f"folder:{Path(where).name}"
-    told = {"data": data, "terms": args.terms, "split": split}
-    told["command"] = shlex.join(["python", *sys.argv]).replace(args.data, data)
-    if before:
-        seconds += before["seconds"]
-        told = {key: text if text == before[key] else f"{before[key]}; then {text}" for key, text in told.items()}
-    return {**told, "seed": args.seed, "seconds": round(seconds)}
+    step: int = 0
+    seconds: float = 0.0
+    best: tuple[float, ...] = (-math.inf,)
+    best_check: int = 0
+    check: int = 0
 
 
 class Training:
-    """A network on its way: draws batches, steps, and sets the rate, which climbs for a moment and falls along a half cosine."""
+    """A network on its way: steps, the rate (a short climb, then half a cosine down), and the running mean of the weights."""
 
-    def __init__(self, args: argparse.Namespace, network: UNet, train: Examples, weights: Weights) -> None:
-        self._args, self._network, self._train, self._weights = args, network, train, weights
-        self._rng = np.random.default_rng(args.seed)
-        self._how = Augmentation(args.gain, args.offset, args.crop, args.stretch, args.paste, args.keep_grain)
-        self._chances = train.chances()
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=1e-3)
+    def __init__(self, args: argparse.Namespace, network: UNet, sampler: Sampler) -> None:
+        self._args, self._sampler = args, sampler
+        self.network, self.mean = network, copy.deepcopy(network)
+        self._weights = Weights(float(args.loss != "dice"), float(args.loss != "entropy"), args.peak, args.defect_share)
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=args.decay)
+        self.is_mixed = args.device.startswith("cuda") and not args.full_precision
+        self._scaler = torch.amp.GradScaler(enabled=self.is_mixed)
+        self.at = Progressed()
         self._began_s = time.monotonic()
-        self._taken = 0
-        self.steps = math.ceil(len(train.frames) / args.batch)  # per epoch
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._began_s
+        """Spent in training, this time and before."""
+        return self.at.seconds + time.monotonic() - self._began_s
 
     @property
     def done(self) -> float:
-        """Share of the training done, 0 to 1: by epochs or by minutes, whichever ends first."""
-        return float(min(1.0, max(self._taken / self.steps / self._args.epochs, self.seconds / 60 / self._args.minutes)))
+        """Share of the training done, 0 to 1."""
+        share = self.at.step / self._args.steps if self._args.steps else self.seconds / 60 / max(self._args.minutes, 1e-9)
+        return float(min(1.0, share))
 
-    def epoch(self) -> Iterator[float]:
-        """Takes one epoch's steps; after each, the mean loss so far."""
-        self._network.train()
-        running = 0.0
-        for step in range(1, self.steps + 1):
-            running += self._step()
-            yield running / step
+    def steps_until(self, share: float) -> Iterator[float]:
+        """Steps until this share of the training is done; after each, the mean loss so far."""
+        self.network.train()
+        total, taken = 0.0, 0
+        while taken == 0 or self.done < share:
+            total, taken = total + self.step(), taken + 1
+            yield total / taken
 
-    def _step(self) -> float:
-        args = self._args
-        warm = min(1.0, (self._taken + 1) / WARM_STEPS)
+    def step(self) -> float:
+        """One batch."""
+        args, shape = self._args, self.network.shape
+        warm = min(1.0, (self.at.step + 1) / WARM_STEPS)
         self._optimizer.param_groups[0]["lr"] = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.done)) / 2)
-        picks = self._rng.choice(len(self._chances), args.batch, p=self._chances)
-        frames, masks = draw_batch(self._train, picks, self._rng, self._how)
-        loss = loss_of(self._network(frames), masks, args.head, self._weights)
+        frames, masks = (tensor.to(args.device) for tensor in self._sampler.batch(args.batch))
+        with torch.autocast(args.device.partition(":")[0], enabled=self.is_mixed):
+            logits = self.network(frames)
+        loss = loss_of(logits.float(), to_cells(masks, shape.cell_px), shape.head, self._weights)
         if not torch.isfinite(loss):
-            raise SystemExit(f"step {self._taken}: the loss is {loss.item()}; lower --rate {args.rate}")
+            raise SystemExit(f"step {self.at.step}: the loss is {loss.item()}; lower --rate {args.rate}")
         self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        self._taken += 1
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self.at.step += 1
+        self._take_mean()
         return float(loss.item())
 
+    def save(self, file: Path) -> None:
+        """Everything that `resume` needs."""
+        at = {**vars(self.at), "seconds": self.seconds}
+        states = {"network": self.network, "mean": self.mean, "optimizer": self._optimizer, "scaler": self._scaler}
+        torch.save({"at": at, **{name: each.state_dict() for name, each in states.items()}}, file)
 
-def load_start(network: UNet, start: Path | None) -> dict[str, Any]:
-    """Gives the network the weights of a checkpoint, and returns that one's training papers; both empty without one."""
-    if start is None:
-        return {}
-    started: dict[str, Any] = torch.load(start)
-    network.load_state_dict(started["weights"])
-    papers: dict[str, Any] = started["training"]
-    return papers
+    def resume(self, file: Path) -> None:
+        """Goes on where `save` was called; the order of the examples begins anew."""
+        if not file.exists():
+            raise SystemExit(f"--resume: {file} is not there; begin without it")
+        saved = torch.load(file, map_location=self._args.device)
+        for name, each in (("network", self.network), ("mean", self.mean), ("optimizer", self._optimizer), ("scaler", self._scaler)):
+            each.load_state_dict(saved[name])
+        self.at = Progressed(**saved["at"])
+
+    @torch.no_grad()
+    def _take_mean(self) -> None:
+        keep = min(MEAN_OVER, (self.at.step + 1) / (self.at.step + 10))
+        for mean, trained in zip(self.mean.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(trained, 1 - keep)
+        for mean, trained in zip(self.mean.buffers(), self.network.buffers(), strict=True):
+            mean.copy_(trained)
+
+
+@torch.no_grad()
+def validate(network: UNet, examples: Examples, rows: int, cols: int, device: str) -> Scores:
+    """Scores by the highest log-odds of any defect on each frame, which the station judges by too."""
+    network.eval()
+    peaks = []
+    for pair in examples.pairs:
+        frame = torch.from_numpy(np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None]).to(device)
+        peaks.append(any_defect(network(frame).double(), network.shape.head).amax().sigmoid().item())
+    return score(np.array(peaks), examples.is_defective, examples.kinds)
+
+
+def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dict[str, Any]:
+    """How the weights came to be. Of a folder only its name is kept: where it lay tells nothing."""
+    kind, _, where = args.data.partition(":")
+    data = args.data if kind == "generator" else f"folder:{Path(where).name}"
+    told = {"data": data, "terms": args.terms, "split": split.words}
+    if kind == "folder":
+        told["held_out"] = sorted(set(split.val.groups))
+    told["command"] = shlex.join(["python", *sys.argv]).replace(args.data, data)
+    return {**told, "seed": args.seed, "steps": training.at.step, "seconds": round(training.seconds)}
+
+
+def speed_up(training: Training, steps: int = 20) -> float:
+    """How many times faster steps are in mixed precision than in float32, on copies that are thrown away."""
+    took_s = []
+    for is_mixed in (False, True):
+        trial = copy.copy(training)
+        trial.network, trial.at = copy.deepcopy(training.network), Progressed()
+        trial.is_mixed = is_mixed
+        for count in (5, steps):
+            torch.cuda.synchronize()
+            began_s = time.monotonic()
+            for _ in range(count):
+                trial.step()
+            torch.cuda.synchronize()
+        took_s.append(time.monotonic() - began_s)
+    return took_s[0] / took_s[1]
 
 
 def main() -> None:
@@ -153,39 +219,46 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    shape = Shape(args.filters, args.levels, args.stem, args.head, tuple(args.classes.split(",")), args.normalise)
-    if any(size % shape.stride for size in (args.rows, args.cols, args.crop)):
-        raise SystemExit(f"--rows {args.rows} --cols {args.cols} --crop {args.crop}: use multiples of {shape.stride}")
-    train, val, split = load_examples(args.data, args.count, args.val, args.rows, args.cols, shape, args.split_seed)
-    console.print(f"{len(train.frames)} frames to train on ({train.is_defective.sum()} defective), {len(val.frames)} to validate")
+    classes = tuple(args.classes.split(","))
+    shape = Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, not args.coarse, args.dropout)
+    rows, cols = (int(size) for size in args.frame.split("x")) if args.frame else (args.rows, args.cols)
+    if any(size % shape.stride for size in (rows, cols, args.rows, args.cols)):
+        raise SystemExit(f"--rows {args.rows} --cols {args.cols} --frame {rows}x{cols}: use multiples of {shape.stride}")
+    split = load_split(args.data, args.count, args.val, args.folds, args.fold, args.split_seed, shape, rows, cols)
+    console.print(f"{split.words}; {split.train.is_defective.sum()} defective to train on")
 
-    network = UNet(shape).to(memory_format=torch.channels_last)
-    before = load_start(network, args.start)
-    weights = Weights(args.defect_weight, args.peak_weight, args.frame_dice)
-    training = Training(args, network, train, weights)
-
-    # The best epoch has the highest AUC, then the fewest errors at 0.5, then the lowest loss.
-    best, best_epoch = (-math.inf, -math.inf, -math.inf), 0
+    how = Augmentation(
+        args.rows, args.cols, args.window, args.light, args.offset, args.grain, args.paste, args.draw, args.keep_grain
+    )
+    sampler = Sampler(split.train, how, flaws_of(args.flaws, classes), args.seed)
+    network = UNet(shape).to(args.device, memory_format=torch.channels_last)
+    training = Training(args, network, sampler)
     args.out.mkdir(parents=True, exist_ok=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
-        for epoch in range(1, args.epochs + 1):
-            bar = progress.add_task(f"epoch {epoch}", total=training.steps)
-            for loss in training.epoch():
-                progress.update(bar, advance=1, description=f"epoch {epoch} loss {loss:.4f}")
-            scores, val_loss = validate(network, val, args.batch, weights)
-            summary = f"val {val_loss:.4f}, AUC {scores.auc}, errors at 0.5: {scores.errors}"
-            console.print(f"epoch {epoch}: loss {loss:.4f}, {summary}")
-            rank = (round(scores.auc, 3), -float(scores.errors), -val_loss)
-            if rank > best:
-                best, best_epoch = rank, epoch
-                made = {"training": papers_of(args, split, training.seconds, before), "scores": scores.as_dict()}
-                network_is = {"shape": shape.as_dict(), "rows": args.rows, "cols": args.cols}
-                torch.save({"weights": network.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
-                console.print(table_of(scores, f"epoch {epoch}, the best so far"))
-            if epoch - best_epoch >= args.patience or training.done >= 1.0:
-                break
-    console.print(f"epoch {best_epoch} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}")
+    if args.resume:
+        training.resume(args.out / "last.pt")
+    if training.is_mixed:
+        console.print(f"mixed precision is {speed_up(training):.2f} times as fast as float32 here")
+
+    # The best check has the highest AUC, then the widest gap between the good frames' peaks and the defective ones'.
+    at, curves = training.at, Curves(args.out / "curves.png")
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
+        bar = progress.add_task("training", total=1.0)
+        while training.done < 1.0 and at.check - at.best_check < args.patience:
+            at.check += 1
+            for loss in training.steps_until(at.check / args.checks):
+                progress.update(bar, completed=training.done, description=f"step {at.step} loss {loss:.4f}")
+            scores = validate(training.mean, split.val, rows, cols, args.device)
+            rank = (round(scores.auc, 3), -float(scores.errors), scores.gap) if split.val.pairs else (float(at.check),)
+            console.print(f"step {at.step}, {training.seconds:.0f} s: loss {loss:.4f}, {scores.in_words()}")
+            if rank > at.best:
+                at.best, at.best_check = rank, at.check
+                made = {"training": papers_of(args, split, training), "scores": scores.as_dict()}
+                network_is = {"shape": shape.as_dict(), "rows": rows, "cols": cols}
+                torch.save({"weights": training.mean.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
+                console.print(table_of(scores, f"check {at.check}, the best so far"))
+            curves.add(at.step, loss, scores)
+            training.save(args.out / "last.pt")
+    console.print(f"check {at.best_check} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,63 +1,117 @@
-"""What the network is trained and judged on: the split by group, the augmentation, the scores."""
+"""What the network is trained and judged on: the folds by group, the augmentation, the scores, the loss."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from edge_agent.dataset import Dataset, Labelled
+
 Tool = Callable[[str], ModuleType]
 
 
-def test_a_group_stays_on_one_side_and_every_class_is_held_out(tool: Tool) -> None:
-    index = [{"image": f"{g}-{n}", "class": "Free" if g % 3 else "Crack", "group": str(g)} for g in range(60) for n in range(4)]
-    train, val = tool("examples").split_by_group(index, 60, seed=3)
-    assert not {row["group"] for row in train} & {row["group"] for row in val}
-    assert len(train) + len(val) == len(index)
-    assert 55 <= len(val) <= 70
-    assert {row["class"] for row in val} == {"Free", "Crack"}
+def dataset() -> Dataset:
+    """Sixty groups of four images; every third is cracked, and one of those is frayed too."""
+    images = [
+        Labelled(Path(f"{g}-{n}"), None, "free" if g % 3 else ("Fray" if g == 0 and n else "Crack"), str(g), f"{g}-{n}", not g % 3)
+        for g in range(60)
+        for n in range(4)
+    ]
+    return Dataset(Path("parts"), "index", tuple(images))
 
 
-def test_mask_turns_and_is_cropped_with_its_frame(tool: Tool) -> None:
+def test_a_group_is_in_one_fold_and_every_fold_has_every_common_kind(tool: Tool) -> None:
+    fold_of = tool("examples").folds_of(dataset(), 4, 1)
+    assert sorted(fold_of) == sorted(dataset().groups)
+    assert sorted(Counter(fold_of.values()).values()) == [15, 15, 15, 15]
+    cracked = Counter(fold_of[str(group)] for group in range(0, 60, 3))
+    assert sorted(cracked.values()) == [5, 5, 5, 5]
+
+
+def square_pair() -> Any:
     mask = np.zeros((48, 64), np.uint8)
     mask[2:5, 9:15] = 1
-    rng, how = np.random.default_rng(0), tool("examples").Augmentation(0.1, 5.0, crop_px=32)
+    return mask * 200, mask
+
+
+@pytest.mark.parametrize("window", [0.0, 0.7])
+def test_mask_is_cut_turned_and_stretched_with_its_frame(tool: Tool, window: float) -> None:
+    how = tool("augment").Augmentation(32, 32, window=window, light=0.0, offset=0.0)
+    rng = np.random.default_rng(0)
     for _ in range(20):
-        frame, turned = tool("examples").augment(mask * 200, mask, rng, how)
-        assert frame.shape == (32, 32)
-        assert turned.any()
-        assert np.array_equal(frame > 100, turned == 1)
+        frame, mask = tool("augment").turn(tool("augment").cut(square_pair(), rng, how), rng, how)
+        assert frame.shape == mask.shape == (32, 32)
+        assert mask.any()
+        assert np.mean((frame > 100) != (mask == 1)) < 0.02
 
 
-def test_mask_stretches_with_its_frame_and_never_below_the_crop(tool: Tool) -> None:
-    mask = np.zeros((48, 64), np.uint8)
-    mask[10:30, 9:35] = 1
-    rng, how = np.random.default_rng(0), tool("examples").Augmentation(crop_px=48, stretch=0.3)
-    for _ in range(20):
-        frame, stretched = tool("examples").stretch(mask * 200, mask, rng, how)
-        assert frame.shape == stretched.shape
-        assert min(frame.shape) >= 48
-        assert np.mean((frame > 100) != stretched) < 0.03
+def test_grinding_marks_keep_their_direction_when_asked(tool: Tool) -> None:
+    stripes = np.repeat(np.arange(32, dtype=np.uint8)[None] * 8, 32, axis=0)
+    how = tool("augment").Augmentation(32, 32, keeps_grain=True)
+    for seed in range(20):
+        frame, _ = tool("augment").turn((stripes, stripes), np.random.default_rng(seed), how)
+        assert (np.ptp(frame, axis=0) == 0).all()
 
 
-def test_a_pasted_defect_lies_under_its_mask_and_nowhere_else(tool: Tool) -> None:
-    good, source, mask = np.full((64, 64), 90, np.uint8), np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
-    mask[30:38, 20:40] = 1
-    source[mask == 1] = 100
-    frame, label = tool("examples").mix((good, mask * 0), [(source, mask)], np.random.default_rng(0), share=1.0)
-    assert label.sum() == mask.sum()
-    assert frame[label == 1].max() < 80
+def test_an_exposure_never_whitens_half_of_a_bright_frame(tool: Tool) -> None:
+    bright = np.full((16, 16), 200, np.uint8)
+    how = tool("augment").Augmentation(16, 16, light=0.5, offset=0.0)
+    seen = [tool("augment").relight(bright, np.random.default_rng(seed), how).mean() for seed in range(50)]
+    assert max(seen) < 250
+    assert np.ptp(seen) > 40
+
+
+def test_a_borrowed_defect_lies_under_its_mask_and_nowhere_else(tool: Tool) -> None:
+    source, mask = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
+    mask[30:38, 20:40] = 2
+    source[mask > 0] = 100
+    examples = tool("examples").Examples(((source, mask),), np.array(["pit"]), np.array([True]), ("1",))
+    (borrowed,) = tool("augment").borrowable(examples, most_share=0.5)
+    good = np.full((96, 96), 90, np.uint8)
+    frame, label = tool("augment").paste((good, good * 0), borrowed, np.random.default_rng(0))
+    assert set(np.unique(label)) == {0, 2}
+    assert frame[label == 2].mean() < 70
     assert np.array_equal(frame[cv2.dilate(label, np.ones((21, 21))) == 0], good[cv2.dilate(label, np.ones((21, 21))) == 0])
 
 
+def test_a_defect_at_the_edge_is_not_borrowed(tool: Tool) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:8, 20:40] = 1
+    examples = tool("examples").Examples(((mask, mask),), np.array(["pit"]), np.array([True]), ("1",))
+    assert tool("augment").borrowable(examples, most_share=0.5) == []
+
+
+@pytest.mark.parametrize("kind", ["hole", "crack", "chip", "grinding"])
+def test_a_drawn_flaw_shows_where_its_label_is(tool: Tool, kind: str) -> None:
+    flaws = tool("flaws").flaws_of(f"Pit=hole,Other={kind}", ("Pit", "Other"))[1:]
+    good = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.uint8)
+    drawn = 0
+    for seed in range(12):
+        frame, mask = tool("flaws").draw_flaw((good, good * 0), flaws, np.random.default_rng(seed))
+        if mask.any():
+            drawn += 1
+            off = np.abs(frame.astype(int) - good)
+            assert set(np.unique(mask)) == {0, 2}
+            assert off[mask == 2].mean() > 4 * max(off[mask == 0].mean(), 0.1)
+    assert drawn >= 6
+
+
+def test_a_flaw_that_nobody_draws_is_refused_by_name(tool: Tool) -> None:
+    with pytest.raises(SystemExit, match="--flaws Pit=hale: say CLASS=FLAW with one of Pit, Other and one of hole, crack"):
+        tool("flaws").flaws_of("Pit=hale", ("Pit", "Other"))
+
+
 def test_half_of_the_draws_are_good_and_a_rare_kind_is_drawn_more_often(tool: Tool) -> None:
-    masks = np.zeros((30, 4, 4), np.uint8)
-    masks[20:] = 1
+    is_defective = np.arange(30) >= 20
     kinds = np.array(["Free"] * 20 + ["Crack"] * 9 + ["Fray"])
-    chances = tool("examples").Examples(masks, masks, kinds).chances()
+    chances = tool("examples").Examples((), kinds, is_defective, ()).chances()
     assert chances[:20].sum() == pytest.approx(0.5)
     assert chances[29] == pytest.approx(0.5 / 4)
 
@@ -69,17 +123,30 @@ def test_scores_count_slips_and_false_rejects(tool: Tool) -> None:
     assert (half.tp, half.fn, half.fp, half.tn) == (1, 1, 1, 1)
     assert scores.errors == 2
     assert scores.auc == 0.75
+    assert scores.gap == pytest.approx(0.45 - 0.65)
     assert [(kind.name, kind.called[4]) for kind in scores.kinds] == [("dent", 0), ("good", 1), ("pit", 1)]
 
 
-@pytest.mark.parametrize("frame_dice", [False, True])
-def test_loss_falls_as_the_map_nears_the_mask(tool: Tool, frame_dice: bool) -> None:
+def test_a_cell_is_a_defects_from_a_quarter_of_its_pixels(tool: Tool) -> None:
     import torch
 
-    weights = tool("loss").Weights(peak=0.3, frame_dice=frame_dice)
+    masks = torch.zeros(1, 8, 8, dtype=torch.int64)
+    masks[0, :2, :2] = 2
+    masks[0, 4, 4:7] = 1
+    assert tool("loss").to_cells(masks, 4).tolist() == [[[2, 0], [0, 0]]]
+    assert tool("loss").to_cells(masks, 1) is masks
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("only", ["entropy", "dice", "peak"])
+def test_every_term_of_the_loss_falls_as_the_map_nears_the_mask(tool: Tool, only: str, head: str) -> None:
+    import torch
+
+    weights = tool("loss").Weights(**{name: float(name == only) for name in ("entropy", "dice", "peak")})
     masks = torch.zeros(2, 8, 8, dtype=torch.int64)
     masks[0, 2:4, 2:5] = 1
     sure = (masks[:, None].float() - 0.5) * 20
-    losses = [tool("loss").loss_of(sure * sign, masks, "sigmoid", weights).item() for sign in (-1.0, 0.0, 1.0)]
+    logits = sure if head == "sigmoid" else torch.cat([-sure, sure], 1) / 2
+    losses = [tool("loss").loss_of(logits * sign, masks, head, weights).item() for sign in (-1.0, 0.0, 1.0)]
     assert losses[0] > losses[1] > losses[2]
     assert losses[2] < 0.01

@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 
 Tool = Callable[[str], ModuleType]
 CASES = [
-    ("sigmoid", ("defect",), 4, False),
-    ("sigmoid", ("pit", "scratch"), 2, True),
-    ("softmax", ("pit", "scratch"), 4, True),
-    ("softmax", ("pit",), 1, False),
+    ("sigmoid", ("defect",), 4, {}),
+    ("sigmoid", ("pit", "scratch"), 2, {"normalise": True}),
+    ("softmax", ("pit", "scratch"), 4, {"normalise": True}),
+    ("softmax", ("pit",), 1, {}),
+    ("sigmoid", ("defect",), 4, {"fine": False}),
+    ("softmax", ("pit", "scratch"), 8, {"fine": False, "dropout": 0.2}),
 ]
+Case = tuple[str, tuple[str, ...], int, dict[str, Any]]
 
 
-def lively_network(tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool) -> Any:
+def lively_network(tool: Tool, case: Case) -> Any:
     """A small network with spread-out logits and used batch norms."""
     import torch
 
     torch.manual_seed(0)
-    unet = tool("unet")
-    network = unet.UNet(unet.Shape(4, 2, stem, head, classes, normalise))
+    unet, (head, classes, stem, more) = tool("unet"), case
+    network = unet.UNet(unet.Shape(4, 2, stem, head, classes, **more))
     torch.nn.init.normal_(network.head.weight, std=0.5)
     with torch.no_grad():
         for _ in range(3):
@@ -47,13 +50,14 @@ def infer(tool: Tool, network: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     return outputs["map"], outputs["peak"]
 
 
-@pytest.mark.parametrize(("head", "classes", "stem", "normalise"), CASES)
-def test_map_and_peak_are_the_networks(tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_map_and_peak_are_the_networks(tool: Tool, case: Case) -> None:
     import torch
 
-    network = lively_network(tool, head, classes, stem, normalise)
+    network, (head, classes, *_) = lively_network(tool, case), case
     with torch.no_grad():
         wanted = tool("unet").probabilities(network(torch.from_numpy(frames())), head).double()
+    wanted = wanted.repeat_interleave(network.shape.cell_px, 2).repeat_interleave(network.shape.cell_px, 3)
     maps, peaks = infer(tool, network)
     assert maps.dtype == np.uint8
     assert maps.shape == (2, len(classes), 32, 64)
@@ -61,14 +65,12 @@ def test_map_and_peak_are_the_networks(tool: Tool, head: str, classes: tuple[str
     assert peaks == pytest.approx(wanted.amax((1, 2, 3)).logit().numpy(), abs=1e-4)
 
 
-@pytest.mark.parametrize(("head", "classes", "stem", "normalise"), CASES)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_broken_head_shows_in_the_peak(
-    tool: Tool, head: str, classes: tuple[str, ...], stem: int, normalise: bool, poison: float
-) -> None:
+def test_a_broken_head_shows_in_the_peak(tool: Tool, case: Case, poison: float) -> None:
     import torch
 
-    network = lively_network(tool, head, classes, stem, normalise)
+    network = lively_network(tool, case)
     with torch.no_grad():
         network.head.bias[-1] = poison
     assert not np.isfinite(infer(tool, network)[1]).any()
