@@ -1,0 +1,137 @@
+"""The evaluation in plots, for people: PNG files by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_agent.commands.evaluation_figures import FINE, Figures
+from edge_agent.errors import EdgeAgentError
+from edge_agent.qualification.rates import Counts, count, rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SLIP, _REJECT, _GOOD, _RECIPE = "#d62728", "#1f77b4", "#2ca02c", "#333333"
+_DPI = 110
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches. Raises EdgeAgentError where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise EdgeAgentError("plots need matplotlib. Install it: pip install 'edge-agent[evaluate]'") from None
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def write_plots(out: Path, figures: Figures, name: str) -> None:
+    """Write threshold.png, precision_recall.png and scores.png."""
+    counts = [figures.at(threshold) for threshold in FINE]
+    stands = count(figures.is_defective, figures.is_ng)
+    _threshold(figures, counts, stands, name).savefig(out / "threshold.png")
+    _precision_recall(counts, stands, name).savefig(out / "precision_recall.png")
+    _scores(figures, name).savefig(out / "scores.png")
+
+
+def _threshold(figures: Figures, counts: Sequence[Counts], stands: Counts, name: str) -> Figure:
+    figure = new_figure(13, 5.4)
+    left, right = figure.subplots(1, 2)
+    figure.suptitle(f"What a threshold costs: {name}, {len(figures.rows)} images", fontsize=14)
+    _over_threshold(left, figures, counts)
+    _against_each_other(right, figures, counts, stands)
+    return figure
+
+
+def _over_threshold(axes: Axes, figures: Figures, counts: Sequence[Counts]) -> None:
+    errors = (
+        ("defective parts that pass (slips)", _SLIP, "fn", "tp"),
+        ("good parts rejected (false rejects)", _REJECT, "fp", "tn"),
+    )
+    for label, colour, wrong, right in errors:
+        rates = [rate(getattr(each, wrong), getattr(each, wrong) + getattr(each, right)) for each in counts]
+        axes.plot(FINE, [_percent(each.share) for each in rates], color=colour, label=label, linewidth=2)
+        axes.fill_between(
+            FINE, [100 * each.low for each in rates], [100 * each.high for each in rates], color=colour, alpha=0.13, linewidth=0
+        )
+        of_recipe = [figures.of_candidate(index) for index in range(len(figures.candidates))]
+        shares = [_percent(rate(getattr(each, wrong), getattr(each, wrong) + getattr(each, right)).share) for each in of_recipe]
+        axes.plot([each.threshold for each in figures.candidates], shares, color=colour, linestyle="--", linewidth=1.4)
+    axes.plot([], [], color=_RECIPE, linestyle="--", linewidth=1.4, label="the same, with the recipe's other rules")
+    axes.fill_between([], [], [], color=_RECIPE, alpha=0.13, label="95 % bounds")
+    axes.set(xlabel="threshold: how probable a pixel must be", ylabel="share of these parts, %", xlim=(0, 1), ylim=(0, None))
+    axes.set_title("A lower threshold rejects more, a higher one lets more through", fontsize=11)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize=9)
+
+
+def _against_each_other(axes: Axes, figures: Figures, counts: Sequence[Counts], stands: Counts) -> None:
+    axes.plot(
+        [_percent(each.fp_rate) for each in counts],
+        [_percent(each.slip) for each in counts],
+        color=_SLIP,
+        linewidth=2,
+        label="any pixel reaches the threshold",
+    )
+    of_recipe = [figures.of_candidate(index) for index in range(len(figures.candidates))]
+    places = ([_percent(each.fp_rate) for each in of_recipe], [_percent(each.slip) for each in of_recipe])
+    axes.plot(*places, color=_RECIPE, linestyle="--", linewidth=1.4, label="with the recipe's other rules")
+    for threshold, each in zip(FINE, counts, strict=True):
+        if round(threshold * 100) % 20 == 10:
+            place = (_percent(each.fp_rate), _percent(each.slip))
+            axes.plot(*place, "o", color=_SLIP, markersize=4)
+            axes.annotate(f"{threshold:.1f}", place, textcoords="offset points", xytext=(5, 4), fontsize=8, color=_SLIP)
+    axes.plot(_percent(stands.fp_rate), _percent(stands.slip), "*", color=_RECIPE, markersize=15, label="the recipe as it stands")
+    axes.set(xlabel="good parts rejected, %", ylabel="defective parts that pass, %")
+    axes.set_title("One error against the other: the nearer to the corner, the better", fontsize=11)
+    axes.margins(0.06)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right", fontsize=9)
+
+
+def _precision_recall(counts: Sequence[Counts], stands: Counts, name: str) -> Figure:
+    figure = new_figure(7, 5.6)
+    axes = figure.subplots()
+    known = [(threshold, each) for threshold, each in zip(FINE, counts, strict=True) if each.precision is not None]
+    axes.plot([_percent(c.recall) for _, c in known], [_percent(c.precision) for _, c in known], color=_REJECT, linewidth=2)
+    seen: set[tuple[float, float]] = set()
+    for threshold, each in known:
+        place = (_percent(each.recall), _percent(each.precision))
+        if round(threshold * 100) % 20 == 10 and place not in seen:
+            seen.add(place)
+            axes.plot(*place, "o", color=_REJECT, markersize=5)
+            axes.annotate(f"{threshold:.1f}", place, textcoords="offset points", xytext=(6, -12), fontsize=9, color=_REJECT)
+    axes.plot([], [], "-o", color=_REJECT, label="any pixel reaches the threshold (the number beside)")
+    axes.plot(
+        _percent(stands.recall), _percent(stands.precision), "*", color=_RECIPE, markersize=16, label="the recipe as it stands"
+    )
+    axes.set(xlabel="recall: defective parts that are rejected, %", ylabel="precision: rejected parts that are defective, %")
+    axes.set_title(f"Precision against recall: {name}", fontsize=13)
+    axes.margins(0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left", fontsize=9)
+    return figure
+
+
+def _scores(figures: Figures, name: str) -> Figure:
+    figure = new_figure(8.5, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    figure.suptitle(f"How good and defective parts score: {name}", fontsize=13)
+    edges = np.linspace(0, 1, 41)
+    for axes, is_defective, colour, word in ((upper, False, _GOOD, "good parts"), (lower, True, _SLIP, "defective parts")):
+        scores = figures.scores[figures.is_defective == is_defective]
+        axes.hist(scores, edges, color=colour, alpha=0.8)
+        axes.set_ylabel("images")
+        axes.set_title(f"{len(scores)} images of {word}", fontsize=11, loc="left")
+        axes.grid(alpha=0.3)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    lower.set(xlabel="score: the highest probability of a defect in the image", xlim=(0, 1))
+    return figure
+
+
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else 100 * share
