@@ -14,7 +14,7 @@ from edge_agent.records import FAULT, NG, PASS, Blob, Finding, Pixels
 Picture = npt.NDArray[np.uint8]  # (rows, cols, 3) BGR
 _COLOURS = {PASS: (80, 175, 76), NG: (54, 67, 244), FAULT: (0, 160, 255)}
 _BLOB, _ZONE, _EXCLUSION, _REGION = (54, 67, 244), (230, 180, 40), (150, 150, 150), (200, 120, 0)
-_TRUTH = (80, 200, 60)
+_TRUTH = (235, 70, 235)
 _INK, _PAPER, _MUTED = (40, 40, 40), (250, 250, 250), (120, 120, 120)
 _MOST_LINES = 6
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -109,8 +109,8 @@ def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
     strange = [kind for kind in strange if any(each.is_defective and each.kind == kind for each in dataset.images)]
     if len(classes) > 1 and strange:
         warnings.append(
-            f"the model has no class {', '.join(strange)}: such images count as defective, but their pixels are not compared. It has "
-            f"{', '.join(model.papers.classes)}."
+            f"the model has no class {', '.join(strange)}: such images count as defective, but their pixels are not compared. "
+            f"It has {', '.join(model.papers.classes)}."
         )
     return warnings
 

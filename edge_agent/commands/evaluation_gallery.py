@@ -22,13 +22,14 @@ def write_gallery(file: Path, worst: dict[bool, list[Picture]], judged: Sequence
     if not pictures:
         return
     cards = [_card(each, judged[each.index], recipe) for each in pictures]
-    wrong = [judged[each.index] for each in pictures]
-    counts = f"{sum(each.is_slip for each in wrong)} slips, {sum(each.is_false_reject for each in wrong)} false rejects"
+    shown = [judged[each.index] for each in pictures]
+    slips = f"{sum(each.is_slip for each in shown)} of {sum(each.is_slip for each in judged)} slips"
+    rejects = f"{sum(each.is_false_reject for each in shown)} of {sum(each.is_false_reject for each in judged)} false rejects"
     subtitle = (
         f"Of {name}: the worst defective images, then the worst good ones. Left the frame with what was found (red boxes) and the "
-        "labelled defect (green line), right the probability of a defect, dark to bright."
+        "labelled defect (magenta line), right the probability of a defect, dark to bright."
     )
-    cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The {len(cards)} worst images: {counts}", subtitle))
+    cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}", subtitle))
 
 
 def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
@@ -36,11 +37,12 @@ def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
     drawn = overlay(frame, judged.verdict.blobs, recipe, judged.verdict.outcome)
     if picture.mask is not None:
         outline(drawn, picture.mask > MASK_ABOVE)
-    word = "SLIP" if judged.is_slip else "FALSE REJECT" if judged.is_false_reject else "right, but near the limit"
+    word = "SLIP" if judged.is_slip else "FALSE REJECT" if judged.is_false_reject else "right"
     score = judged.seen.score if judged.seen is not None else 0.0
     broken = [told(finding) for finding in judged.verdict.findings if not finding.ok]
+    group = f", group {judged.labelled.group}" if judged.labelled.group != judged.labelled.name else ""
     lines = [
-        f"{word}: truth {judged.labelled.kind}, score {score:.2f}, group {judged.labelled.group}",
+        f"{word}: truth {judged.labelled.kind}, score {score:.2f}{group}",
         "; ".join(broken[:2]) or "all rules kept",
     ]
     if judged.seen is not None and judged.seen.truth_area_px is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_agent.commands.evaluation_figures import FINE, Figures
 from edge_agent.errors import EdgeAgentError
-from edge_agent.qualification.rates import Counts, count, rate
+from edge_agent.qualification.rates import Counts, Rate, count, rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SLIP, _REJECT, _GOOD, _RECIPE = "#d62728", "#1f77b4", "#2ca02c", "#333333"
 _DPI = 110
+_LEAST_SPAN = 10.0  # per cent: less would make one part in a thousand look like a cliff
+Place = tuple[float, float]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -48,18 +50,15 @@ def _threshold(figures: Figures, counts: Sequence[Counts], stands: Counts, name:
 
 
 def _over_threshold(axes: Axes, figures: Figures, counts: Sequence[Counts]) -> None:
-    errors = (
-        ("defective parts that pass (slips)", _SLIP, "fn", "tp"),
-        ("good parts rejected (false rejects)", _REJECT, "fp", "tn"),
-    )
-    for label, colour, wrong, right in errors:
-        rates = [rate(getattr(each, wrong), getattr(each, wrong) + getattr(each, right)) for each in counts]
+    for label, colour, is_slip in (
+        ("defective parts that pass (slips)", _SLIP, True),
+        ("good parts rejected (false rejects)", _REJECT, False),
+    ):
+        rates = [_error(each, is_slip) for each in counts]
+        lows, highs = [100 * each.low for each in rates], [100 * each.high for each in rates]
         axes.plot(FINE, [_percent(each.share) for each in rates], color=colour, label=label, linewidth=2)
-        axes.fill_between(
-            FINE, [100 * each.low for each in rates], [100 * each.high for each in rates], color=colour, alpha=0.13, linewidth=0
-        )
-        of_recipe = [figures.of_candidate(index) for index in range(len(figures.candidates))]
-        shares = [_percent(rate(getattr(each, wrong), getattr(each, wrong) + getattr(each, right)).share) for each in of_recipe]
+        axes.fill_between(FINE, lows, highs, color=colour, alpha=0.13, linewidth=0)
+        shares = [_percent(_error(figures.of_candidate(index), is_slip).share) for index in range(len(figures.candidates))]
         axes.plot([each.threshold for each in figures.candidates], shares, color=colour, linestyle="--", linewidth=1.4)
     axes.plot([], [], color=_RECIPE, linestyle="--", linewidth=1.4, label="the same, with the recipe's other rules")
     axes.fill_between([], [], [], color=_RECIPE, alpha=0.13, label="95 % bounds")
@@ -69,26 +68,25 @@ def _over_threshold(axes: Axes, figures: Figures, counts: Sequence[Counts]) -> N
     axes.legend(loc="best", fontsize=9)
 
 
+def _error(counts: Counts, is_slip: bool) -> Rate:
+    return rate(counts.fn, counts.fn + counts.tp) if is_slip else rate(counts.fp, counts.fp + counts.tn)
+
+
 def _against_each_other(axes: Axes, figures: Figures, counts: Sequence[Counts], stands: Counts) -> None:
+    def place(each: Counts) -> Place:
+        return _percent(each.fp_rate), _percent(each.slip)
+
+    _curve(axes, [place(each) for each in counts], _SLIP)
+    of_recipe = [place(figures.of_candidate(index)) for index in range(len(figures.candidates))]
     axes.plot(
-        [_percent(each.fp_rate) for each in counts],
-        [_percent(each.slip) for each in counts],
-        color=_SLIP,
-        linewidth=2,
-        label="any pixel reaches the threshold",
+        *np.array(of_recipe).reshape(-1, 2).T, color=_RECIPE, linestyle="--", linewidth=1.4, label="with the recipe's other rules"
     )
-    of_recipe = [figures.of_candidate(index) for index in range(len(figures.candidates))]
-    places = ([_percent(each.fp_rate) for each in of_recipe], [_percent(each.slip) for each in of_recipe])
-    axes.plot(*places, color=_RECIPE, linestyle="--", linewidth=1.4, label="with the recipe's other rules")
-    for threshold, each in zip(FINE, counts, strict=True):
-        if round(threshold * 100) % 20 == 10:
-            place = (_percent(each.fp_rate), _percent(each.slip))
-            axes.plot(*place, "o", color=_SLIP, markersize=4)
-            axes.annotate(f"{threshold:.1f}", place, textcoords="offset points", xytext=(5, 4), fontsize=8, color=_SLIP)
-    axes.plot(_percent(stands.fp_rate), _percent(stands.slip), "*", color=_RECIPE, markersize=15, label="the recipe as it stands")
+    axes.plot(*place(stands), "*", color=_RECIPE, markersize=15, label="the recipe as it stands")
     axes.set(xlabel="good parts rejected, %", ylabel="defective parts that pass, %")
-    axes.set_title("One error against the other: the nearer to the corner, the better", fontsize=11)
-    axes.margins(0.06)
+    for limits, set_limits in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+        highest = max(_LEAST_SPAN, limits[1])
+        set_limits(-0.03 * highest, highest)
+    axes.set_title("One error against the other: the nearer to the lower left, the better", fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize=9)
 
@@ -96,25 +94,29 @@ def _against_each_other(axes: Axes, figures: Figures, counts: Sequence[Counts], 
 def _precision_recall(counts: Sequence[Counts], stands: Counts, name: str) -> Figure:
     figure = new_figure(7, 5.6)
     axes = figure.subplots()
-    known = [(threshold, each) for threshold, each in zip(FINE, counts, strict=True) if each.precision is not None]
-    axes.plot([_percent(c.recall) for _, c in known], [_percent(c.precision) for _, c in known], color=_REJECT, linewidth=2)
-    seen: set[tuple[float, float]] = set()
-    for threshold, each in known:
-        place = (_percent(each.recall), _percent(each.precision))
-        if round(threshold * 100) % 20 == 10 and place not in seen:
-            seen.add(place)
-            axes.plot(*place, "o", color=_REJECT, markersize=5)
-            axes.annotate(f"{threshold:.1f}", place, textcoords="offset points", xytext=(6, -12), fontsize=9, color=_REJECT)
-    axes.plot([], [], "-o", color=_REJECT, label="any pixel reaches the threshold (the number beside)")
-    axes.plot(
-        _percent(stands.recall), _percent(stands.precision), "*", color=_RECIPE, markersize=16, label="the recipe as it stands"
-    )
+    _curve(axes, [(_percent(each.recall), _percent(each.precision)) for each in counts], _REJECT)
+    place = (_percent(stands.recall), _percent(stands.precision))
+    axes.plot(*place, "*", color=_RECIPE, markersize=16, label="the recipe as it stands")
     axes.set(xlabel="recall: defective parts that are rejected, %", ylabel="precision: rejected parts that are defective, %")
+    for limits, set_limits in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+        lowest = max(0.0, min(100 - _LEAST_SPAN, limits[0]))
+        set_limits(lowest, 100 + 0.03 * (100 - lowest))
     axes.set_title(f"Precision against recall: {name}", fontsize=13)
-    axes.margins(0.08)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", fontsize=9)
     return figure
+
+
+def _curve(axes: Axes, places: Sequence[Place], colour: str) -> None:
+    """A curve over the thresholds, with the number beside every other tenth; equal places share one label."""
+    axes.plot(*np.array(places).T, color=colour, linewidth=2, label="any pixel reaches the threshold (numbers)")
+    labels: dict[Place, list[str]] = {}
+    for threshold, place in zip(FINE, places, strict=True):
+        if round(threshold * 100) % 20 == 10 and not any(np.isnan(place)):
+            labels.setdefault(place, []).append(f"{threshold:.1f}")
+    for place, names in labels.items():
+        axes.plot(*place, "o", color=colour, markersize=4)
+        axes.annotate(", ".join(names), place, textcoords="offset points", xytext=(7, 6), fontsize=9, color=colour)
 
 
 def _scores(figures: Figures, name: str) -> Figure:

@@ -35,7 +35,7 @@ class Section:
     title: str
     note: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def sections(result: dict[str, Any]) -> list[Section]:
@@ -64,7 +64,9 @@ def _as_it_stands(result: dict[str, Any]) -> Section:
     if "slip_by_group" in stands:
         rows.append(("slips, of groups with a defect", *bounded(stands["slip_by_group"])))
         rows.append(("false rejects, of groups with good images", *bounded(stands["false_reject_by_group"])))
-    note = f"With all its rules and its thresholds {told_thresholds(result['recipe']['thresholds'])}."
+    note = f"With all its rules, threshold {told_thresholds(result['recipe']['thresholds'])}."
+    if "slip_by_group" in stands:
+        note += " A group counts once: it slips where any of its defective images passed."
     return Section("The recipe as it stands", note, ("", "images or groups", "rate", "95 % bounds"), rows)
 
 
@@ -87,7 +89,7 @@ def _kinds(result: dict[str, Any]) -> Section:
     header = ("kind", "error", "images", "rate", "95 % bounds", *(("groups", "bounds by group") if by_group else ()))
     rows = []
     for each in result["kinds"]:
-        row = (each["kind"], "slips" if each["is_defective"] else "false rejects", *bounded(each["wrong"]))
+        row: tuple[str, ...] = (each["kind"], "slips" if each["is_defective"] else "false rejects", *bounded(each["wrong"]))
         if by_group:
             group = bounded(each["wrong_by_group"])
             row = (*row, group[0], group[2])
@@ -116,7 +118,7 @@ def _pixels(result: dict[str, Any]) -> Section | None:
     rows.append(("mean of the defective images", share(pixels["mean_dice"]), share(pixels["mean_iou"]), ""))
     note = (
         f"Pixels that the recipe counts, against the masks of {pixels['images']} images. "
-        f"Pixel accuracy {share(pixels['accuracy'])}, mean pixel accuracy {share(pixels['mean_accuracy'])} (mean over background and classes)."
+        f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}."
     )
     return Section("Against the masks", note, ("", "Dice", "IoU", "pixel accuracy"), rows)
 
@@ -131,10 +133,14 @@ def _confusion(result: dict[str, Any]) -> Section | None:
 
 
 def _counts(each: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        *(str(each[key]) for key in ("tp", "tn", "fp", "fn")),
-        *(share(each[key]) for key in ("fp_rate", "precision", "recall")),
-    )
+    shares = (share(each[key]) for key in ("fp_rate", "precision", "recall"))
+    return (*(str(each[key]) for key in ("tp", "tn", "fp", "fn")), *shares, _compact(each["slip"]), _compact(each["false_reject"]))
+
+
+def _compact(rate: dict[str, Any]) -> str:
+    """25.00 (13.64 to 39.60)."""
+    whole = "-" if rate["share"] is None else f"{100 * rate['share']:.2f}"
+    return f"{whole} ({100 * rate['low']:.2f} to {100 * rate['high']:.2f})"
 
 
 def bounded(rate: dict[str, Any]) -> tuple[str, str, str]:

@@ -90,7 +90,7 @@ def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 def _inserted(text: str, mapping: yaml.Node, entry: str) -> str:
     """The text with an entry before the first of a mapping, in the mapping's own style."""
-    if mapping.flow_style:
+    if isinstance(mapping, yaml.MappingNode) and mapping.flow_style:
         at = mapping.start_mark.index + 1
         return text[:at] + entry + (", " if mapping.value else "") + text[at:]
     at = mapping.start_mark.index
