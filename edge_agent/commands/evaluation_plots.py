@@ -94,7 +94,7 @@ def _against_each_other(axes: Axes, figures: Figures, counts: Sequence[Counts], 
 def _precision_recall(counts: Sequence[Counts], stands: Counts, name: str) -> Figure:
     figure = new_figure(7, 5.6)
     axes = figure.subplots()
-    _curve(axes, [(_percent(each.recall), _percent(each.precision)) for each in counts], _REJECT)
+    _curve(axes, [(_percent(each.recall), _percent(each.precision)) for each in counts], _REJECT, is_below=True)
     place = (_percent(stands.recall), _percent(stands.precision))
     axes.plot(*place, "*", color=_RECIPE, markersize=16, label="the recipe as it stands")
     axes.set(xlabel="recall: defective parts that are rejected, %", ylabel="precision: rejected parts that are defective, %")
@@ -107,7 +107,7 @@ def _precision_recall(counts: Sequence[Counts], stands: Counts, name: str) -> Fi
     return figure
 
 
-def _curve(axes: Axes, places: Sequence[Place], colour: str) -> None:
+def _curve(axes: Axes, places: Sequence[Place], colour: str, is_below: bool = False) -> None:
     """A curve over the thresholds, with the number beside every other tenth; equal places share one label."""
     axes.plot(*np.array(places).T, color=colour, linewidth=2, label="any pixel reaches the threshold (numbers)")
     labels: dict[Place, list[str]] = {}
@@ -116,7 +116,8 @@ def _curve(axes: Axes, places: Sequence[Place], colour: str) -> None:
             labels.setdefault(place, []).append(f"{threshold:.1f}")
     for place, names in labels.items():
         axes.plot(*place, "o", color=colour, markersize=4)
-        axes.annotate(", ".join(names), place, textcoords="offset points", xytext=(7, 6), fontsize=9, color=colour)
+        where = {"xytext": (4, -6), "rotation": -40, "va": "top"} if is_below else {"xytext": (7, 6)}
+        axes.annotate(", ".join(names), place, textcoords="offset points", fontsize=9, color=colour, **where)
 
 
 def _scores(figures: Figures, name: str) -> Figure:
