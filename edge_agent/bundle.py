@@ -103,11 +103,11 @@ class Inspection:
         "_began_ns",
         "_layout",
         "_left",
+        "_maps",
         "_measured",
         "_next",
         "_quality",
         "_submitted_ns",
-        "_worst",
         "all_submitted",
         "bundle",
         "frame",
@@ -129,7 +129,7 @@ class Inspection:
         self._measured: list[Measured | None] = []
         self._left: list[int] = []
         self._next = 0
-        self._worst: list[Pixels] = []
+        self._maps: list[Pixels] = []
         self._layout: Layout | None = None
 
     def look(self) -> Judgement | None:
@@ -142,7 +142,7 @@ class Inspection:
             return Judgement(FAULT, (reason,), findings=tuple(self._quality))
         self._left = [len(plan.tiles) for plan in layout.plans]
         self._measured = [None] * len(layout.plans)
-        self._worst = [np.empty((0, 0), np.uint8)] * len(layout.plans)
+        self._maps = [np.empty((0, 0, 0), np.uint8)] * len(layout.plans)
         return None
 
     @property
@@ -183,8 +183,7 @@ class Inspection:
         assert self._layout is not None
         self._measured[region] = self._layout.measurers[region].measure(maps, levels)
         if self.bundle.keeps_maps:
-            is_last_and_plain = len(self._measured) == 1 and len(maps) == 1
-            self._worst[region] = maps[0] if is_last_and_plain else maps.max(axis=0)
+            self._maps[region] = maps if len(self._measured) == 1 else maps.copy()  # the slot serves the next region
         measured = [each for each in self._measured if each is not None]
         if len(measured) < len(self._measured):
             return None
@@ -202,8 +201,12 @@ class Inspection:
 
     def maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:
         """Yield each region's plan and its map of any defect (rows, cols) uint8. Valid until the part is concluded."""
-        if self._layout is not None and self._worst:
-            yield from ((p, w) for p, w in zip(self._layout.plans, self._worst, strict=True) if w.size)
+        yield from ((plan, maps[0] if len(maps) == 1 else maps.max(axis=0)) for plan, maps in self.class_maps())
+
+    def class_maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:
+        """Yield each region's plan and its maps (classes, rows, cols) uint8. Valid until the part is concluded."""
+        if self._layout is not None and self._maps:
+            yield from ((plan, maps) for plan, maps in zip(self._layout.plans, self._maps, strict=True) if maps.size)
 
 
 class Foundry:

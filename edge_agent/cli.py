@@ -29,6 +29,7 @@ COMMANDS = {
     "capture": "save pictures of one camera, for a dataset",
     "collect": "the datacenter's side: receive and store results and pictures",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
+    "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
     "benchmark": "measure the station: plumbing, station, camera",
 }
 

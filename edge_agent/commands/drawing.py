@@ -14,13 +14,14 @@ from edge_agent.records import FAULT, NG, PASS, Blob, Finding, Pixels
 Picture = npt.NDArray[np.uint8]  # (rows, cols, 3) BGR
 _COLOURS = {PASS: (80, 175, 76), NG: (54, 67, 244), FAULT: (0, 160, 255)}
 _BLOB, _ZONE, _EXCLUSION, _REGION = (54, 67, 244), (230, 180, 40), (150, 150, 150), (200, 120, 0)
+_TRUTH = (235, 70, 235)
 _INK, _PAPER, _MUTED = (40, 40, 40), (250, 250, 250), (120, 120, 120)
 _MOST_LINES = 6
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome: str) -> Picture:
-    """The frame in gray with zones, exclusions, regions and a box and outline around each blob; the border says the outcome."""
+    """The frame in gray with zones, exclusions, regions and a box around each blob; the border says the outcome."""
     picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
     thick = max(1, round(max(picture.shape[:2]) / 200))
     if recipe is not None:
@@ -31,6 +32,14 @@ def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome
         cv2.rectangle(picture, corner, (int(blob.x + blob.width) + margin, int(blob.y + blob.height) + margin), _BLOB, thick)
     cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _COLOURS[outcome], 3 * thick)
     return picture
+
+
+def outline(picture: Picture, mask: npt.NDArray[np.bool_]) -> None:
+    """Draw the edge of a mask (rows, cols), of the picture's size, into the picture, just outside of it."""
+    thick = max(1, round(max(picture.shape[:2]) / 200))
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=thick)
+    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, _TRUTH, thick)
 
 
 def _draw_recipe(picture: Picture, recipe: Recipe, thick: int) -> None:

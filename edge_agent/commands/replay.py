@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import UsageError
+from edge_agent.line import Observe
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
@@ -50,22 +52,31 @@ def run(args: argparse.Namespace) -> int:
     if args.out.resolve() == args.images.resolve():
         raise UsageError(f"--out {args.out} is the folder of the images. Name another, or results would mix with them.")
     make_room(args.out)
-    with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
-        station = replay_station(args.recipe, args.images, Path(state))
-        console = Console(stderr=True)
-        with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
-            task = progress.add_task("replay", total=len(files))
-            writer = ResultWriter(files, results, lambda: progress.advance(task))
-            pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
-            daemon = Daemon(station, observe=pictures.observe, model=args.model.resolve(), deadline_ms=_PATIENCE_MS)
-            daemon.publisher.on_verdict = writer.write
-            summary = daemon.run()
+    console = Console(stderr=True)
+    with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
+        task = progress.add_task("replay", total=len(files))
+        writer = ResultWriter(files, results, lambda: progress.advance(task))
+        pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
+        summary = run_folder(args.model, args.recipe, args.images, pictures.observe, writer.write)
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
         f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT "
         f"in {summary['seconds']:.1f} s -> {args.out}"
     )
     return 0
+
+
+def run_folder(model: Path, recipe: Path, images: Path, observe: Observe, on_verdict: Callable[[Verdict], None]) -> dict[str, Any]:
+    """Run every image of the folder, sorted by name, through the whole line; return the station's summary.
+
+    `observe` sees each judged part on the inspect thread, while its frame and maps are there; `on_verdict` is called on the
+    publisher's thread. Part n is the n-th image.
+    """
+    with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
+        station = replay_station(recipe, images, Path(state))
+        daemon = Daemon(station, observe=observe, model=model.resolve(), deadline_ms=_PATIENCE_MS)
+        daemon.publisher.on_verdict = on_verdict
+        return daemon.run()
 
 
 def make_room(out: Path) -> None:

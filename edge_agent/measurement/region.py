@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.measured import Measured, ZoneMeasure
 from edge_agent.measurement.blobs import ClassThreshold, Scratch, describe, in_zone, label
@@ -20,6 +21,7 @@ class RegionMeasurer:
 
     def __init__(self, recipe: Recipe, classes: tuple[str, ...], rows: int, cols: int, transform: Transform) -> None:
         self._mm_per_px = recipe.mm_per_px
+        self._shape = (rows, cols)
         self._transform = transform
         self._limits = [_threshold_of(recipe, name) for name in classes]
         self._scratch = Scratch(rows, cols)
@@ -60,6 +62,21 @@ class RegionMeasurer:
         if not suspects:
             return Measured((), self._no_count, self._no_area, peaks, self._no_zones, self._inspected_px)
         return self._measure_suspects(suspects, peaks)
+
+    def counting(self, maps: Pixels) -> npt.NDArray[np.bool_]:
+        """Return which pixels (classes, rows, cols) belong to blobs that count, for a comparison with a mask."""
+        counting = np.zeros(maps.shape, np.bool_)
+        for probability, limits, mask in zip(maps, self._limits, counting, strict=True):
+            seen = probability if self._allowed is None else cv2.bitwise_and(probability, self._allowed)
+            if int(seen.max()) >= limits.high:
+                found = label(seen, limits, self._transform.area, self._scratch)
+                mask[found.rows, found.cols] = np.isin(found.labels, found.kept)
+        return counting
+
+    @property
+    def inspected(self) -> npt.NDArray[np.bool_]:
+        """Which pixels (rows, cols) of the map are looked at: all but those in exclusions."""
+        return np.ones(self._shape, np.bool_) if self._allowed is None else self._allowed > 0
 
     def _measure_suspects(self, suspects: list[tuple[Pixels, ClassThreshold]], peaks: dict[str, float]) -> Measured:
         blobs: list[Blob] = []

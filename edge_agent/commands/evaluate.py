@@ -1,0 +1,191 @@
+"""Judge a model the factory's way: run labelled images through the very same line and leave slips, false rejects and their bounds,
+the table by threshold, agreement with the masks, plots and the worst images. Positive means defective. `--pick` chooses the
+threshold by what is asked of it and writes it into a copy of the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_agent.bundle import require_fit
+from edge_agent.commands import evaluation_split
+from edge_agent.commands.evaluation_figures import Figures
+from edge_agent.commands.evaluation_gallery import write_gallery
+from edge_agent.commands.evaluation_line import Judged, Observer, run_line
+from edge_agent.commands.evaluation_plots import new_figure, write_plots
+from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
+from edge_agent.commands.replay import result_of
+from edge_agent.dataset import Dataset, read_dataset
+from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
+from edge_agent.inference.model import Model, load_model
+from edge_agent.qualification.pick import Condition, pick, read_condition
+from edge_agent.qualification.pixels import overlap
+from edge_agent.qualification.rates import rate
+from edge_agent.qualification.thresholds import candidates, written
+from edge_agent.recipe import ClassLimits, Recipe, load_recipe
+
+_MODELS = Path(__file__).parents[2] / "models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="a shipped model's name, or a folder with model.yaml")
+    parser.add_argument("--recipe", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="DAGM's layout, or index.csv, or good/ and bad/")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--pick", metavar="CONDITION", help="such as 'precision>=0.9925' or 'false_reject<=0.1%%'; also recall, slip"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables: evaluation.json")
+    evaluation_split.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    condition = read_condition(args.pick) if args.pick is not None else None
+    folder = find_model(args.model)
+    model, recipe = load_model(folder), load_recipe(args.recipe)
+    require_fit(recipe, model, str(args.recipe))
+    papers = evaluation_split.read_papers(model.papers)
+    dataset, selection = evaluation_split.choose(read_dataset(args.data), papers, args)
+    warnings = _warnings(dataset, model, evaluation_split.warning_of(dataset, papers))
+    _require_libraries()
+    _make_room(args)
+    console = Console(stderr=True)
+    for warning in warnings:
+        console.print(f"WARNING: {warning}", style="bold red", highlight=False)
+
+    family = candidates(recipe, model.papers.classes)
+    observer = Observer(dataset.images, model.papers.classes, family)
+    with Progress(console=console) as progress:
+        task = progress.add_task("evaluate", total=len(dataset.images))
+        judged = run_line(folder, args.recipe, dataset.images, observer, lambda: progress.advance(task))
+    figures = Figures(judged, model.papers.classes, family)
+    if not figures.rows:
+        reasons = ", ".join(sorted({reason for each in judged for reason in each.verdict.reasons}))
+        raise EdgeAgentError(f"none of {len(judged)} images could be judged: FAULT {reasons}. Mend the recipe's regions or checks.")
+
+    result = _identity(model, recipe, dataset, selection, warnings) | figures.summary() | {"pick": None}
+    failure = _picked(condition, figures, args, recipe, result) if condition is not None else None
+    _write(args.out, figures, observer, recipe, result)
+    if args.json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        print_report(result)
+        print(f"  {args.out / 'report.md'}")
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: as it is named, or of the shipped ones. Raises ConfigurationError."""
+    for folder in (Path(name), Path("models") / name, _MODELS / name):
+        if (folder / "model.yaml").is_file():
+            return folder
+    raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
+
+
+def _require_libraries() -> None:
+    """Fail before the work is done, not after."""
+    rate(0, 1)
+    new_figure(1, 1)
+
+
+def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
+    """What a person must know before believing the figures."""
+    warnings = [of_training] if of_training else []
+    if dataset.unlisted:
+        warnings.append(f"{dataset.unlisted} images in {dataset.folder} are named by no label and not judged.")
+    classes = {name.casefold() for name in model.papers.classes}
+    strange = [kind for kind in dataset.kinds if kind.casefold() not in classes]
+    strange = [kind for kind in strange if any(each.is_defective and each.kind == kind for each in dataset.images)]
+    if len(classes) > 1 and strange:
+        warnings.append(
+            f"the model has no class {', '.join(strange)}: such images count as defective, but their pixels are not compared. "
+            f"It has {', '.join(model.papers.classes)}."
+        )
+    return warnings
+
+
+def _make_room(args: argparse.Namespace) -> None:
+    """Make the folder; what an earlier evaluation left there must not be taken for this one's."""
+    out, data = args.out.resolve(), args.data.resolve()
+    if out == data or data in out.parents:
+        raise UsageError(f"--out {args.out} lies in the dataset. Name another folder, or the report would become part of it.")
+    if out == args.recipe.resolve().parent and args.pick is not None:
+        raise UsageError(f"--out {args.out} holds the recipe itself, which --pick would overwrite. Name another folder.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("evaluation.json", "report.md", "results.jsonl", args.recipe.name, *PICTURES):
+        if out / name != args.recipe.resolve():
+            (args.out / name).unlink(missing_ok=True)
+
+
+def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str, warnings: Sequence[str]) -> dict[str, Any]:
+    thresholds = {name: recipe.classes.get(name, ClassLimits()).threshold for name in model.papers.classes}
+    return {
+        "model": {"name": model.papers.name, "hash": model.hash, "classes": list(model.papers.classes)},
+        "recipe": {"name": recipe.name, "hash": recipe.hash, "thresholds": thresholds},
+        "data": {"name": dataset.folder.resolve().name, "layout": dataset.layout, "selection": selection},
+        "warnings": list(warnings),
+    }
+
+
+def _picked(
+    condition: Condition, figures: Figures, args: argparse.Namespace, recipe: Recipe, result: dict[str, Any]
+) -> EdgeAgentError | None:
+    """Choose and write the thresholds; return why that cannot be done. Both go into the result."""
+    try:
+        if not figures.candidates:
+            raise EdgeAgentError("--pick: no threshold from 0.01 to 0.99 lies above the recipe's hysteresis. Lower or remove that.")
+        counts = [figures.of_candidate(index) for index in range(len(figures.candidates))]
+        index = pick(condition, [each.threshold for each in figures.candidates], counts)
+        thresholds = figures.candidates[index].thresholds
+        file = args.out / args.recipe.name
+        file.write_text(written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds), encoding="utf-8")
+    except EdgeAgentError as error:
+        result["pick"] = {"condition": str(condition), "error": str(error)}
+        return error
+    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": file.name, **counts[index].as_dict()}
+    return None
+
+
+def _write(out: Path, figures: Figures, observer: Observer, recipe: Recipe, result: dict[str, Any]) -> None:
+    name = f"{result['model']['name']} on {result['data']['name']}"
+    with open(out / "results.jsonl", "wb") as rows:
+        for each in figures.all:
+            rows.write(msgspec.json.encode(row_of(each)) + b"\n")
+    write_plots(out, figures, name)
+    write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name)
+    (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
+    (out / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def row_of(judged: Judged) -> dict[str, Any]:
+    """The object of results.jsonl: what replay tells of an image, and what is true of it."""
+    labelled, seen = judged.labelled, judged.seen
+    table = seen.table if seen is not None else None
+    dice = iou = None
+    if table is not None and labelled.is_defective:
+        dice, iou = overlap(int(table[1:, 1:].sum()), int(table[1:].sum()), int(table[:, 1:].sum()))
+    return {
+        **result_of(judged.verdict, labelled.name),
+        "group": labelled.group,
+        "kind": labelled.kind,
+        "is_defective": labelled.is_defective,
+        "called": judged.called,
+        "error": "slip" if judged.is_slip else "false_reject" if judged.is_false_reject else None,
+        "peak": seen.score if seen is not None else None,
+        "peaks": seen.peaks if seen is not None else {},
+        "area_px": math.fsum(blob.area_px for blob in judged.verdict.blobs),
+        "truth_area_px": seen.truth_area_px if seen is not None else None,
+        "dice": dice,
+        "iou": iou,
+    }

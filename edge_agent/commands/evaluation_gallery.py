@@ -1,0 +1,50 @@
+"""The worst images as a contact sheet: slips, false rejects, then those that were nearly wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from edge_agent.commands.drawing import Picture as Drawn
+from edge_agent.commands.drawing import card, heat, outline, overlay, sheet, told
+from edge_agent.commands.evaluation_line import Judged, Picture
+from edge_agent.dataset import MASK_ABOVE
+from edge_agent.recipe import Recipe
+
+_COLUMNS, _SIDE = 3, 260
+
+
+def write_gallery(file: Path, worst: dict[bool, list[Picture]], judged: Sequence[Judged], recipe: Recipe, name: str) -> None:
+    """Write the sheet of the images kept as the worst, defective ones first."""
+    pictures = [each for is_defective in (True, False) for each in sorted(worst[is_defective], reverse=True)]
+    if not pictures:
+        return
+    cards = [_card(each, judged[each.index], recipe) for each in pictures]
+    shown = [judged[each.index] for each in pictures]
+    slips = f"{sum(each.is_slip for each in shown)} of {sum(each.is_slip for each in judged)} slips"
+    rejects = f"{sum(each.is_false_reject for each in shown)} of {sum(each.is_false_reject for each in judged)} false rejects"
+    subtitle = (
+        f"Of {name}: the worst defective images, then the worst good ones. Left the frame with what was found (red boxes) and the "
+        "labelled defect (magenta line), right the probability of a defect, dark to bright."
+    )
+    cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}", subtitle))
+
+
+def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
+    frame = picture.frame
+    drawn = overlay(frame, judged.verdict.blobs, recipe, judged.verdict.outcome)
+    if picture.mask is not None:
+        outline(drawn, picture.mask > MASK_ABOVE)
+    word = "SLIP" if judged.is_slip else "FALSE REJECT" if judged.is_false_reject else "right"
+    score = judged.seen.score if judged.seen is not None else 0.0
+    broken = [told(finding) for finding in judged.verdict.findings if not finding.ok]
+    group = f", group {judged.labelled.group}" if judged.labelled.group != judged.labelled.name else ""
+    lines = [
+        f"{word}: truth {judged.labelled.kind}, score {score:.2f}{group}",
+        "; ".join(broken[:2]) or "all rules kept",
+    ]
+    if judged.seen is not None and judged.seen.truth_area_px is not None:
+        lines.append(f"labelled area {judged.seen.truth_area_px:g} px of a frame of {frame.shape[1]}x{frame.shape[0]}")
+    return card(drawn, heat(picture.probability), Path(judged.labelled.name).name, judged.verdict.outcome, lines, _SIDE)

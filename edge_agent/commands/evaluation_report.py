@@ -1,0 +1,219 @@
+"""The evaluation in tables, once for the terminal and once as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+PICTURES = {
+    "threshold.png": "What a threshold costs",
+    "precision_recall.png": "Precision against recall",
+    "scores.png": "How good and defective parts score",
+    "worst.png": "The worst images",
+}
+_HEADER = ("threshold", "TP", "TN", "FP", "FN", "FP rate", "precision", "recall", "slip, % (bounds)", "false reject, % (bounds)")
+_WIDTH = 124  # of the widest table, where the terminal is narrower or none
+_TOLD = (
+    "Positive means defective: TP are defective images rejected, FN slips (defective, passed), FP false rejects (good, rejected). "
+    "Bounds are 95 %, exact binomial (Clopper and Pearson)."
+)
+_GROUPED = (
+    "Images of one group show the same part and are not independent, so the bounds of images are too narrow. By group, a group "
+    "counts once: it slips where any of its defective images passed, and is falsely rejected where any of its good images was."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a word on it, and a table."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def sections(result: dict[str, Any]) -> list[Section]:
+    """What there is to tell, in the order in which one asks."""
+    return [
+        each
+        for each in (
+            _as_it_stands(result),
+            _decks_table(result),
+            _recipe_at(result),
+            _kinds(result),
+            _sizes(result),
+            _pixels(result),
+            _confusion(result),
+        )
+        if each is not None and each.rows
+    ]
+
+
+def _as_it_stands(result: dict[str, Any]) -> Section:
+    stands = result["as_it_stands"]
+    rows = [
+        ("slips, of defective images", *bounded(stands["slip"])),
+        ("false rejects, of good images", *bounded(stands["false_reject"])),
+    ]
+    if "slip_by_group" in stands:
+        rows.append(("slips, of groups with a defect", *bounded(stands["slip_by_group"])))
+        rows.append(("false rejects, of groups with good images", *bounded(stands["false_reject_by_group"])))
+    note = f"With all its rules, threshold {told_thresholds(result['recipe']['thresholds'])}."
+    if "slip_by_group" in stands:
+        note += " A group counts once: it slips where any of its defective images passed."
+    return Section("The recipe as it stands", note, ("", "images or groups", "rate", "95 % bounds"), rows)
+
+
+def _decks_table(result: dict[str, Any]) -> Section:
+    rows = [(f"{each['threshold']:.1f}", *_counts(each)) for each in result["thresholds"]]
+    auc = f"{result['auc']:.4f}" if result["auc"] is not None else "not known without both good and defective images"
+    note = f"An image is called defective where any inspected pixel reaches the threshold. ROC AUC of the highest pixel: {auc}."
+    return Section("By pixel threshold", note, _HEADER, rows)
+
+
+def _recipe_at(result: dict[str, Any]) -> Section:
+    tenths = [each for each in result["recipe_at"] if round(each["threshold"] * 100) % 10 == 0]
+    rows = [(told_thresholds(each["thresholds"]), *_counts(each)) for each in tenths]
+    note = "The recipe's verdicts, had it these thresholds (above its hysteresis) and all its other rules. Of these --pick chooses."
+    return Section("The recipe at other thresholds", note, _HEADER, rows)
+
+
+def _kinds(result: dict[str, Any]) -> Section:
+    by_group = any("wrong_by_group" in each for each in result["kinds"])
+    header = ("kind", "error", "images", "rate", "95 % bounds", *(("groups", "bounds by group") if by_group else ()))
+    rows = []
+    for each in result["kinds"]:
+        row: tuple[str, ...] = (each["kind"], "slips" if each["is_defective"] else "false rejects", *bounded(each["wrong"]))
+        if by_group:
+            group = bounded(each["wrong_by_group"])
+            row = (*row, group[0], group[2])
+        rows.append(row)
+    return Section("By kind", "The recipe as it stands.", header, rows)
+
+
+def _sizes(result: dict[str, Any]) -> Section:
+    rows = []
+    for each in result["sizes"]:
+        upper = f" to {each['to_px']:g}" if each["to_px"] is not None else " and more"
+        rows.append((f"{each['from_px']:g}{upper}", *bounded(each["slip"])))
+    note = "Slips of the recipe as it stands, by the defect's area in its mask, in frame pixels."
+    return Section("By size of the defect", note, ("area in px", "images", "rate", "95 % bounds"), rows)
+
+
+def _pixels(result: dict[str, Any]) -> Section | None:
+    pixels = result["pixels"]
+    if pixels is None:
+        return None
+    whole = pixels["any_defect"]
+    rows = [(k, share(v["dice"]), share(v["iou"]), share(v["accuracy"])) for k, v in pixels["classes"].items()]
+    if len(rows) > 1:
+        rows.append(("any defect", share(whole["dice"]), share(whole["iou"]), ""))
+    rows.append(("background", "", "", share(pixels["background_accuracy"])))
+    rows.append(("mean of the defective images", share(pixels["mean_dice"]), share(pixels["mean_iou"]), ""))
+    note = (
+        f"Pixels that the recipe counts, against the masks of {pixels['images']} images. "
+        f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}."
+    )
+    return Section("Against the masks", note, ("", "Dice", "IoU", "pixel accuracy"), rows)
+
+
+def _confusion(result: dict[str, Any]) -> Section | None:
+    table = result["confusion"]
+    if table is None:
+        return None
+    header = ("truth", *next(iter(table.values())))
+    rows = [(kind, *map(str, row.values())) for kind, row in table.items()]
+    return Section("Classes", "Images by what they are and what they were called: the class with the most NG pixels.", header, rows)
+
+
+def _counts(each: dict[str, Any]) -> tuple[str, ...]:
+    shares = (share(each[key]) for key in ("fp_rate", "precision", "recall"))
+    return (*(str(each[key]) for key in ("tp", "tn", "fp", "fn")), *shares, _compact(each["slip"]), _compact(each["false_reject"]))
+
+
+def _compact(rate: dict[str, Any]) -> str:
+    """25.00 (13.64 to 39.60)."""
+    whole = "-" if rate["share"] is None else f"{100 * rate['share']:.2f}"
+    return f"{whole} ({100 * rate['low']:.2f} to {100 * rate['high']:.2f})"
+
+
+def bounded(rate: dict[str, Any]) -> tuple[str, str, str]:
+    """A rate in words: 3 of 96, 3.12 %, 0.65 to 8.86 %."""
+    return f"{rate['count']} of {rate['of']}", share(rate["share"]), f"{100 * rate['low']:.2f} to {100 * rate['high']:.2f} %"
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def told_thresholds(thresholds: dict[str, float]) -> str:
+    """One number where all classes have the same."""
+    values = set(thresholds.values())
+    return f"{values.pop():g}" if len(values) == 1 else ", ".join(f"{name} {value:g}" for name, value in thresholds.items())
+
+
+def headline(result: dict[str, Any]) -> list[str]:
+    """What was judged on what, and every warning."""
+    data, missed = result["data"], result["not_judged"]
+    lines = [
+        f"Model {result['model']['name']} {result['model']['hash'][:12]}, recipe {result['recipe']['name']} "
+        f"{result['recipe']['hash'][:12]}, data {data['name']} ({data['selection']}): {result['images']} images of "
+        f"{result['groups']} groups, {result['defective']} of them defective."
+    ]
+    if missed["images"]:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in missed["reasons"].items())
+        lines.append(
+            f"NOT JUDGED: {missed['images']} images came out as FAULT ({reasons}), {missed['defective']} of them defective. "
+            "They are in no figure below."
+        )
+    return [*lines, *(f"WARNING: {warning}" for warning in result["warnings"])]
+
+
+def print_report(result: dict[str, Any]) -> None:
+    console = Console()
+    console = Console(width=max(console.width, _WIDTH))
+    for line in headline(result):
+        console.print(line, style="bold red" if line.startswith(("WARNING", "NOT")) else None, highlight=False)
+    for section in sections(result):
+        console.print(f"\n[bold]{section.title}[/]\n{section.note}", highlight=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(section.header):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
+    if result["pick"] is not None:
+        console.print(told_pick(result["pick"]), highlight=False)
+
+
+def told_pick(picked: dict[str, Any]) -> str:
+    if "error" in picked:
+        return f"Not picked: {picked['error']}"
+    slip, reject = bounded(picked["slip"]), bounded(picked["false_reject"])
+    return (
+        f"Picked for {picked['condition']}: threshold {told_thresholds(picked['thresholds'])}, with slips {slip[0]} ({slip[1]}, "
+        f"{slip[2]}) and false rejects {reject[0]} ({reject[1]}, {reject[2]}). Written: {picked['file']}. A threshold chosen on "
+        "images flatters itself on them: confirm it on others."
+    )
+
+
+def markdown(result: dict[str, Any], pictures: Sequence[str]) -> str:
+    """report.md, with the pictures that lie beside it."""
+    first, *rest = headline(result)
+    parts = [f"# Evaluation of {result['model']['name']}", first, *(f"**{line}**" for line in rest), _TOLD]
+    if "slip_by_group" in result["as_it_stands"]:
+        parts.append(_GROUPED)
+    if result["pick"] is not None:
+        parts += ["## The threshold picked", told_pick(result["pick"])]
+    for section in sections(result):
+        rows = [section.header, ("---",) * len(section.header), *section.rows]
+        parts += [f"## {section.title}", section.note, "\n".join("| " + " | ".join(row) + " |" for row in rows)]
+    for name in pictures:
+        parts += [f"## {PICTURES[name]}", f"![{PICTURES[name]}]({name})"]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,217 @@
+"""The dataset reader: DAGM's labels in every dialect, index.csv, good and bad; everything malformed is told once, with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from stations import ROOT
+
+from edge_agent.dataset import Dataset, load, read_dataset
+from edge_agent.errors import ConfigurationError
+
+DATA = ROOT.parent / "shared" / "data"
+CLEAN, BAD = "0001\t0\t0001.PNG\t0\t0", "0002\t1\t0002.PNG\t0\t0002_label.PNG"
+
+
+def picture(file: Path, level: int = 100, rows: int = 6, cols: int = 8) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), np.full((rows, cols), level, np.uint8))
+    return file
+
+
+def dagm(folder: Path, text: str) -> Path:
+    """Two images, the second defective, with these labels."""
+    picture(folder / "0001.PNG")
+    picture(folder / "0002.PNG")
+    picture(folder / "Label" / "0002_label.PNG", 255)
+    (folder / "Thumbs.db").write_bytes(b"no picture")
+    (folder / "Label" / "Labels.txt").write_bytes(text.encode())
+    return folder
+
+
+def indexed(folder: Path, *lines: str, header: str = "image,mask,class,group") -> Path:
+    for name in ("a.jpg", "b.jpg"):
+        picture(folder / "images" / name)
+    picture(folder / "masks" / "a.png", 255)
+    picture(folder / "masks" / "b.png", 0)
+    (folder / "index.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder
+
+
+def told(folder: Path) -> list[str]:
+    with pytest.raises(ConfigurationError) as error:
+        read_dataset(folder)
+    return [str(problem) for problem in error.value.problems]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("tail", ["", "\t"])
+def test_both_dialects_of_dagm_say_the_same(tmp_path: Path, end: str, tail: str) -> None:
+    dataset = read_dataset(dagm(tmp_path / "Class3" / "Train", f"1{end}{CLEAN}{tail}{end}{BAD}{end}"))
+    assert [(each.name, each.kind, each.is_defective) for each in dataset.images] == [
+        ("0001.PNG", "good", False),
+        ("0002.PNG", "Class3", True),
+    ]
+    clean, bad = (load(each) for each in dataset.images)
+    assert clean.mask is not None and not clean.mask.any()
+    assert bad.mask is not None and bad.mask.all()
+    assert bad.frame.shape == bad.mask.shape == (6, 8) and bad.frame.dtype == np.uint8
+    assert dataset.layout == "DAGM" and dataset.unlisted == 0
+
+
+def test_a_class_holds_train_and_test_and_a_folder_holds_classes(tmp_path: Path) -> None:
+    for name in ("Class1", "grain"):
+        for half in ("Train", "Test"):
+            dagm(tmp_path / name / half, f"1\n{CLEAN}\n{BAD}\n")
+    one, several = read_dataset(tmp_path / "Class1"), read_dataset(tmp_path)
+    assert [each.name for each in one.images if each.is_defective] == ["Train/0002.PNG", "Test/0002.PNG"]
+    assert one.kinds == ("Class1", "good")
+    assert several.kinds == ("Class1", "grain", "good")
+    assert len(several.images) == len(several.groups) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("", 1, "empty"),
+        (f"2\n{CLEAN}\n", 1, "'2', not 1"),
+        (f"1\n{CLEAN.replace(chr(9), ' ')}\n", 2, "with tabs between"),
+        ("1\n0001\t0\t0001.PNG\t0\t0002_label.PNG\n", 2, "number, 1 or 0"),
+        ("1\n0002\t1\t0002.PNG\t0\t0\n", 2, "number, 1 or 0"),
+        ("1\n0001\t2\t0001.PNG\t0\t0\n", 2, "number, 1 or 0"),
+        (f"1\n{CLEAN}\n{CLEAN}\n", 3, "a second time"),
+        ("1\n0009\t0\t0009.PNG\t0\t0\n", 2, "names 0009.PNG, which is not in"),
+        ("1\n0002\t1\t0002.PNG\t0\t0009_label.PNG\n", 2, "names 0009_label.PNG, which is not in"),
+    ],
+)
+def test_a_malformed_line_of_dagm_is_told_with_its_number(tmp_path: Path, text: str, line: int, word: str) -> None:
+    (problem,) = told(dagm(tmp_path, text))
+    assert f"Labels.txt:{line}: " in problem
+    assert word in problem
+
+
+def test_every_problem_is_told_at_once_and_many_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{n:04d}\t0\t{n:04d}.PNG\t0\t0\n" for n in range(3, 53))
+    problems = told(dagm(tmp_path, f"1\n{rows}"))
+    assert len(problems) == 21
+    assert "and 30 problems more" in problems[-1]
+
+
+def test_labels_that_are_no_text_or_not_there(tmp_path: Path) -> None:
+    folder = dagm(tmp_path, "")
+    (folder / "Label" / "Labels.txt").write_bytes(b"1\n\xff\xfe\n")
+    assert "cannot be read" in told(folder)[0]
+    (folder / "Label" / "Labels.txt").unlink()
+    assert "cannot be read" in told(folder)[0]
+
+
+def test_images_that_no_label_names_are_counted(tmp_path: Path) -> None:
+    assert read_dataset(dagm(tmp_path, f"1\n{BAD}\n")).unlisted == 1
+
+
+def test_an_index_with_masks_classes_and_groups(tmp_path: Path) -> None:
+    dataset = read_dataset(indexed(tmp_path, "a.jpg,a.png,Crack,7", "b.jpg,b.png,Free,8"))
+    assert [(e.name, e.kind, e.group, e.is_defective) for e in dataset.images] == [
+        ("a.jpg", "Crack", "7", True),
+        ("b.jpg", "Free", "8", False),
+    ]
+    assert dataset.groups == ("7", "8")
+    assert [each.name for each in dataset.of_groups({"8"}).images] == ["b.jpg"]
+
+
+def test_masks_and_groups_may_be_left_out(tmp_path: Path) -> None:
+    dataset = read_dataset(indexed(tmp_path, "a.jpg,Crack", "b.jpg,ok", header="image,class"))
+    assert [each.group for each in dataset.images] == ["a.jpg", "b.jpg"]
+    assert load(dataset.images[0]).mask is None
+    good = load(dataset.images[1]).mask
+    assert good is not None and not good.any()
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        (("a.jpg,a.png,Crack",), "more or fewer cells"),
+        (("a.jpg,a.png,Crack,1,2",), "more or fewer cells"),
+        ((",a.png,Crack,1",), "has no image"),
+        (("a.jpg,a.png,,1",), "has no class"),
+        (("c.jpg,a.png,Crack,1",), "names c.jpg, which is not in"),
+        (("a.jpg,c.png,Crack,1",), "names c.png, which is not in"),
+        (("a.jpg,a.png,Crack,1", "a.jpg,a.png,Crack,1"), "a second time"),
+    ],
+)
+def test_a_malformed_line_of_an_index_is_told_with_its_number(tmp_path: Path, lines: tuple[str, ...], word: str) -> None:
+    (problem,) = told(indexed(tmp_path, *lines))
+    assert f"index.csv:{len(lines) + 1}: " in problem
+    assert word in problem
+
+
+def test_an_index_without_its_columns(tmp_path: Path) -> None:
+    (problem,) = told(indexed(tmp_path, "a.jpg", header="picture"))
+    assert "no column class and no column image" in problem
+
+
+def test_plain_folders_of_good_and_bad(tmp_path: Path) -> None:
+    for name in ("good/1.png", "good/2.png", "bad/1.png"):
+        picture(tmp_path / name)
+    dataset = read_dataset(tmp_path)
+    assert [(each.name, each.is_defective) for each in dataset.images] == [
+        ("good/1.png", False),
+        ("good/2.png", False),
+        ("bad/1.png", True),
+    ]
+    (tmp_path / "bad" / "1.png").unlink()
+    assert "bad: holds no image" in told(tmp_path)[0]
+
+
+def make_absent(folder: Path) -> Path:
+    return folder / "nothing"
+
+
+def make_strange(folder: Path) -> Path:
+    picture(folder / "1.png")
+    return folder
+
+
+def make_without_images(folder: Path) -> Path:
+    return indexed(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"), [(make_absent, "does not exist"), (make_strange, "is no dataset"), (make_without_images, "names no image")]
+)
+def test_what_is_no_dataset_is_refused(tmp_path: Path, make: Callable[[Path], Path], word: str) -> None:
+    assert word in told(make(tmp_path))[0]
+
+
+def broken_pair(folder: Path, kind: str) -> Dataset:
+    return read_dataset(indexed(folder, f"a.jpg,a.png,{kind},1"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "kind", "word"),
+    [
+        ("images/a.jpg", b"no picture", "Crack", "not a readable image"),
+        ("masks/a.png", b"no picture", "Crack", "not a readable image"),
+        ("masks/a.png", cv2.imencode(".png", np.zeros((5, 5), np.uint8))[1].tobytes(), "Crack", "5x5 pixels, its image 8x6"),
+        ("", b"", "Free", "shows a defect"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_refused_by_name(tmp_path: Path, file: str, content: bytes, kind: str, word: str) -> None:
+    dataset = broken_pair(tmp_path, kind)
+    if file:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=word):
+        load(dataset.images[0])
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not beside the project")
+def test_the_real_datasets_read_as_their_notes_say() -> None:
+    dagm_images = read_dataset(DATA / "dagm" / "Class1")
+    assert (len(dagm_images.images), sum(each.is_defective for each in dagm_images.images)) == (288, 36)
+    tiles = read_dataset(DATA / "magnetic_tile")
+    assert tiles.kinds == ("Blowhole", "Break", "Crack", "Fray", "Uneven", "Free")
+    assert (len(tiles.images), sum(each.is_defective for each in tiles.images)) == (695, 191)
