@@ -72,7 +72,7 @@ def build(keras: Any, filters: int, size: int) -> Any:
 
 
 def draw(rng: np.random.Generator, size: int, is_defective: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """One surface with grain, and where it has its defect, an ellipse brighter or darker than it."""
+    """One surface with grain, and where it has its defect, a brighter ellipse."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     frame = 110 + rng.uniform(-25, 25) + rng.normal(0, 6, (size, size)) + 10 * np.sin((x + y) * rng.uniform(0.02, 0.2))
     mask = np.zeros((size, size), np.float32)
@@ -80,7 +80,7 @@ def draw(rng: np.random.Generator, size: int, is_defective: bool) -> tuple[NDArr
         row, col = rng.uniform(0.2, 0.8, 2) * size
         high, wide = rng.uniform(0.05, 0.12, 2) * size
         mask[((y - row) / high) ** 2 + ((x - col) / wide) ** 2 < 1] = 1
-        frame += mask * rng.choice([-70.0, 70.0])
+        frame += mask * rng.uniform(50, 80)
     return frame.clip(0, 255).round().astype(np.uint8), mask
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import Done, TensorSlot
-from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network, scaling_doubts
+from edge_agent.inference.describe import scaling_doubts
+from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network
 from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe, told
 from edge_agent.inference.slots import SlotPool

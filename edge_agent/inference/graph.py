@@ -6,12 +6,12 @@ Done once, when a model is loaded, and in ONNX itself, so that every engine gets
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import ConfigurationError, Problem
 from edge_agent.inference.model import Model, ModelPapers
 from edge_agent.inference.ports import Port, complaints
 
@@ -25,6 +25,19 @@ _REDUCES_BY_INPUT = 18  # from here on ReduceMax takes its axes as an input
 def read_network(model: Model) -> Any:
     """Return the file as onnx.ModelProto. Raises ConfigurationError where it is no ONNX that could run, or not what model.yaml
     says."""
+    network, papers = load_network(model.onnx), model.papers
+    inputs, _ = ports_of(network)
+    told = papers.input
+    arranged = (1, 1, told.rows, told.cols) if told.layout == "NCHW" else (1, told.rows, told.cols, 1)
+    _, outputs = ports_of(with_sizes(network, told.name, arranged))
+    wrong = [model.problem(*each) for each in complaints(inputs, outputs, papers)]
+    if wrong:
+        raise ConfigurationError(wrong)
+    return network
+
+
+def load_network(file: Path) -> Any:
+    """Return a file as onnx.ModelProto. Raises ConfigurationError where it is no ONNX that could run here."""
     try:
         import onnx
     except ImportError:
@@ -32,27 +45,24 @@ def read_network(model: Model) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        network = onnx.load(str(model.onnx), load_external_data=False)
+        network = onnx.load(str(file), load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise _unusable(model, f"it is no ONNX file: {error}", "export the network as ONNX.") from None
+        raise _unusable(file, f"it is no ONNX file: {error}", "export the network as ONNX.") from None
     if not network.graph.node:
-        raise _unusable(model, "it is no ONNX file: there is no network in it", "export the network as ONNX.")
+        raise _unusable(file, "it is no ONNX file: there is no network in it", "export the network as ONNX.")
     opset = opset_of(network)
     newest = onnx.defs.onnx_opset_version()
     if not _OLDEST <= opset <= newest:
         message = f"it has operator set {opset}; {_OLDEST} to {newest} can be read"
-        raise _unusable(model, message, "export it with opset 17.")
+        raise _unusable(file, message, "export it with opset 17.")
     if any(each.data_location == onnx.TensorProto.EXTERNAL for each in network.graph.initializer):
         message = "its weights lie in another file, which no hash covers"
-        raise _unusable(model, message, "export it as one file (torch.onnx.export: external_data=False).")
-    wrong = [model.problem(*each) for each in complaints(*ports_of(network, model.papers), model.papers)]
-    if wrong:
-        raise ConfigurationError(wrong)
+        raise _unusable(file, message, "export it as one file (torch.onnx.export: external_data=False).")
     return network
 
 
-def _unusable(model: Model, message: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError([model.problem(f"{model.onnx.name} cannot be used: {message}.", remedy)])
+def _unusable(file: Path, message: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError([Problem("", 0, "", f"{file} cannot be used: {message}.", remedy)])
 
 
 def opset_of(network: Any) -> int:
@@ -60,39 +70,32 @@ def opset_of(network: Any) -> int:
     return max((int(each.version) for each in network.opset_import if each.domain in ("", "ai.onnx")), default=0)
 
 
-def ports_of(network: Any, papers: ModelPapers | None = None) -> tuple[list[Port], list[Port]]:
-    """The inputs and outputs; with papers, outputs as they become with frames of the size told, as far as ONNX can say."""
+def ports_of(network: Any) -> tuple[list[Port], list[Port]]:
+    """The inputs, without those that are weights, and the outputs."""
+    constants = {each.name for each in network.graph.initializer}
+    inputs = [_port(each) for each in network.graph.input if each.name not in constants]
+    return inputs, [_port(each) for each in network.graph.output]
+
+
+def with_sizes(network: Any, name: str, dims: tuple[int, ...]) -> Any:
+    """A copy with every shape that ONNX can tell, where input `name` has `dims` wherever the file leaves them open."""
     import onnx
 
-    graph = network.graph
-    constants = {each.name for each in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in constants]
-    outputs = list(graph.output)
-    if papers is not None:
-        fixed = _fixed(network, papers)
-        try:
-            outputs = list(onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph.output)
-        except (onnx.shape_inference.InferenceError, RuntimeError):
-            pass  # the engine will say what is wrong with it
-    return [_port(each) for each in inputs], [_port(each) for each in outputs]
-
-
-def _fixed(network: Any, papers: ModelPapers) -> Any:
-    """A copy whose input has a batch of 1 and the size told, where the file leaves them open."""
     fixed = copy.deepcopy(network)
-    told = papers.input
-    wanted = [1, 1, told.rows, told.cols] if told.layout == "NCHW" else [1, told.rows, told.cols, 1]
     for each in fixed.graph.input:
-        dims = each.type.tensor_type.shape.dim
-        if each.name == told.name and len(dims) == len(wanted):
-            for dim, size in zip(dims, wanted, strict=True):
+        told = each.type.tensor_type.shape.dim
+        if each.name == name and len(told) == len(dims):
+            for dim, size in zip(told, dims, strict=True):
                 if dim.WhichOneof("value") != "dim_value":
                     dim.dim_value = size
     for each in fixed.graph.output:
         for dim in each.type.tensor_type.shape.dim:
             if dim.WhichOneof("value") == "dim_param":
                 dim.ClearField("dim_param")
-    return fixed
+    try:
+        return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        return fixed  # the engine will say what is wrong with it
 
 
 def _port(value: Any) -> Port:
@@ -220,44 +223,3 @@ def _write_map_and_peak(nodes: _Nodes, logits: str) -> None:
     nodes.add("Cast", level, to=TensorProto.UINT8, name=MAP)
     loud = nodes.add("Where", nodes.add("IsNaN", logits), nodes.constant(np.inf), logits)  # max() may pass over a NaN
     nodes.largest(loud, [1, 2, 3], keepdims=0, name=PEAK)
-
-
-def scaling_doubts(network: Any, papers: ModelPapers) -> Iterator[str]:
-    """Yield what speaks against the papers' scaling in the first thing that the network does with the picture."""
-    told = papers.input
-    if told.dtype != "float32" or told.scale is None:
-        return
-    op, factor = first_step(network, told.name)
-    black_to_white = abs(255 * told.scale)
-    if black_to_white > 64 and op == "Conv":
-        yield (
-            f"input.scale {told.scale:g} gives the first convolution values up to {black_to_white + told.offset:g} as they are; "
-            "most networks are trained on 0..1. If yours was, give scale: 0.00392157."
-        )
-    if black_to_white < 8 and factor is not None and 0 < abs(factor) < 0.05:
-        yield (
-            f"the network itself begins by multiplying with {factor:g}, and input.scale {told.scale:g} scales before it. "
-            "If it was given gray levels 0..255 in training, give scale: 1.0."
-        )
-
-
-def first_step(network: Any, name: str) -> tuple[str, float | None]:
-    """The first operator on an input that does more than rearrange it; and by what it multiplies, if it does just that."""
-    from onnx import numpy_helper
-
-    constants = {each.name: each for each in network.graph.initializer}
-    for node in network.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
-        if name not in node.input:
-            continue
-        if node.op_type in ("Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze"):
-            name = node.output[0]
-            continue
-        by = [constants[each] for each in node.input if each in constants]
-        factor = None
-        if node.op_type in ("Mul", "Div") and by and int(np.prod(by[0].dims)) == 1:
-            factor = float(numpy_helper.to_array(by[0]).item())
-            factor = factor if node.op_type == "Mul" else 1 / factor if factor else None
-        return str(node.op_type), factor
-    return "", None
