@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 LEVELS = 4
 TUTORIAL = (16, 1_942_289)  # filters, and the trainable weights that they must give
 BATCH = 8
-REFERENCES = 6
+REFERENCES = 6  # surfaces, every other one with a defect
 PAPERS = """\
 name: {name}
 version: 1
@@ -84,6 +84,12 @@ def draw(rng: np.random.Generator, size: int, is_defective: bool) -> tuple[NDArr
     return frame.clip(0, 255).round().astype(np.uint8), mask
 
 
+def strange(rng: np.random.Generator, size: int) -> list[NDArray[np.uint8]]:
+    """Pictures that no surface is like: noise and a ramp, whose maps have every probability in them."""
+    ramp = np.linspace(0, 255, size, dtype=np.uint8)
+    return [rng.integers(0, 256, (size, size), dtype=np.uint8), np.broadcast_to(ramp, (size, size)).copy()]
+
+
 def train(keras: Any, network: Any, args: argparse.Namespace) -> None:
     """Teach it what a defect is: cross-entropy, a fresh batch each step."""
     rng = np.random.default_rng(args.seed)
@@ -122,7 +128,7 @@ def main() -> None:
     taken, given = ports(file)
 
     rng = np.random.default_rng(args.seed + 1)
-    frames = np.stack([draw(rng, args.size, i % 2 == 0)[0] for i in range(REFERENCES)])
+    frames = np.stack([draw(rng, args.size, i % 2 == 0)[0] for i in range(REFERENCES)] + strange(rng, args.size))
     told = network.predict(frames[..., None].astype(np.float32) / 255, batch_size=1, verbose=0)[..., 0]
     np.savez_compressed(args.out / "reference.npz", frames=frames, probabilities=told)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -46,7 +46,9 @@ def load_network(file: Path) -> Any:
 
     try:
         network = onnx.load(str(file), load_external_data=False)
-    except (DecodeError, OSError) as error:
+    except OSError as error:
+        raise _unusable(file, f"it cannot be read: {error.strerror}", "give the path of an ONNX file.") from None
+    except DecodeError as error:
         raise _unusable(file, f"it is no ONNX file: {error}", "export the network as ONNX.") from None
     if not network.graph.node:
         raise _unusable(file, "it is no ONNX file: there is no network in it", "export the network as ONNX.")

@@ -11,8 +11,9 @@ import onnx
 import pytest
 import yaml
 from bright import constant, gray, save, write_float_model, write_papers
+from modelsdoc import phrases
 from onnx import TensorProto, helper
-from stations import Program
+from stations import ROOT, Program
 
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.cpu import examine
@@ -22,6 +23,7 @@ Edit = Callable[[Path], None]
 INPUT = {"name": "frames", "layout": "NCHW", "dtype": "float32", "rows": 32, "cols": 32, "scale": 1 / 255}
 OUTPUT = {"kind": "probability", "map": "out", "layout": "NCHW"}
 SIZE = 32
+ROWS = phrases((ROOT / "docs" / "models.md").read_text())
 
 
 @pytest.fixture
@@ -173,7 +175,9 @@ def test_a_wrong_model_is_refused_with_its_reason_and_remedy(folder: Path, edit:
     with pytest.raises(ConfigurationError, match=f"(?s){message}") as refused:
         examine(load_model(folder))
     assert refused.value.exit_code == 78
-    assert all(problem.remedy for problem in refused.value.problems)
+    for problem in refused.value.problems:
+        assert problem.remedy
+        assert any(words in str(problem) for row in ROWS for words in row), f"docs/models.md has no row for {problem}"
 
 
 def test_everything_wrong_with_a_file_is_told_at_once(folder: Path) -> None:
