@@ -73,10 +73,10 @@ def first_papers(file: Path, rows: int | None, cols: int | None) -> str:
     open. Raises ConfigurationError for a file that cannot be a segmentation network of gray pictures."""
     network = load_network(file)
     inputs, outputs = ports_of(network)
-    taken = inputs[0]
-    if len(inputs) != 1 or taken.dims is None or len(taken.dims) != 4 or taken.dtype not in ("uint8", "float32"):
+    taken = inputs[0] if len(inputs) == 1 else None
+    if taken is None or taken.dims is None or len(taken.dims) != 4 or taken.dtype not in ("uint8", "float32"):
         shapes = ", ".join(f"{port.name} {port.shape} {port.dtype}" for port in inputs)
-        raise _no_map(file, f"it takes {shapes}; one batch of pictures is needed, float32 or uint8.")
+        raise _no_map(file, f"it takes {shapes or 'nothing'}; one batch of pictures is needed, float32 or uint8.")
     layout = "NHWC" if taken.dims[3] == 1 and taken.dims[1] != 1 else "NCHW"
     high, wide = taken.dims[1:3] if layout == "NHWC" else taken.dims[2:4]
     if (high or rows) is None or (wide or cols) is None:
