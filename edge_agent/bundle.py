@@ -219,7 +219,7 @@ class Foundry:
         self._keeps_maps = keeps_maps
         self._model = model
         self._deadline_ms = deadline_ms
-        self._segmenters: dict[str, Segmenter] = {}
+        self._segmenters: dict[bytes, Segmenter] = {}
 
     def forge(self, recipe_name: str, generation: int, guard_ms: float) -> Bundle:
         """Read recipe and model, open and warm up the engine. Raises ConfigurationError, EngineError."""
@@ -232,11 +232,11 @@ class Foundry:
         require_fit(recipe, model, str(file))
         if self._deadline_ms is None:
             require_time(recipe, guard_ms, str(file))
-        segmenter = self._segmenters.get(model.hash)
+        segmenter = self._segmenters.get(model.papers.interface)
         if segmenter is None:
             segmenter = open_segmenter(settings.engine, model, self._station.base)
             segmenter.warm_up()
-            self._segmenters[model.hash] = segmenter
+            self._segmenters[model.papers.interface] = segmenter
         identity = Identity(
             recipe.name,
             recipe.hash,

@@ -48,6 +48,7 @@ EVENTS: dict[str, Event] = {
     "camera.hangs": Event("error", "the camera's driver does not return; its frame slots are never used again", "restart"),
     "camera.recovered": Event("info", "the camera delivers again"),
     "engine.failed": Event("error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`"),
+    "engine.model_doubtful": Event("warning", "the model can run, but something speaks against its papers", "see `why`"),
     "plc.unsubscribed": Event("warning", "nobody is subscribed to the verdicts", "start or reconnect the gateway"),
     "plc.subscribed": Event("info", "somebody is subscribed to the verdicts"),
     "plc.unacknowledged": Event("warning", "verdicts are not acknowledged in time", "look at the gateway"),

@@ -1,7 +1,7 @@
 """Examine settings, recipes and models without starting anything: every problem with its line and its remedy.
 
 Exit code 0 when all is well, 78 when the configuration will never work as it is. A note says what this machine lacks for a camera
-to lose nothing; it does not change the exit code.
+to lose nothing, or what looks doubtful in a model; it does not change the exit code. Models are tried on a few pictures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("nothing to check: give --config, --recipe or --model")
     examination = Examination()
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
-    models = [examination.attempt(partial(_examined, folder)) for folder in args.model]
+    models = [examination.attempt(partial(examination.model, folder)) for folder in args.model]
     examination.pairs(recipes, models)
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
@@ -89,15 +89,24 @@ class Examination:
             if recipe is None:
                 continue
             folder = station.path(settings.models) / recipe.model.name
-            model = self.attempt(partial(_examined if isinstance(settings.engine, CpuEngine) else load_model, folder))
+            model = self.attempt(partial(self.model if isinstance(settings.engine, CpuEngine) else load_model, folder))
             if model is not None:
                 self.attempt(partial(self._fit, recipe, model, file))
             self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
 
     def cameras(self, station: Station, document: strictyaml.Document) -> None:
         """Look at what the cameras need of this machine."""
-        problems, self.warnings = check_cameras(station, document, this_machine())
+        problems, warnings = check_cameras(station, document, this_machine())
         self.problems += problems
+        self.warnings += warnings
+
+    def model(self, folder: Path) -> Model:
+        """Return a model that runs; what is doubtful in it becomes a warning. Raises ConfigurationError."""
+        model = load_model(folder)
+        remedy = "try it on your pictures: edge-agent replay."
+        doubts = [model.problem(doubt, remedy) for doubt in examine(model)]
+        self.warnings += [doubt for doubt in doubts if doubt not in self.warnings]
+        return model
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))
@@ -117,12 +126,6 @@ class Examination:
             count = len(self.problems)
             print(f"{count} problem{'s' if count != 1 else ''}" if count else "no problem found")
         return EXIT_CONFIGURATION if self.problems else EXIT_OK
-
-
-def _examined(folder: Path) -> Model:
-    model = load_model(folder)
-    examine(model)
-    return model
 
 
 def _plain(problem: Problem) -> dict[str, object]:

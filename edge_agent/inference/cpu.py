@@ -10,14 +10,17 @@ import contextlib
 import queue
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import Done, TensorSlot
-from edge_agent.inference.graph import finish
+from edge_agent.inference.describe import scaling_doubts
+from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network
 from edge_agent.inference.model import Model
+from edge_agent.inference.probe import probe, told
 from edge_agent.inference.slots import SlotPool
 from edge_agent.records import Pixels
 from edge_agent.settings import CpuEngine
@@ -42,7 +45,7 @@ class CpuSegmenter:
         self.engine_id = f"openvino-{ov.__version__.split('-')[0]}/cpu/{settings.hint}"
         requests = settings.requests or int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.slots = requests + 1
-        self._shape = [1, 1, self.rows, self.cols] if papers.input.layout == "NCHW" else [1, self.rows, self.cols, 1]
+        self._shape = [1, 1, self.rows, self.cols]
         self._requests: list[Any] = []
         self._own: list[Any] = []
         self._sources: dict[int, Any] = {}  # one per frame slot that is handed over as it is
@@ -129,26 +132,72 @@ def _compile(ov: Any, settings: CpuEngine, model: Model) -> Any:
         options["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.requests:
         options["PERFORMANCE_HINT_NUM_REQUESTS"] = settings.requests
+    network = finish(read_network(model), model.papers)
     core = ov.Core()
     try:
-        graph = finish(ov, core.read_model(str(model.onnx)), model.papers)
+        graph = core.read_model(network.SerializeToString(), b"")
+        graph.reshape({FRAMES: [1, 1, model.papers.input.rows, model.papers.input.cols]})
+        _require_shapes(graph, model)
         return core.compile_model(graph, "CPU", options)
     except RuntimeError as error:
         raise _unusable(model, error) from None
 
 
+def _require_shapes(graph: Any, model: Model) -> None:
+    """Raise ConfigurationError for a map of another shape: ONNX alone cannot tell every network's."""
+    papers = model.papers
+    for port, expected in ((MAP, [1, len(papers.classes), papers.input.rows, papers.input.cols]), (PEAK, [1])):
+        found = graph.output(port).get_partial_shape()
+        if found.is_dynamic or list(found.to_shape()) != expected:
+            message = f"the {port.removeprefix('edge_agent.')}'s shape is {found}, expected {expected}."
+            raise ConfigurationError([model.problem(message, "mend classes, head, background, layout or rows and cols.")])
+
+
 def _unusable(model: Model, error: RuntimeError) -> ConfigurationError:
-    last = str(error).strip().splitlines()[-1][:300]
-    return ConfigurationError(f"{model.onnx} cannot be used as model.yaml tells it: {last}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line.lstrip("- ") for line in lines if "No conversion rule" in line), lines[-1] if lines else "no reason given")
+    remedy = "mend model.yaml, or export the network with other operators or another opset."
+    return ConfigurationError([model.problem(f"{model.onnx.name} cannot be used as model.yaml tells it: {told[:300]}.", remedy)])
 
 
-def examine(model: Model) -> None:
-    """Raise ConfigurationError where the network is not what model.yaml says; nothing is compiled. Quiet without OpenVINO."""
+def raw_answer(model: Model, picture: Pixels) -> str:
+    """What is wrong with what the bare network gives for a picture (rows, cols) uint8, in words; '' where nothing is."""
+    import openvino as ov
+
+    told_input = model.papers.input
+    value = picture.reshape([1, 1, *picture.shape] if told_input.layout == "NCHW" else [1, *picture.shape, 1])
+    if told_input.dtype == "float32":
+        value = value.astype(np.float32) * np.float32(told_input.scale or 1.0) + np.float32(told_input.offset)
+    output = model.papers.output
+    name = output.peak if output.kind == "map_and_peak" else output.map
+    core = ov.Core()
     try:
-        import openvino as ov
+        graph = core.read_model(str(model.onnx))
+        graph.reshape({told_input.name: list(value.shape)})
+        values = core.compile_model(graph, "CPU")({told_input.name: value})[name]
+    except RuntimeError:
+        return ""
+    return told(np.asarray(values), output.kind)
+
+
+def open_cpu(settings: CpuEngine, model: Model) -> tuple[CpuSegmenter, list[str]]:
+    """Return an engine that answered sanely, and what looks doubtful in the model. Raises ConfigurationError."""
+    segmenter = CpuSegmenter(settings, model)
+    doubts = list(scaling_doubts(read_network(model), model.papers))
+    try:
+        return segmenter, doubts + probe(segmenter, model, partial(raw_answer, model))
+    except BaseException:
+        segmenter.close()
+        raise
+
+
+def examine(model: Model) -> list[str]:
+    """Return what looks doubtful in a model; raise ConfigurationError where the network is not what model.yaml says, or does not
+    answer sanely. Nothing without OpenVINO."""
+    try:
+        import openvino  # noqa: F401
     except ImportError:
-        return
-    try:
-        finish(ov, ov.Core().read_model(str(model.onnx)), model.papers)
-    except RuntimeError as error:
-        raise _unusable(model, error) from None
+        return []
+    segmenter, doubts = open_cpu(CpuEngine(hint="latency", requests=1), model)
+    segmenter.close()
+    return doubts

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bright import CENTRE, SLOPE, constant, gray, save, with_defect, write_bright_model, write_papers
-from onnx import TensorProto, helper
+from bright import CENTRE, SLOPE, gray, with_defect, write_bright_model, write_float_model, write_papers
 
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import TensorSlot
@@ -75,67 +74,33 @@ def test_contradictions_are_refused(level: int, peak: float) -> None:
         require_believable(slot, level)
 
 
-def write_float_model(folder: Path, layout: str, kind: str, head: str, channels: int, told: str = "", slope: float = SLOPE) -> Path:
-    """Frames as floats 0..1; channel 0 the bright logit, further channels 1 lower each; softmax gets a background of 0.
-
-    `told` is the kind that the papers tell, where it is not the file's; `slope` is the weight of the first column's pixels."""
-    slopes = np.full(32, 255 * SLOPE, np.float32)
-    slopes[0] = 255 * slope
-    shape = ["n", 1, 32, 32] if layout == "NCHW" else ["n", 32, 32, 1]
-    axis = 1 if layout == "NCHW" else 3
-    nodes = [
-        helper.make_node("Mul", ["frames", "slope"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "centre"], ["z0"]),
-    ]
-    names = ["z0"]
-    for index in range(1, channels):
-        nodes.append(helper.make_node("Sub", [names[-1], "one"], [f"z{index}"]))
-        names.append(f"z{index}")
-    if head == "softmax":
-        nodes.append(helper.make_node("Mul", ["frames", "zero"], ["background"]))
-        names.insert(0, "background")
-    nodes.append(helper.make_node("Concat", names, ["logits"], axis=axis))
-    if kind == "probability":
-        nodes.append(
-            helper.make_node(
-                "Sigmoid" if head == "sigmoid" else "Softmax", ["logits"], ["out"], **({} if head == "sigmoid" else {"axis": axis})
-            )
-        )
-    else:
-        nodes.append(helper.make_node("Identity", ["logits"], ["out"]))
-    weights = [
-        constant("slope", slopes.reshape((32, 1) if layout == "NHWC" else 32)),
-        constant("centre", CENTRE * SLOPE),
-        constant("one", 1.0),
-        constant("zero", 0.0),
-    ]
-    inputs = [helper.make_tensor_value_info("frames", TensorProto.FLOAT, shape)]
-    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "a", "b", "c"])]
-    save(folder, nodes, inputs, outputs, weights)
-    return write_papers(
-        folder,
-        32,
-        32,
-        input={"name": "frames", "layout": layout, "dtype": "float32", "rows": 32, "cols": 32, "scale": 1 / 255},
-        output={"kind": told or kind, "map": "out", "layout": layout},
-        head=head,
-        classes=[f"c{i}" for i in range(channels)],
-    )
-
-
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("kind", ["probability", "logits"])
-@pytest.mark.parametrize(("head", "channels"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 1), ("softmax", 3)])
-def test_every_form_of_head_and_layout(tmp_path: Path, layout: str, kind: str, head: str, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("head", "channels", "background"),
+    [
+        ("sigmoid", 1, None),
+        ("sigmoid", 3, None),
+        ("sigmoid", 2, "last"),
+        ("softmax", 1, None),
+        ("softmax", 3, "first"),
+        ("softmax", 1, "last"),
+        ("softmax", 3, "last"),
+        ("softmax", 3, "none"),
+    ],
+)
+def test_every_form_of_head_and_layout(
+    tmp_path: Path, layout: str, kind: str, head: str, channels: int, background: str | None
+) -> None:
     frame = with_defect(gray(32, 32), 4, 6, 9, 5)
-    slot = segment(write_float_model(tmp_path / "m", layout, kind, head, channels), frame)
+    slot = segment(write_float_model(tmp_path / "m", layout, kind, head, channels, background=background), frame)
     z = (frame.astype(np.float64) - CENTRE) * SLOPE
     logits = np.stack([z - i for i in range(channels)])
     if head == "sigmoid":
         probability = 1 / (1 + np.exp(-logits))
     else:
-        all_logits = np.concatenate([np.zeros((1, 32, 32)), logits])
-        probability = (np.exp(all_logits) / np.exp(all_logits).sum(0))[1:]
+        total = np.exp(logits).sum(0) + (background != "none")  # the background's logit is 0
+        probability = np.exp(logits) / total
     assert np.abs(slot.maps.astype(int) - np.round(probability * 255)).max() <= 1
     require_believable(slot, int(slot.maps.max()))
 

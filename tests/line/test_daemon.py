@@ -19,7 +19,7 @@ from stations import StationFolder
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store, open_store
 from edge_agent.daemon import Daemon
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.plc.gateway import Gateway, ask
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
@@ -78,13 +78,22 @@ def test_the_same_picture_twice_is_a_fault_of_a_live_source_only(
 
 
 def test_a_damaged_engine_is_never_a_pass(station: StationFolder, images: Images) -> None:
-    write_bright_model(station.folder / "models" / "bright", nan=True)
+    write_bright_model(station.folder / "models" / "bright", nan_at=100)  # the level of good parts
     station.add_images(images(4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edge_agent.events.say", lambda *a, **k: None)
         summary, verdicts = run(station)
     assert_conserved(summary, 4)
-    assert {v.reasons for v in verdicts} == {("engine",)}
+    assert [v.outcome for v in verdicts] == ["FAULT", "FAULT", "NG", "FAULT"]
+    assert {v.reasons for v in verdicts if v.outcome == "FAULT"} == {("engine",)}
+
+
+def test_an_engine_whose_every_answer_is_damaged_is_refused_before_any_part(station: StationFolder, images: Images) -> None:
+    write_bright_model(station.folder / "models" / "bright", nan=True)
+    station.add_images(images(1))
+    with pytest.raises(ConfigurationError, match=r"on a black picture: 1 of 1 values are NaN or infinite") as refused:
+        run(station)
+    assert refused.value.exit_code == 78
 
 
 @pytest.mark.parametrize(("prepare", "scale"), [("resize", 3), ("tile", 3)])
