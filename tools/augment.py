@@ -1,4 +1,4 @@
-"""How training examples differ from their pictures, as surfaces and lamps do: place, turn, exposure, grain, and borrowed defects."""
+"""How training examples differ from their pictures, as surfaces and lamps do: place, turn, exposure, grain, borrowed defects."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def relight(frame: Gray, rng: np.random.Generator, how: Augmentation) -> Gray:
     seen = (light + rng.uniform(-how.offset, how.offset))[frame]
     if how.grain and rng.random() < 0.3:
         seen = seen + rng.normal(0, rng.uniform(0, how.grain), frame.shape)
-    return np.clip(seen, 0, FULL).astype(np.uint8)
+    return np.asarray(np.clip(seen, 0, FULL), np.uint8)
 
 
 class Sampler:

@@ -33,7 +33,9 @@ class Curves:
         loss_axes.set_ylabel("loss")
         score_axes.plot(self._steps, self._aucs, marker="o", label="AUC on held-out frames")
         good, bad = zip(*self._ends, strict=True)
-        score_axes.fill_between(self._steps, good, bad, alpha=0.2, label="between the worst good and the best hidden defective frame")
+        score_axes.fill_between(
+            self._steps, good, bad, alpha=0.2, label="between the worst good and the best hidden defective frame"
+        )
         score_axes.set_ylim(0, 1.02)
         score_axes.set_xlabel("training steps")
         for axes in (loss_axes, score_axes):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 from numpy.typing import NDArray
 from unet import Shape
+
+from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 
 Gray = NDArray[np.uint8]
 Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defect class

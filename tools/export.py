@@ -24,13 +24,14 @@ import openvino as ov
 import torch
 import yaml
 from card import card_of
-from edge_agent.dataset import read_dataset
 from examples import Examples, draw_examples, fit, read_examples
 from graph import graph_of
 from numpy.typing import NDArray
 from rich.console import Console
 from scores import Scores, score, table_of
 from unet import Shape, UNet, probabilities
+
+from edge_agent.dataset import read_dataset
 
 PARTED_SHARE = 1e-4  # of the pixels may differ by more than one gray level: float rounding near steep edges
 TIMED_RUNS = 100

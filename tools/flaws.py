@@ -28,7 +28,7 @@ class Flaw:
 
 
 def flaws_of(words: str, classes: tuple[str, ...]) -> tuple[Flaw, ...]:
-    """Flaws from `Crack=crack,Break=chip`: the class to learn, then what is drawn for it. Raises SystemExit, naming what is wrong."""
+    """Flaws from `Crack=crack,Break=chip`: the class to learn, then what is drawn for it. Raises SystemExit."""
     flaws = []
     for word in filter(None, words.split(",")):
         name, _, kind = word.partition("=")
@@ -92,14 +92,16 @@ def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
         start = int(rng.integers(max(1, along - length // 2)))
     place = np.clip((np.arange(along) - start) / length, 0, 1)
     knots = np.arange(0, along + 12, 12)
-    outline = depth_px * np.sin(np.pi * place) ** 0.6 * (1 + 0.35 * np.interp(np.arange(along), knots, rng.normal(0, 1, knots.size)))
+    outline = (
+        depth_px * np.sin(np.pi * place) ** 0.6 * (1 + 0.35 * np.interp(np.arange(along), knots, rng.normal(0, 1, knots.size)))
+    )
     from_edge = np.arange(across) if side % 2 == 0 else np.arange(across)[::-1]
     inside_px = outline[:, None] - from_edge[None, :]
     if side >= 2:
         inside_px = inside_px.T
     share = _step(inside_px / rng.uniform(0.4, 1.5))
     ground = cv2.GaussianBlur(frame, (0, 0), 6) * rng.uniform(0.15, 0.85)
-    texture = _cloud(*frame.shape, rng.uniform(2, 6), rng) * rng.uniform(3, 14)
+    texture = _cloud(frame.shape[0], frame.shape[1], rng.uniform(2, 6), rng) * rng.uniform(3, 14)
     rim = np.exp(-(((inside_px - 1) / 1.2) ** 2)) * (share > 0.2) * rng.uniform(-15, 25)
     return frame + share * (ground + texture - frame) + rim, np.asarray(share > 0.5)
 

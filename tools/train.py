@@ -162,27 +162,31 @@ class Training:
         if not file.exists():
             raise SystemExit(f"--resume: {file} is not there; begin without it")
         saved = torch.load(file, map_location=self._args.device)
-        for name, each in (("network", self.network), ("mean", self.mean), ("optimizer", self._optimizer), ("scaler", self._scaler)):
+        for name, each in (
+            ("network", self.network),
+            ("mean", self.mean),
+            ("optimizer", self._optimizer),
+            ("scaler", self._scaler),
+        ):
             each.load_state_dict(saved[name])
         self.at = Progressed(**saved["at"])
 
-    @torch.no_grad()
     def _take_mean(self) -> None:
         keep = min(MEAN_OVER, (self.at.step + 1) / (self.at.step + 10))
         for mean, trained in zip(self.mean.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(trained, 1 - keep)
+            mean.data.lerp_(trained.data, 1 - keep)
         for mean, trained in zip(self.mean.buffers(), self.network.buffers(), strict=True):
             mean.copy_(trained)
 
 
-@torch.no_grad()
 def validate(network: UNet, examples: Examples, rows: int, cols: int, device: str) -> Scores:
     """Scores by the highest log-odds of any defect on each frame, which the station judges by too."""
     network.eval()
     peaks = []
-    for pair in examples.pairs:
-        frame = torch.from_numpy(np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None]).to(device)
-        peaks.append(any_defect(network(frame).double(), network.shape.head).amax().sigmoid().item())
+    with torch.no_grad():
+        for pair in examples.pairs:
+            frame = torch.from_numpy(np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None]).to(device)
+            peaks.append(any_defect(network(frame).double(), network.shape.head).amax().sigmoid().item())
     return score(np.array(peaks), examples.is_defective, examples.kinds)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
-HOW = (
-    "--data generator:5 --count 16 --val 6 --rows 64 --cols 64 --frame 64x128 --filters 4 --levels 2 --coarse "
-    "--steps 12 --checks 3 --batch 2 --device cpu --seed 3 --out"
-).split()
+HOW = [
+    *("--data", "generator:5", "--count", "16", "--val", "6", "--rows", "64", "--cols", "64", "--frame", "64x128"),
+    *("--filters", "4", "--levels", "2", "--coarse", "--steps", "12", "--checks", "3", "--batch", "2", "--device", "cpu"),
+    *("--seed", "3", "--out"),
+]
 
 
 def train(out: Path, *more: str) -> str:
