@@ -198,7 +198,8 @@ def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dic
     if kind == "folder":
         told["held_out"] = sorted(set(split.val.groups))
     told["command"] = shlex.join(["python", *sys.argv]).replace(args.data, data)
-    return {**told, "seed": args.seed, "steps": training.at.step, "seconds": round(training.seconds)}
+    spent = {"seconds": round(training.seconds), "cpu_seconds": round(time.process_time())}
+    return {**told, "seed": args.seed, "steps": training.at.step, **spent}
 
 
 def speed_up(training: Training, steps: int = 20) -> float:

@@ -1,0 +1,157 @@
+"""Trains several networks alike, times them beside one another, and writes a table of accuracy against speed.
+
+    python tools/compare.py --data folder:Class1 --frame 512x512 --steps 300 --seeds 3 --out docs/measurements/networks.md
+
+Each candidate is trained by tools/train.py on the same examples, once for each seed, and judged on the frames held out. Then all
+are run on OpenVINO in turns, round by round, so that whatever else the machine does falls on each of them alike; a speed is told
+as a ratio to the slowest-known one, the tutorial's U-Net. What is already trained under --work is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from graph import graph_of
+from numpy.typing import NDArray
+from rich.console import Console
+from unet import Shape, UNet
+
+ROUNDS, RUNS = 5, 4  # per network: rounds in turn with the others, runs within a round
+
+CANDIDATES = {
+    "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
+    "decks' U-Net, 8 filters": "--stem 1 --levels 4 --filters 8",
+    "2x2 stem, 16 filters, 3 levels": "--stem 2 --levels 3 --filters 16",
+    "4x4 stem, 32 filters, 3 levels, coarse": "--stem 4 --levels 3 --filters 32 --coarse",
+    "4x4 stem, 16 filters, 3 levels": "--stem 4 --levels 3 --filters 16",
+    "4x4 stem, 16 filters, 3 levels, coarse": "--stem 4 --levels 3 --filters 16 --coarse",
+    "4x4 stem, 8 filters, 3 levels, coarse": "--stem 4 --levels 3 --filters 8 --coarse",
+    "8x8 stem, 16 filters, 2 levels, coarse": "--stem 8 --levels 2 --filters 16 --coarse",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate: weights, AUC and errors at 0.5 of each seed, the narrowest gap between good and defective, training time."""
+
+    name: str
+    weights: int
+    aucs: tuple[float, ...]
+    errors: tuple[int, ...]
+    gap: float
+    seconds: float
+
+
+def parse() -> argparse.Namespace:
+    """The command line; what it does not know goes to train.py."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", required=True, help="folder:DIR, as for train.py")
+    p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
+    p.add_argument("--steps", type=int, default=300)
+    p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--only", default="", help="candidates whose name holds this")
+    p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
+    p.add_argument("--work", type=Path, default=Path("out/compare"))
+    p.add_argument("--out", type=Path, required=True, help="Markdown file")
+    args, more = p.parse_known_args()
+    args.more = more
+    return args
+
+
+def train(args: argparse.Namespace, shape: str, folder: Path, seed: int) -> None:
+    """Trains unless that is done already."""
+    if (folder / "checkpoint.pt").exists():
+        return
+    how = ["--folds", "3", "--steps", str(args.steps), "--checks", "3", "--patience", "99", *shlex.split(shape), *args.more]
+    where = ["--data", args.data, "--frame", args.frame, "--seed", str(seed), "--out", str(folder)]
+    subprocess.run([sys.executable, Path(__file__).with_name("train.py"), *where, *how], check=True)
+
+
+def row_of(name: str, folders: list[Path]) -> Row:
+    """What the checkpoints of one candidate say."""
+    kept: list[dict[str, Any]] = [torch.load(folder / "checkpoint.pt") for folder in folders]
+    scores = [each["scores"] for each in kept]
+    half = [next(at for at in each["at"] if at["threshold"] == 0.5) for each in scores]
+    gap = min(each["lowest_bad"] - each["highest_good"] for each in scores)
+    count = sum(p.numel() for p in load(folders[0]).parameters())
+    errors = tuple(at["fp"] + at["fn"] for at in half)
+    seconds = float(np.mean([each["training"]["cpu_seconds"] for each in kept]))
+    return Row(name, count, tuple(each["auc"] for each in scores), errors, gap, seconds)
+
+
+def load(folder: Path) -> UNet:
+    """The network of a checkpoint, in evaluation mode."""
+    kept = torch.load(folder / "checkpoint.pt")
+    network = UNet(Shape(**kept["shape"]))
+    network.load_state_dict(kept["weights"])
+    network.eval()
+    return network
+
+
+def compiled(network: UNet, rows: int, cols: int, threads: int) -> Any:
+    """The network's exported graph on OpenVINO, one frame at a time as fast as it can."""
+    core = ov.Core()
+    model = core.read_model(graph_of(network, "candidate").SerializeToString())
+    model.reshape([1, 1, rows, cols])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    return core.compile_model(model, "CPU", settings)
+
+
+def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:
+    """Median time of one frame on each engine, all of them taking turns."""
+    took_ns: list[list[int]] = [[] for _ in engines]
+    for _ in range(ROUNDS + 1):  # the first round warms up
+        for engine, times in zip(engines, took_ns, strict=True):
+            for _ in range(RUNS):
+                began_ns = time.perf_counter_ns()
+                engine([frame])
+                times.append(time.perf_counter_ns() - began_ns)
+    return [float(np.median(times[RUNS:])) / 1e6 for times in took_ns]
+
+
+def table_of(rows: list[Row], medians: list[float]) -> list[str]:
+    """Markdown lines, the fastest network last."""
+    lines = [
+        "| network | weights | AUC by seed | errors at 0.5 | narrowest gap | CPU time to train | speed beside the first |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row, median in zip(rows, medians, strict=True):
+        aucs, errors = (" ".join(map(str, each)) for each in (row.aucs, row.errors))
+        speed = f"{medians[0] / median:.1f}"
+        lines.append(f"| {row.name} | {row.weights:,} | {aucs} | {errors} | {row.gap:.2f} | {row.seconds:.0f} s | {speed} |")
+    return lines
+
+
+def main() -> None:
+    args, console = parse(), Console()
+    rows_px, cols_px = (int(size) for size in args.frame.split("x"))
+    chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
+    folders = {
+        name: [args.work / f"{number}-{seed}" for seed in range(args.seeds)]
+        for number, name in enumerate(CANDIDATES)
+        if name in chosen
+    }
+    for name, shape in chosen.items():
+        for seed, folder in enumerate(folders[name]):
+            console.rule(f"{name}, seed {seed}")
+            train(args, shape, folder, seed)
+    engines = [compiled(load(each[0]), rows_px, cols_px, args.threads) for each in folders.values()]
+    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows_px, cols_px), dtype=np.uint8)
+    lines = table_of([row_of(name, each) for name, each in folders.items()], medians_ms(engines, frame))
+    command = shlex.join(["python", *sys.argv]).replace(args.data, f"folder:{Path(args.data.partition(':')[2]).name}")
+    args.out.write_text("\n".join([f"    {command}", "", *lines]) + "\n")
+    console.print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
