@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def test_thresholds_and_picks(images: list[tuple[bool, int]], asked: str) -> Non
     truth = np.array([is_defective for is_defective, _ in images])
     scores = np.array([level for _, level in images]) / 255
     counts = [count_at(truth, scores, threshold) for threshold in THRESHOLDS]
-    for lower, higher in zip(counts, counts[1:], strict=False):
+    for lower, higher in pairwise(counts):
         assert higher.fp <= lower.fp and higher.tp <= lower.tp
         assert higher.fn >= lower.fn and higher.tn >= lower.tn
     assert all(each.tp + each.tn + each.fp + each.fn == len(images) for each in counts)
