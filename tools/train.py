@@ -196,7 +196,7 @@ def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dic
     data = args.data if kind == "generator" else f"folder:{Path(where).name}"
     told = {"data": data, "terms": args.terms, "split": split.words}
     if kind == "folder":
-        told["held_out"] = sorted(set(split.val.groups))
+        told["held_out"], told["trained_on"] = (sorted(set(each.groups)) for each in (split.val, split.train))
     told["command"] = shlex.join(["python", *sys.argv]).replace(args.data, data)
     spent = {"seconds": round(training.seconds), "cpu_seconds": round(time.process_time())}
     return {**told, "seed": args.seed, "steps": training.at.step, **spent}
