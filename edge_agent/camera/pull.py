@@ -75,3 +75,4 @@ class PullCamera(ABC):
     def close(self) -> None:
         self._lent.clear()
         self._is_due = False
+        self._pace.forget()
