@@ -85,6 +85,7 @@ class AravisCamera:
         self._next_count = now
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._heard_s = now
+        self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
 
@@ -147,6 +148,29 @@ class AravisCamera:
             self._end(error)
         return self._ready.popleft() if self._ready else None
 
+    def finish(self) -> bool:
+        """Take what has come, and read the counter: each pulse up to now is told, by its picture or by time."""
+        try:
+            if self._failure is None:
+                self._take_rest(time.monotonic())
+        except CameraError as error:
+            self._end(error)
+        if self._ready:
+            return False
+        if self._failure is not None or self._settings.trigger != "hardware":
+            return True
+        is_over = time.monotonic() > self._finish_s + self.frame_timeout_s + 2 * _COUNT_EVERY_S
+        return is_over or (self._settings.counter is not None and not self._pulses.rest())
+
+    def _take_rest(self, now: float) -> None:
+        """Where all counted pulses are told, whether there are more is for the counter to say."""
+        is_first, self._finish_s = not self._finish_s, self._finish_s or now
+        while is_first and self._receive(0):
+            pass
+        is_counted = self._settings.trigger == "hardware" and self._settings.counter is not None
+        if is_counted and not self._ready and (is_first or not self._pulses.rest()):
+            self._count_pulses(now)
+
     def _end(self, error: CameraError) -> None:
         """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
         words = str(error)
@@ -184,7 +208,8 @@ class AravisCamera:
             self._counters["incomplete"] += 1
             self._buffers.push(buffer)
             if self._pulses.news(1):
-                self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
+                why, at_ns = f"a picture is {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
+                self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
             return
         sent_ns = self._buffers.system_ns(buffer) - (time.time_ns() - time.monotonic_ns())  # the wall clock may be set at any time
         is_counted = self._settings.trigger == "hardware"
@@ -196,17 +221,18 @@ class AravisCamera:
             return
         if late_ns > self.frame_timeout_s * 1e9:
             self._buffers.push(buffer)
-            self._tell(Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late"))
+            self._tell(Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late", trigger_ns=began_ns))
             return
         rows, cols = self._buffers.size(buffer)
         if (rows, cols) != (self._rows, self._cols):
             self._buffers.push(buffer)
-            self._tell(Lost(Reason.BAD_FRAME, f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"))
+            why = f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"
+            self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=began_ns))
             return
         if self._buffers.is_torn(buffer):
             self._counters["incomplete"] += 1
             self._buffers.push(buffer)
-            self._tell(Lost(Reason.BAD_FRAME, "a picture ended early"))
+            self._tell(Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns))
             return
         self._hand_over(buffer, min(began_ns, time.monotonic_ns()))
 
@@ -231,13 +257,14 @@ class AravisCamera:
         self._pulses.has_shown()
         return False
 
-    def _tell_missing(self, count: int, why: str) -> None:
+    def _tell_missing(self, count: int, why: str, trigger_ns: int = 0) -> None:
         """Pictures that never came: for want of a free slot, or nobody knows why."""
         assert self._buffers is not None
         underruns = self._buffers.statistics().get("underruns", 0)
         is_overrun, self._underruns = underruns > self._underruns, underruns
         self._counters["overruns" if is_overrun else "missing"] += count
-        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count))
+        at_ns = trigger_ns or self._pulses.seen_ns(self._pulses.told + count)
+        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns))
 
     def _hand_over(self, buffer: int, began_ns: int) -> None:
         assert self._buffers is not None
@@ -247,7 +274,7 @@ class AravisCamera:
         elif not self._free:
             self._buffers.push(buffer)
             self._counters["overruns"] += 1
-            return self._tell(Lost(Reason.OVERRUN))
+            return self._tell(Lost(Reason.OVERRUN, trigger_ns=began_ns))
         else:
             slot, memory = self._free.popleft()
             self._convert(self._buffers.memory(buffer), memory[: self._rows * self._cols].reshape(self._rows, self._cols))
@@ -285,7 +312,8 @@ class AravisCamera:
             pass
         told = self._pulses.told
         if lost := self._pulses.overdue(time.monotonic()):
-            self._tell_missing(lost, f"the camera counted {told + lost} triggers, of {told} there was word")
+            why = f"the camera counted {told + lost} triggers, of {told} there was word"
+            self._tell_missing(lost, why, self._pulses.given_up_ns)
 
 
 def _address_of(serial: str) -> str:

@@ -97,6 +97,11 @@ class Delivery:
             raise self._failure
         return None
 
+    @property
+    def is_told(self) -> bool:
+        """True when no arrival waits to be taken."""
+        return not self._ready
+
     def show(self, shot: Shot) -> None:
         """Make arrivals of a picture."""
         if not self.is_software:
@@ -108,7 +113,7 @@ class Delivery:
             return
         part_id, asked_ns = asked[0]
         self._ready += [Due(part_id), self._put(shot, asked_ns)]
-        why = f"trigger {part_id or 'without id'} came before it and has the only picture taken after both; trigger slower"
+        why = "a trigger before it has the only picture taken after both; trigger slower"
         for late_id, _ in asked[1:]:
             self.counts["overtriggered"] += 1
             self._ready += [Due(late_id), Lost(Reason.NO_FRAME, why)]
