@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_agent.camera import aravis_features as features
 from edge_agent.camera.aravis_clock import Clock, Taken
+from edge_agent.camera.aravis_ids import FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, find_devices, library
 from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
@@ -22,9 +23,6 @@ from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
 from edge_agent.records import Pixels
 
-_LAST_ID = 65_535  # of 16 bit frame ids; the next is 1, as 0 is never used
-_MOST_MISSING = 1000  # without a clock of the camera's a larger step is a camera that began anew, not lost pictures
-_FASTEST_HZ = 10_000  # with one: ids that go on faster than this
 _COUNT_EVERY_S = 0.05
 _LATCH_EVERY_S = 1.0
 _SILENCES = 20  # free run: so many missing frame times, and at least a second, mean that nothing comes any more
@@ -96,8 +94,7 @@ class AravisCamera:
         now = time.monotonic()
         self._ready: deque[Arrival] = deque()
         self._free: deque[tuple[int, Pixels]] = deque()  # lent slots, where the picture is converted into one
-        self._last_id = 0
-        self._last_camera_ns = 0
+        self._ids = FrameIds()
         self._failed = 0  # incomplete buffers since the last complete one
         self._failure: CameraError | None = None  # raised once all that is known has been told
         self._pulses = Pulses(self.frame_timeout_s)
@@ -107,6 +104,7 @@ class AravisCamera:
         self._until_s = 0.0  # and until when its picture may come
         self._heard_s = now
         self._exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
+        self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
 
@@ -163,6 +161,28 @@ class AravisCamera:
             self._end(error)
         return self._ready.popleft() if self._ready else None
 
+    def finish(self) -> bool:
+        """Take what has come, and read the counter: each pulse up to now is told, by its picture or by time."""
+        try:
+            if self._failure is None:
+                self._take_rest(time.monotonic())
+        except CameraError as error:
+            self._end(error)
+        if self._ready:
+            return False
+        if self._failure is not None or self._settings.trigger != "hardware":
+            return True
+        is_over = time.monotonic() > self._finish_s + self.frame_timeout_s + 2 * _COUNT_EVERY_S
+        return is_over or (self._has_counter and not self._pulses.rest())
+
+    def _take_rest(self, now: float) -> None:
+        """Where all counted pulses are told, whether there are more is for the counter to say."""
+        is_first, self._finish_s = not self._finish_s, self._finish_s or now
+        while is_first and self._receive(0):
+            pass
+        if self._has_counter and not self._ready and (is_first or not self._pulses.rest()):
+            self._count_pulses(now)
+
     def _end(self, error: CameraError) -> None:
         """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
         words = str(error)
@@ -207,10 +227,11 @@ class AravisCamera:
         if not self._is_next(buffer) or self._is_anothers(taken):
             self._counters["stale"] += 1
             return self._buffers.push(buffer)
-        if lost := self._flaw(buffer, taken):
+        began_ns = min(taken.likely_ns - self._exposure_ns, time.monotonic_ns())
+        if lost := self._flaw(buffer, taken.late_ns, began_ns):
             self._buffers.push(buffer)
             return self._tell(lost)
-        return self._hand_over(buffer, min(taken.likely_ns - self._exposure_ns, time.monotonic_ns()))
+        return self._hand_over(buffer, began_ns)
 
     def _take_failed(self, buffer: int, status: int) -> None:
         """What is in it, and its id, may be an older picture's: it counts, and no more."""
@@ -219,34 +240,28 @@ class AravisCamera:
         self._counters["incomplete"] += 1
         self._buffers.push(buffer)
         if self._pulses.news(1):
-            self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
+            why, at_ns = f"a picture is {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
+            self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
 
     def _is_next(self, buffer: int) -> bool:
         """False for a picture seen before. Tells what its id says is missing before it; raises CameraError where it says that
         the camera began anew. A software trigger's picture is known by its time alone."""
         assert self._buffers is not None
-        frame_id, camera_ns = self._buffers.frame_id(buffer), self._buffers.camera_ns(buffer)
-        step = (frame_id - self._last_id) % _LAST_ID if self._last_id else 1
         if self._settings.trigger == "software":
             return True
+        frame_id, camera_ns = self._buffers.frame_id(buffer), self._buffers.camera_ns(buffer)
+        step = self._ids.step(frame_id)
         if not step:
             return False
-        if self._began_anew(step, camera_ns):
+        if self._ids.began_anew(frame_id, camera_ns):
             self._buffers.push(buffer)
             self._tell(Lost(Reason.NO_FRAME, "a picture is of a camera that began anew"))
-            raise CameraError(f"camera {self.name}: the frame ids went from {self._last_id} to {frame_id}; it began anew")
-        missing = self._pulses.news(max(0, step - 1 - self._failed))
-        self._last_id, self._last_camera_ns, self._failed = frame_id, camera_ns, 0
+            raise CameraError(f"camera {self.name}: the frame ids went from {self._ids.last} to {frame_id}; it began anew")
+        self._ids.note(frame_id, camera_ns)
+        missing, self._failed = self._pulses.news(max(0, step - 1 - self._failed)), 0
         if missing > 0:
-            self._tell_missing(missing, f"frame ids are missing before {self._last_id}")
+            self._tell_missing(missing, f"frame ids are missing before {frame_id}")
         return True
-
-    def _began_anew(self, step: int, camera_ns: int) -> bool:
-        """True where so many pictures cannot have been taken since the last one."""
-        if not (camera_ns and self._last_camera_ns):
-            return step > _MOST_MISSING
-        passed_s = (camera_ns - self._last_camera_ns) / 1e9
-        return passed_s < 0 or step - 1 > passed_s * _FASTEST_HZ
 
     def _is_anothers(self, taken: Taken) -> bool:
         """True for a picture of a trigger before the one that waits. While one is owed the picture is as old as it may be."""
@@ -259,26 +274,28 @@ class AravisCamera:
             self._pulses.has_shown()
         return is_anothers
 
-    def _flaw(self, buffer: int, taken: Taken) -> Lost | None:
+    def _flaw(self, buffer: int, late_ns: int, began_ns: int) -> Lost | None:
         """Why a complete buffer is no picture to judge."""
         assert self._buffers is not None
-        if self._settings.trigger == "hardware" and taken.late_ns > self.frame_timeout_s * 1e9:
-            return Lost(Reason.NO_FRAME, f"a picture came {taken.late_ns / 1e6:.0f} ms late")
         rows, cols = self._buffers.size(buffer)
+        if self._settings.trigger == "hardware" and late_ns > self.frame_timeout_s * 1e9:
+            return Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late", trigger_ns=began_ns)
         if (rows, cols) != (self._rows, self._cols):
-            return Lost(Reason.BAD_FRAME, f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}")
+            why = f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"
+            return Lost(Reason.BAD_FRAME, why, trigger_ns=began_ns)
         if self._buffers.is_torn(buffer):
             self._counters["incomplete"] += 1
-            return Lost(Reason.BAD_FRAME, "a picture ended early")
+            return Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns)
         return None
 
-    def _tell_missing(self, count: int, why: str) -> None:
+    def _tell_missing(self, count: int, why: str, trigger_ns: int = 0) -> None:
         """Pictures that never came: for want of a free slot, or nobody knows why."""
         assert self._buffers is not None
         underruns = self._buffers.statistics().get("underruns", 0)
         is_overrun, self._underruns = underruns > self._underruns, underruns
         self._counters["overruns" if is_overrun else "missing"] += count
-        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count))
+        at_ns = trigger_ns or self._pulses.seen_ns(self._pulses.told + count)
+        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns))
 
     def _hand_over(self, buffer: int, began_ns: int) -> None:
         assert self._buffers is not None
@@ -288,7 +305,7 @@ class AravisCamera:
         elif not self._free:
             self._buffers.push(buffer)
             self._counters["overruns"] += 1
-            return self._tell(Lost(Reason.OVERRUN))
+            return self._tell(Lost(Reason.OVERRUN, trigger_ns=began_ns))
         else:
             slot, memory = self._free.popleft()
             self._convert(self._buffers.memory(buffer), memory[: self._rows * self._cols].reshape(self._rows, self._cols))
@@ -348,7 +365,8 @@ class AravisCamera:
             pass
         told = self._pulses.told
         if lost := self._pulses.overdue(time.monotonic()):
-            self._tell_missing(lost, f"the camera counted {told + lost} triggers, of {told} there was word")
+            why = f"the camera counted {told + lost} triggers, of {told} there was word"
+            self._tell_missing(lost, why, self._pulses.given_up_ns)
 
 
 def _address_of(serial: str) -> str:

@@ -46,6 +46,15 @@ class Pulses:
         """A picture came that is none any more."""
         self.owed = max(0, self.owed - 1)
 
+    @property
+    def given_up_ns(self) -> int:
+        """When the last pulse that was given up had been counted, ns: a little after it came."""
+        return int(self._given_up_s * 1e9)
+
+    def seen_ns(self, number: int) -> int:
+        """When the pulse of this number was counted first, ns: a little after it came. 0 where it has not been."""
+        return next((int(at_s * 1e9) for at_s, pulses in self._readings if pulses >= number), 0)
+
     def rest(self) -> int:
         """How many pulses were counted that there has been no word of: lost, where the camera is lost."""
         return max(0, self._last - self.told)

@@ -65,6 +65,9 @@ class V4l2Camera:
     def trigger(self, part_id: str) -> None:
         self._delivery.trigger(part_id, self._kernel.monotonic_ns())
 
+    def finish(self) -> bool:
+        return self._delivery.is_told
+
     def counters(self) -> dict[str, int]:
         return dict(self._delivery.counts)
 

@@ -12,7 +12,7 @@ from fake_v4l2 import MS, SOE_MONOTONIC
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Due, Lost, Picture
-from edge_agent.camera.delivery import MOST_PENDING
+from edge_agent.camera.triggers import MOST_PENDING
 from edge_agent.errors import CameraError, Reason
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
