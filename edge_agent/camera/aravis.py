@@ -40,6 +40,7 @@ class AravisCamera:
         self._has_counter = settings.trigger == "hardware" and settings.counter is not None
         self.frame_timeout_s = settings.frame_timeout_ms / 1000
         self.max_pixels = 0
+        self.exposure_ns = 0  # known once open
         self._settings = settings
         self._camera = 0
         self._buffers: Buffers | None = None
@@ -103,7 +104,7 @@ class AravisCamera:
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._until_s = 0.0  # and until when its picture may come
         self._heard_s = now
-        self._exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
+        self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
         self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
@@ -227,7 +228,7 @@ class AravisCamera:
         if not self._is_next(buffer) or self._is_anothers(taken):
             self._counters["stale"] += 1
             return self._buffers.push(buffer)
-        began_ns = min(taken.likely_ns - self._exposure_ns, time.monotonic_ns())
+        began_ns = min(taken.likely_ns - self.exposure_ns, time.monotonic_ns())
         if lost := self._flaw(buffer, taken.late_ns, began_ns):
             self._buffers.push(buffer)
             return self._tell(lost)
@@ -239,7 +240,8 @@ class AravisCamera:
         self._failed += 1
         self._counters["incomplete"] += 1
         self._buffers.push(buffer)
-        if self._pulses.news(1):
+        is_wanted = self._settings.trigger != "software" or self._asked_s
+        if self._pulses.news(1) and is_wanted:
             why, at_ns = f"a picture is {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
             self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
 
@@ -267,7 +269,7 @@ class AravisCamera:
         """True for a picture of a trigger before the one that waits. While one is owed the picture is as old as it may be."""
         taken_s = (taken.earliest_ns if self._pulses.owed else taken.likely_ns) / 1e9
         if self._settings.trigger != "software":
-            is_anothers = self._pulses.is_given_up(taken_s - self._exposure_ns / 1e9)
+            is_anothers = self._pulses.is_given_up(taken_s - self.exposure_ns / 1e9)
         elif is_anothers := not self._asked_s or taken_s < self._asked_s - NEARLY_S:
             self._pulses.pay()
         if not is_anothers:

@@ -166,7 +166,7 @@ def _count(camera: AravisCamera, ring: Ring, seconds: float) -> Turn:
     while (now := time.monotonic()) < until_s:
         arrival = camera.wait(0.1)
         if isinstance(arrival, Picture):
-            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns) / 1e6)
+            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns - camera.exposure_ns) / 1e6)
             camera.lend(arrival.slot, ring.view(arrival.slot))
         elif isinstance(arrival, Lost):
             bad += arrival.count
