@@ -14,6 +14,7 @@ from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
 
+
 class Bench:
     """A grabber with a real publisher; pictures it delivers are judged PASS with their level kept."""
 
