@@ -37,9 +37,7 @@ class Announced:
 
     `register` makes a new part of a trigger at the time given, or says None where no part is wanted."""
 
-    def __init__(
-        self, window_ns: int, register: Callable[[int], Registered | None], fault: Callable[[Part, Reason], None]
-    ) -> None:
+    def __init__(self, window_ns: int, register: Callable[[int], Registered | None], fault: Callable[[Part, Reason], None]) -> None:
         self._window_ns = window_ns
         self._register = register
         self._fault = fault

@@ -37,6 +37,7 @@ _TICK_S = 0.1
 _LAST_S, _LONGEST_S = 0.5, 8.0  # so long at least, and at most, a stop waits for pictures of what is triggered already
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
+_NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
@@ -303,16 +304,21 @@ class Grabber:
                 why=lost.why,
                 count=lost.count,
             )
+        trigger_ns = lost.trigger_ns if self._is_in_time(lost.trigger_ns) else 0
         for _ in range(lost.count):
             if self._is_due:
                 registered = self._take_due()
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._of_loss(lost.trigger_ns)
+                registered = self._of_loss(trigger_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)
+
+    def _is_in_time(self, trigger_ns: int) -> bool:
+        """False where a part triggered then would be late by now: its clock runs from here, and its reason says what happened."""
+        return time.monotonic_ns() + _NEARLY_LATE_NS < trigger_ns + int(self._bundle().identity.deadline_ms * 1e6)
 
     def _of_loss(self, trigger_ns: int) -> Registered | None:
         if self.camera.trigger_mode != _HARDWARE:

@@ -85,6 +85,40 @@ def test_a_pulse_that_the_camera_ignores_is_told_by_its_counter(bench) -> None:
     assert here.camera.counts_triggers
 
 
+def until_told(camera: AravisCamera) -> list[Arrival]:
+    """What a station that stops is told still."""
+    heard: list[Arrival] = []
+    while not camera.finish():
+        arrival = camera.wait(0.05)
+        heard += [] if arrival is None else [arrival]
+    return heard
+
+
+@pytest.mark.parametrize("counter", [{"counter": "Counter0"}, {}], ids=["counted", "uncounted"])
+def test_a_stop_takes_in_the_picture_of_a_pulse_that_came_before(bench, counter: dict[str, str]) -> None:
+    here = bench(trigger="hardware", exposure_time_us=100_000.0, frame_timeout_ms=400, **counter).open()
+    here.simulated.pulse()
+    assert [type(a) for a in until_told(here.camera)] == [Picture]
+
+
+def test_a_stop_tells_of_a_pulse_that_gets_no_picture_with_the_time_of_it(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=200).open()
+    here.simulated.inject("ignored")
+    pulsed_ns = time.monotonic_ns()
+    here.simulated.pulse()
+    (lost,) = until_told(here.camera)
+    assert (lost.reason, lost.count) == (Reason.NO_FRAME, 1)
+    assert 0 <= lost.trigger_ns - pulsed_ns < 200_000_000
+
+
+def test_a_stop_takes_in_what_came_meanwhile(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0").open()
+    for count in (1, 2, 3):
+        here.simulated.pulse()
+        assert wait_for(lambda count=count: here.simulated.log and here.simulated.log[-1].sequence == count)
+    assert [type(a) for a in until_told(here.camera)] == [Picture] * 3
+
+
 def test_lost_packets_are_sent_again(bench) -> None:
     here = bench({"faults": "loss=0.1"}, trigger="hardware", counter="Counter0", packet_size=576).open()
     for _ in range(20):

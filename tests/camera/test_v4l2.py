@@ -260,6 +260,17 @@ def test_a_trigger_gets_the_first_picture_begun_after_it(bench: Bench) -> None:
     assert camera.counters() == {"pictures": 1, "unasked": 2}
 
 
+def test_of_two_triggers_before_a_frame_the_later_is_lost_and_no_inner_word_is_shown(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    for word in ("\0001", "\0002"):
+        camera.trigger(word)
+    bench.kernel.shoot(1, every_ms=20)
+    _, _, due, lost = arrivals(camera)
+    assert due == Due("\0002")
+    assert isinstance(lost, Lost)
+    assert lost.why == "a trigger before it has the only picture taken after both; trigger slower"
+
+
 def test_a_frame_begun_before_the_trigger_is_not_its_picture_though_it_comes_after(bench: Bench) -> None:
     camera = bench.open(trigger="software")
     camera.trigger("A")
