@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from aravis import require_aravis
 from bench_aravis import SIDE, Bench, benches, reasons
+from simulation import wait_for
 
 from edge_agent.camera.aravis import AravisCamera
-from edge_agent.camera.base import Due, Lost, Picture
+from edge_agent.camera.base import Arrival, Due, Lost, Picture
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
 
