@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
+_MOST_TWICE = 8  # a loss may be told by a buffer and by a gap in the ids; the counter then tells one less
 NEARLY_S = 0.005  # how well a trigger's time is known
 
 
@@ -61,8 +62,8 @@ class Pulses:
 
     @property
     def is_too_few(self) -> bool:
-        """True where there was word of more pulses than were counted: the counter counts something else."""
-        return self.told > self._last
+        """True where there was word of many more pulses than were counted: the counter counts something else."""
+        return self.told > self._last + _MOST_TWICE
 
     def is_given_up(self, triggered_s: float) -> bool:
         """True for the trigger of a picture that comes too late: it has been told as lost."""

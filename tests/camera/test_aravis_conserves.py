@@ -118,8 +118,11 @@ def test_more_pictures_than_were_counted_make_the_line_unverified(bench) -> None
     assert here.camera.counts_triggers
     here.simulated.set_register("CounterEventActivation", 1)
     here.simulated.set_register("TriggerActivation", 2)  # two pictures a pulse, one count
-    here.simulated.pulse(0.01)
-    assert sum(isinstance(a, Picture) for a in until_error(here)) == 2
+    for _ in range(9):
+        here.simulated.pulse(0.01)
+        time.sleep(0.01)
+        assert all(isinstance(a, Picture) for a in here.arrivals(2))
+    until_error(here)
     assert not here.camera.counts_triggers
     here.open()
     here.simulated.pulse()

@@ -264,7 +264,7 @@ def test_of_two_triggers_before_a_frame_the_later_is_lost_and_no_inner_word_is_s
     camera = bench.open(trigger="software")
     for word in ("\0001", "\0002"):
         camera.trigger(word)
-    bench.kernel.shoot(1, every_ms=20)
+    bench.kernel.shoot(1, every_ms=40)
     _, _, due, lost = arrivals(camera)
     assert due == Due("\0002")
     assert isinstance(lost, Lost)
