@@ -81,6 +81,9 @@ class AravisCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="ara
     def __post_init__(self) -> None:
         if (self.address is None) == (self.serial is None):
             raise ValueError("an aravis camera is found by exactly one of address and serial")
+        if self.trigger == "hardware" and self.counter and self.trigger_activation.startswith("Level"):
+            why = f"counter {self.counter} counts edges, and {self.trigger_activation} takes pictures for as long as it lasts"
+            raise ValueError(f"{why}; trigger at an edge, or take counter out")
 
 
 class V4l2Camera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="v4l2"):

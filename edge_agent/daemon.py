@@ -38,6 +38,7 @@ from edge_agent.wire import Reply
 _POLL_S = 0.05
 _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
 _RECOVER_S = 30.0
+_HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
@@ -277,8 +278,11 @@ class Daemon:
         self._cpu = _cpu_seconds()
         for line in self.lines:
             line.grabber.ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
+        self.look_at_views()  # not ready any more
+        hangs_s = time.monotonic() + _HANGS_S
         for line in self.lines:
-            line.grabber.stop()
+            line.grabber.stop(max(0.0, hangs_s - time.monotonic()))
+        self.look_at_views()
         self.publisher.stop(left_s())
         for line in self.lines:
             line.close()

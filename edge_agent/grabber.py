@@ -6,11 +6,13 @@ that a picture is lost; or somebody announced the part on the control socket. Wh
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from edge_agent.announced import Announced, Registered
 from edge_agent.bundle import Bundle
 from edge_agent.camera.base import Camera, Due, Lost, Picture
 from edge_agent.errors import CameraError, EndOfImages, Reason
@@ -30,12 +32,12 @@ class Registrar(Protocol):
     def fault(self, part: Part, reason: Reason) -> None: ...
 
 
-Registered = tuple[Part, Bundle]
 Deliver = Callable[[tuple[Part, Bundle, Frame]], None]
 _TICK_S = 0.1
-_LAST_S = 0.5  # a stop waits so long for pictures of parts that are triggered already
+_LAST_S, _LONGEST_S = 0.5, 8.0  # so long at least, and at most, a stop waits for pictures of what is triggered already
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
+_NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
@@ -87,34 +89,36 @@ class Grabber:
         self._deliver = deliver
         self._keeps_latest_only = keeps_latest_only
         self._count_at_s = 0.0
-        self._window_ns = int(announce_window_s * 1e9)
+        self._announced = Announced(int(announce_window_s * 1e9), lambda at_ns: self._fresh(trigger_ns=at_ns), publisher.fault)
         self._lent: set[int] = set()
         self._due: Registered | None = None
         self._is_due = False  # the camera owes the picture of a part that it said was due
-        self._announced: dict[str, Registered] = {}  # by the word given to the camera; oldest first
         self._words = 0
         self._attempt = 0  # openings since a camera last had something to say
-        self._lock = threading.Lock()  # of `_announced`, and of what goes with it
+        self._has_failed = False  # and that has been said
+        self._last_s = 0.0  # when a stop gives up what the camera still owes
+        self._lock = threading.Lock()  # of `_announced`, of being ready, and of what goes with them
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
 
     def ask_to_stop(self) -> None:
-        """Take no further trigger; returns at once."""
-        self._stopping.set()
+        """Be not ready, and take no further trigger; returns at once."""
+        with self._lock:
+            self._stopping.set()
+            self.book.ready, self.book.why_not_ready = False, "stopping"
 
     def stop(self, patience_s: float = 10) -> None:
         """Take no further trigger, and wait for the camera's end. Slots that a driver hangs on to are never used again."""
         self.ask_to_stop()
         self.thread.join(patience_s)
         if self.thread.is_alive() and self.ring is not None:
-            for slot in tuple(self._lent):
-                self.ring.quarantine(slot)
-            say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=len(self._lent))
+            slots = sum(self.ring.quarantine(slot) for slot in tuple(self._lent))
+            say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=slots)
 
     def trigger(self, part_id: str) -> None:
         """Register a part at once. A software trigger has the camera take its picture; a hardware trigger is thereby announced.
 
-        Raises CameraError where the camera takes neither."""
+        Raises CameraError where the camera takes neither, and where the part's picture has come already."""
         if self.camera.trigger_mode == "free_run":
             raise CameraError(f"camera {self.camera.name} runs free; set cameras.*.trigger: software to trigger it")
         with self._lock:
@@ -124,9 +128,14 @@ class Grabber:
             word = f"\0{self._words}"
             if self.camera.trigger_mode != _HARDWARE:
                 self.camera.trigger(word)
+            elif (shown := self._announced.shown_before(time.monotonic_ns())) is not None:
+                raise CameraError(
+                    f"part {part_id} is announced after its picture, which is part {shown.part_id} of line {self.book.name} now; "
+                    "announce a part before its picture comes"
+                )
             if not self._budget.take():
                 raise CameraError(f"line {self.book.name} has taken all the parts of this run; start it without a number of parts")
-            self._announced[word] = self._register(part_id)
+            self._announced.add(word, self._register(part_id))
         return None
 
     # --- the camera's thread --------------------------------------------------------------------------------------
@@ -136,8 +145,6 @@ class Grabber:
             try:
                 self.camera.open()
                 self._fit_ring()
-                if self._attempt:
-                    say("camera.recovered", line=self.book.name, camera=self.camera.name)
                 self._set_ready()
                 self._grab()
                 why = "took all the parts of this run"
@@ -153,8 +160,9 @@ class Grabber:
                 self._take_back()
             self._stopping.wait(_BACK_OFF_S[min(self._attempt, len(_BACK_OFF_S) - 1)])
             self._attempt += 1
-        self.book.ready, self.book.why_not_ready = False, why
-        self.finished.set()
+        with self._lock:
+            self.book.ready, self.book.why_not_ready = False, why
+            self.finished.set()
         self._give_up(Reason.NOT_READY)
 
     def _fit_ring(self) -> None:
@@ -168,8 +176,14 @@ class Grabber:
             )
 
     def _set_ready(self) -> None:
-        self.book.ready, self.book.why_not_ready = True, ""
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self.book.ready, self.book.why_not_ready = True, ""
         self.book.verified = self.camera.counts_triggers
+        if self._has_failed:
+            self._has_failed = False
+            say("camera.recovered", line=self.book.name, camera=self.camera.name)
         if not self.book.verified:
             say("line.unverified", line=self.book.name, camera=self.camera.name)
         identity = self._bundle().identity
@@ -178,7 +192,8 @@ class Grabber:
     def _set_not_ready(self, why: str) -> None:
         self.book.ready, self.book.why_not_ready = False, why
         self._give_up(Reason.NO_FRAME)
-        if not self._attempt:
+        if not self._has_failed:
+            self._has_failed = True
             say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
             say("line.not_ready", line=self.book.name, why=why)
 
@@ -193,12 +208,7 @@ class Grabber:
     def _grab(self) -> None:
         assert self.ring is not None
         ring, camera = self.ring, self.camera
-        until_s = 0.0
-        while True:
-            if self._stopping.is_set() or self._budget.is_spent:
-                until_s = until_s or time.monotonic() + _LAST_S
-                if not (self._is_due or self._announced) or time.monotonic() > until_s:
-                    return
+        while not self._is_over():
             while (camera.is_live or not self._lent) and (slot := ring.lease()) is not None:
                 self._lent.add(slot)
                 camera.lend(slot, ring.view(slot))
@@ -206,7 +216,7 @@ class Grabber:
                 ring.wait_for_room(max(1, ring.slots // 4), _TICK_S)
                 continue
             arrival = camera.wait(_TICK_S)
-            if self._announced:
+            if len(self._announced):
                 self._expire()
             if arrival is None or self._count_at_s < time.monotonic():
                 self._count_at_s = time.monotonic() + _COUNT_EVERY_S
@@ -214,6 +224,19 @@ class Grabber:
             if arrival is not None:
                 self._attempt = 0
                 self._take(arrival)
+
+    def _is_over(self) -> bool:
+        """True when nothing more is wanted and all that was triggered has been told, or takes too long."""
+        is_stopping = self._stopping.is_set()
+        if not (is_stopping or self._budget.is_spent):
+            return False
+        if not self._last_s:
+            timeout_s = self.camera.frame_timeout_s if math.isfinite(self.camera.frame_timeout_s) else 0.0
+            self._last_s = time.monotonic() + min(max(_LAST_S, 2 * timeout_s), _LONGEST_S)
+        is_told = self.camera.finish() if is_stopping else True
+        with self._lock:
+            is_told = is_told and not (self._is_due or self._announced.is_waited_for)
+        return is_told or time.monotonic() > self._last_s
 
     def _take(self, arrival: Due | Picture | Lost) -> None:
         if isinstance(arrival, Due):
@@ -227,7 +250,7 @@ class Grabber:
         """The announced part whose word this is, or a new one; None where it was given up, or no more parts are wanted."""
         if part_id.startswith("\0"):
             with self._lock:
-                return self._announced.pop(part_id, None)
+                return self._announced.take(part_id)
         return self._fresh(part_id)
 
     def _fresh(self, part_id: str = "", trigger_ns: int = 0) -> Registered | None:
@@ -253,7 +276,7 @@ class Grabber:
     def _take_picture(self, picture: Picture) -> None:
         """Pass the picture on with its part."""
         assert self.ring is not None
-        registered = self._take_due() if self._is_due else self._matching(picture.trigger_ns or time.monotonic_ns())
+        registered = self._take_due() if self._is_due else self._of_picture(picture.trigger_ns or time.monotonic_ns())
         self._lent.discard(picture.slot)
         if registered is None or self.book.mode == OFFLINE:
             self.ring.give_back(picture.slot)
@@ -266,22 +289,9 @@ class Grabber:
         pixels = self.ring.view(picture.slot)[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
         self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name, self.camera.is_live)))
 
-    def _matching(self, trigger_ns: int) -> Registered | None:
-        """The part of a picture that came by itself: one announced at about that time, or a new one.
-
-        Where two were announced within the window nobody knows whose it is: both are FAULT ambiguous."""
-        if self._announced:
-            with self._lock:
-                near = {w: r for w, r in self._announced.items() if abs(r[0].trigger_ns - trigger_ns) <= self._window_ns}
-                for word in near:
-                    del self._announced[word]
-            if len(near) == 1:
-                return next(iter(near.values()))
-            for part, _ in near.values():
-                self._publisher.fault(part, Reason.AMBIGUOUS)
-            if near:
-                return None
-        return self._fresh(trigger_ns=trigger_ns)
+    def _of_picture(self, trigger_ns: int) -> Registered | None:
+        with self._lock:
+            return self._announced.of_picture(trigger_ns)
 
     def _take_lost(self, lost: Lost) -> None:
         """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
@@ -294,23 +304,27 @@ class Grabber:
                 why=lost.why,
                 count=lost.count,
             )
+        trigger_ns = lost.trigger_ns if self._is_in_time(lost.trigger_ns) else 0
         for _ in range(lost.count):
             if self._is_due:
                 registered = self._take_due()
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._oldest_announced() or self._fresh()
+                registered = self._of_loss(trigger_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)
 
-    def _oldest_announced(self) -> Registered | None:
-        """Hardware: the part that a lost picture was announced for. Should it be the next one's, that is a FAULT, never a PASS."""
+    def _is_in_time(self, trigger_ns: int) -> bool:
+        """False where a part triggered then would be late by now: its clock runs from here, and its reason says what happened."""
+        return time.monotonic_ns() + _NEARLY_LATE_NS < trigger_ns + int(self._bundle().identity.deadline_ms * 1e6)
+
+    def _of_loss(self, trigger_ns: int) -> Registered | None:
         if self.camera.trigger_mode != _HARDWARE:
-            return None
+            return self._fresh(trigger_ns=trigger_ns)
         with self._lock:
-            return self._announced.pop(next(iter(self._announced))) if self._announced else None
+            return self._announced.of_loss(trigger_ns)
 
     def _expire(self) -> None:
         """A part announced whose picture can no longer come is FAULT no_frame now.
@@ -319,14 +333,12 @@ class Grabber:
         is_told = self.camera.trigger_mode == _HARDWARE and self.camera.counts_triggers
         oldest_ns = time.monotonic_ns() - int(min(self.camera.frame_timeout_s, 1e8) * (2e9 if is_told else 1e9))
         with self._lock:
-            for word in [w for w, (part, _) in self._announced.items() if part.trigger_ns < oldest_ns]:
-                self._publisher.fault(self._announced.pop(word)[0], Reason.NO_FRAME)
+            self._announced.expire(oldest_ns)
 
     def _give_up(self, reason: Reason) -> None:
         """No picture comes any more for what was triggered."""
         with self._lock:
-            waiting = [*self._announced.values(), *([self._due] if self._due else [])]
-            self._announced.clear()
-        self._is_due, self._due = False, None
-        for part, _ in waiting:
-            self._publisher.fault(part, reason)
+            self._announced.give_up(reason)
+        due = self._take_due()
+        if due is not None:
+            self._publisher.fault(due[0], reason)

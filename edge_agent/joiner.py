@@ -1,7 +1,18 @@
 """One outcome of several views: each view's pictures are judged by its own line of threads, and their judgements meet here.
 
-Views of one part are recognised by its part id, or by having been triggered within a window of time. A view that does not come is
-`FAULT no_frame`, and pictures that could belong to two parts, or two of one view for the same part, are `FAULT ambiguous`.
+A view's word (a picture, or that one is lost) names its part, or says when it was triggered. A part that ended without a view is
+kept a while, since that view's word must still come: it is the ended part's, and makes no part of its own. Of a word that names
+no part, by the parts that lack its view still; *in the window* is triggered within `join_window_ms` of the word:
+
+| in the window | longer ago | the word is |
+|---|---|---|
+| one, not after the word | any | that part's |
+| one, after the word | none | that part's |
+| one after the word, or none | some | the oldest one's, too late: a FAULT. Were it another part's, that one is a FAULT as well |
+| several | any | nobody can say whose: all are FAULT ambiguous, and it counts for the oldest |
+| none | none | a new part's. Where one in the window has this view already, both are FAULT ambiguous |
+
+A word that names a part is that part's, or a new one's. A view that was away and is ready again owes no part a word.
 """
 
 from __future__ import annotations
@@ -18,17 +29,22 @@ from edge_agent.plc.parts import OFFLINE, LineBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.records import FAULT, NG, PASS, Identity, Judgement, Part
 
-_KEPT_NS = 1_000_000_000
+_KEPT_NS = 1_000_000_000  # at least so long a part is kept for the words that it lacks
 
 
 @dataclass(slots=True)
-class _Open:
-    """A part some of whose views have come. `part_id` is '' where it was opened by time."""
+class _Joined:
+    """A part and the views that have come. `part_id` is '' where it was opened by time."""
 
     part: Part
     part_id: str
-    came: set[str] = field(default_factory=set)
+    came: set[str]
     judged: dict[str, Judgement] = field(default_factory=dict)
+    has_ended: bool = False
+
+    def is_forgotten(self, now_ns: int) -> bool:
+        """True for one that waited so long that its word has been lost, or that its view's engine hangs: it was FAULT long ago."""
+        return now_ns > 2 * self.part.deadline_ns - self.part.trigger_ns + _KEPT_NS
 
 
 class Joiner:
@@ -39,61 +55,92 @@ class Joiner:
         self.views = {name: View(self, name) for name in views}
         self._publisher = publisher
         self._window_ns = int(window_s * 1e9)
-        self._open: dict[int, _Open] = {}  # by seq, oldest first
+        self._parts: dict[int, _Joined] = {}  # by seq: open, or ended without some view
+        self._away: set[str] = set()  # views that are not ready
         self._lock = threading.Lock()
 
     def look(self) -> None:
         """Called from time to time: a view that is overdue is a FAULT; the line is ready where all its views are."""
         now_ns = time.monotonic_ns()
+        away = {name for name, view in self.views.items() if not view.book.ready}
         with self._lock:
-            overdue = [
-                o for o in self._open.values() if now_ns - o.part.trigger_ns > self._window_ns and len(o.came) < len(self.views)
-            ]
-            for each in overdue:
-                self._end(each.part, Judgement(FAULT, (Reason.NO_FRAME.value,)))
-            for seq in [seq for seq, each in self._open.items() if now_ns > each.part.deadline_ns + _KEPT_NS]:
-                del self._open[seq]  # a view's engine hangs; the part was FAULT late long ago
-        waiting = [f"{name}: {view.book.why_not_ready}" for name, view in self.views.items() if not view.book.ready]
+            for each in tuple(self._parts.values()):
+                if each.has_ended:
+                    each.came |= self._away - away
+                elif len(each.came) < len(self.views) and now_ns - each.part.trigger_ns > self._window_ns:
+                    self._end(each, Reason.NO_FRAME)
+                if each.is_forgotten(now_ns):
+                    del self._parts[each.part.seq]
+            self._away = away
+        waiting = [f"{name}: {view.book.why_not_ready}" for name, view in self.views.items() if name in away]
         self.line.ready, self.line.why_not_ready = not waiting, "; ".join(waiting)
         self.line.verified = all(view.book.verified for view in self.views.values())
 
     def trigger(self, view: str, part_id: str, trigger_ns: int) -> Part:
-        """The part that this trigger of a view belongs to: one that is open, or a new one."""
+        """The part that this word of a view is of: one that lacks it, or a new one."""
+        at_ns = trigger_ns or time.monotonic_ns()
         with self._lock:
-            mine = self._belonging(part_id, trigger_ns or time.monotonic_ns())
-            fresh = [each for each in mine if view not in each.came]
-            if len(fresh) == 1:
-                fresh[0].came.add(view)
-                return fresh[0].part
-            for each in mine:
-                self._end(each.part, Judgement(FAULT, (Reason.AMBIGUOUS.value,)))
-            part = self._publisher.trigger(self.line, part_id, self.line.identity, trigger_ns)
-            if mine:
-                self._publisher.fault(part, Reason.AMBIGUOUS)
-            elif self.line.mode == OFFLINE:
-                self._publisher.fault(part, Reason.NOT_READY)
+            lacking = [each for each in self._parts.values() if view not in each.came]
+            if part_id:
+                mine = [each for each in lacking if each.part_id == part_id]
             else:
-                self._open[part.seq] = _Open(part, part_id, {view})
-            return part
+                mine = self._at(lacking, at_ns)
+            return self._count(view, mine, at_ns, part_id) if mine else self._new(view, part_id, trigger_ns)
 
-    def _belonging(self, part_id: str, trigger_ns: int) -> list[_Open]:
-        if part_id:
-            return [each for each in self._open.values() if each.part_id == part_id]
-        return [each for each in self._open.values() if abs(each.part.trigger_ns - trigger_ns) <= self._window_ns]
+    def _at(self, lacking: list[_Joined], at_ns: int) -> list[_Joined]:
+        """Those of which a word of that time may be, by the table above."""
+        near = [each for each in lacking if abs(each.part.trigger_ns - at_ns) <= self._window_ns]
+        before = [each for each in lacking if each.part.trigger_ns < at_ns - self._window_ns]
+        if before and (not near or (len(near) == 1 and near[0].part.trigger_ns > at_ns)):
+            return [min(before, key=lambda each: each.part.trigger_ns)]
+        return near
+
+    def _count(self, view: str, mine: list[_Joined], at_ns: int, part_id: str) -> Part:
+        """The word is of one of these: of which, is known only where there is but one."""
+        oldest = min(mine, key=lambda each: each.part.trigger_ns)
+        if len(mine) > 1:
+            for each in mine:
+                self._end(each, Reason.AMBIGUOUS)
+        elif not part_id and at_ns - oldest.part.trigger_ns > self._window_ns:
+            self._end(oldest, Reason.NO_FRAME)
+        oldest.came.add(view)
+        return oldest.part
+
+    def _new(self, view: str, part_id: str, trigger_ns: int) -> Part:
+        part = self._publisher.trigger(self.line, part_id, self.line.identity, trigger_ns)
+        joined = _Joined(part, part_id, {view})
+        others = [each for each in self._parts.values() if not each.has_ended and view in each.came]
+        twice = [each for each in others if self._are_one(each, joined)]
+        self._parts[part.seq] = joined
+        if twice:
+            for each in (*twice, joined):
+                self._end(each, Reason.AMBIGUOUS)
+        elif self.line.mode == OFFLINE:
+            self._end(joined, Reason.NOT_READY)
+        return part
+
+    def _are_one(self, before: _Joined, now: _Joined) -> bool:
+        """True where the words of both name one part, or were triggered within the window."""
+        if now.part_id:
+            return before.part_id == now.part_id
+        return abs(before.part.trigger_ns - now.part.trigger_ns) <= self._window_ns
 
     def judged(self, view: str, part: Part, judgement: Judgement) -> None:
-        """Note a view's judgement; the first FAULT and the last view end the part."""
+        """Note a view's judgement; the last view's ends the part, so that a FAULT of one leaves no word of another behind."""
         with self._lock:
-            joined = self._open.get(part.seq)
-            if joined is None:
+            joined = self._parts.get(part.seq)
+            if joined is None or joined.has_ended:
                 return  # it has its outcome
             joined.judged[view] = judgement
             if len(joined.judged) == len(self.views):
-                self._end(part, combined({name: joined.judged[name] for name in self.views}))
+                del self._parts[part.seq]
+                self._publisher.judged(part, combined({name: joined.judged[name] for name in self.views}))
 
-    def _end(self, part: Part, judgement: Judgement) -> None:
-        del self._open[part.seq]
-        self._publisher.judged(part, judgement)
+    def _end(self, joined: _Joined, reason: Reason) -> None:
+        """The part is a FAULT now, unless it has had its outcome; it stays for the words that it lacks."""
+        if not joined.has_ended:
+            joined.has_ended = True
+            self._publisher.judged(joined.part, Judgement(FAULT, (reason.value,)))
 
 
 class View:

@@ -104,10 +104,10 @@ class Line:
                 self._waiting_for = None
 
     def _begin(self, part: Part, bundle: Bundle, frame: Frame) -> None:
-        """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late."""
+        """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late.
+
+        That one is looked at too: the next picture may be the same again."""
         inspection = bundle.begin(part, frame)
-        if time.monotonic_ns() >= part.deadline_ns:
-            return self._conclude(inspection, LATE)
         try:
             fault = inspection.look()
         except RegionError:  # said once, for the recipe and the shape of its frames
@@ -118,6 +118,8 @@ class Line:
         except Exception as error:
             say("part.failed", line=self.book.name, part=part.part_id, exc_info=error)
             return self._conclude(inspection, Judgement(FAULT, (Reason.INTERNAL.value,)))
+        if time.monotonic_ns() >= part.deadline_ns:
+            fault = LATE
         if fault is not None:
             return self._conclude(inspection, fault)
         self._pending.append(inspection)

@@ -73,13 +73,14 @@ class Ring:
         if self._free.qsize() >= self._wanted:
             self._room.set()
 
-    def quarantine(self, slot: int) -> None:
-        """Take a leased slot out of use for good: somebody may still write to it."""
+    def quarantine(self, slot: int) -> bool:
+        """Take a leased slot out of use for good: somebody may still write to it. False where it came back meanwhile."""
         with self._lock:
             if self._state[slot] != _LEASED:
-                raise ValueError(f"frame slot {slot} is quarantined but not leased")
+                return False
             self._state[slot] = _QUARANTINED
             self.quarantined += 1
+        return True
 
     @property
     def free(self) -> int:

@@ -22,6 +22,7 @@ RECIPE: dict[str, Any] = {
     "regions": [{"name": "whole", "prepare": "native"}],
     "rules": [{"rule": "blob_count", "max": 0}, {"rule": "peak_score", "max": 0.9}],
     "presence": {"gray_above": 40, "min_share": 0.5},
+    "quality": {"frozen": False},  # these pictures are few
 }
 
 

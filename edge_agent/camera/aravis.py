@@ -6,26 +6,25 @@ does not come is told by a gap in the frame ids, by the camera's own count of tr
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import time
 from collections import deque
 from typing import Any
 
 from edge_agent.camera import aravis_features as features
+from edge_agent.camera.aravis_clock import Clock, Taken
+from edge_agent.camera.aravis_ids import FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, find_devices, library
-from edge_agent.camera.aravis_pulses import Delay, Pulses
+from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pixelformats import converter
+from edge_agent.camera.triggers import Triggers
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
 from edge_agent.records import Pixels
 
-_LAST_ID = 65_535  # of 16 bit frame ids; the next is 1, as 0 is never used
-_MOST_MISSING = 1000  # a larger step is a camera that began anew, not lost pictures
-_MOST_PENDING = 256
 _COUNT_EVERY_S = 0.05
+_LATCH_EVERY_S = 1.0
 _SILENCES = 20  # free run: so many missing frame times, and at least a second, mean that nothing comes any more
 
 
@@ -38,12 +37,14 @@ class AravisCamera:
         self.name = settings.name
         self.trigger_mode: str = settings.trigger
         self.counts_triggers = settings.trigger != "hardware" or settings.counter is not None
+        self._has_counter = settings.trigger == "hardware" and settings.counter is not None
         self.frame_timeout_s = settings.frame_timeout_ms / 1000
         self.max_pixels = 0
+        self.exposure_ns = 0  # known once open
         self._settings = settings
         self._camera = 0
         self._buffers: Buffers | None = None
-        self._words: queue.Queue[str] = queue.Queue(_MOST_PENDING)  # software triggers asked for
+        self._triggers = Triggers(settings.name, settings.trigger)
         self._counters: dict[str, int] = {}
         self._connection: tuple[int, Any] | None = None
 
@@ -54,10 +55,9 @@ class AravisCamera:
         address = self._settings.address or _address_of(self._settings.serial or "")
         try:
             self._camera = arv.call("camera_new", address)
+            self._require_serial()
             arv.call("camera_stop_acquisition", self._camera)  # a station that was killed left it running
-            self._rows, self._cols = features.set_region(arv, self._camera, self._settings)
-            features.set_up(arv, self._camera, self._settings)
-            features.set_trigger(arv, self._camera, self._settings)
+            self._set_up()
             self._convert = converter(self._settings.pixel_format)
             payload = int(arv.call("camera_get_payload", self._camera))
             self.max_pixels = self._rows * self._cols if self._convert else max(payload, self._rows * self._cols)
@@ -68,23 +68,44 @@ class AravisCamera:
             self._connection = arv.connect(device, "control-lost", self._on_control_lost)
             self._begin()
             arv.call("camera_start_acquisition", self._camera)
+            self._look_at_its_clock(time.monotonic())
         except CameraError as error:
             self.close()
             raise CameraError(f"camera {self.name} at {address}: {error}") from None
+
+    def _require_serial(self) -> None:
+        """Raise CameraError where another camera answers than the one looked for: the list changes while others look."""
+        wanted = self._settings.serial
+        if wanted is not None:
+            features.require(self.name, "serial", wanted, self._arv.call("camera_get_device_serial_number", self._camera))
+
+    def _set_up(self) -> None:
+        """Everything in the settings, the region once more at the end: other features may have changed it."""
+        arv, camera, settings = self._arv, self._camera, self._settings
+        features.set_up(arv, camera, settings)
+        self._rows, self._cols = features.set_region(arv, camera, settings)
+        features.set_trigger(arv, camera, settings)
+        if self._has_counter:
+            features.set_counter(arv, camera, settings)
+        features.require_region(arv, camera, settings, self._rows, self._cols)
+        self._latch = features.find_latch(arv, camera) if self._has_counter or settings.trigger == "software" else None
 
     def _begin(self) -> None:
         """Nothing has come yet."""
         now = time.monotonic()
         self._ready: deque[Arrival] = deque()
         self._free: deque[tuple[int, Pixels]] = deque()  # lent slots, where the picture is converted into one
-        self._last_id = 0
+        self._ids = FrameIds()
         self._failed = 0  # incomplete buffers since the last complete one
         self._failure: CameraError | None = None  # raised once all that is known has been told
         self._pulses = Pulses(self.frame_timeout_s)
-        self._delay = Delay()
-        self._next_count = now
+        self._clock = Clock()
+        self._next_count = self._next_latch = now
         self._asked_s = 0.0  # software: when the outstanding trigger was given
+        self._until_s = 0.0  # and until when its picture may come
         self._heard_s = now
+        self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
+        self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
 
@@ -93,6 +114,7 @@ class AravisCamera:
 
     def close(self) -> None:
         """Let go of the camera: it can be opened again at once, by anybody."""
+        self._triggers.forget()
         camera, self._camera = self._camera, 0
         buffers, self._buffers = self._buffers, None
         if not camera:
@@ -119,14 +141,7 @@ class AravisCamera:
             self._buffers.lend(slot, memory)
 
     def trigger(self, part_id: str) -> None:
-        if self._settings.trigger != "software":
-            raise CameraError(
-                f"camera {self.name} has trigger {self._settings.trigger}; set cameras.*.trigger: software to trigger it"
-            )
-        try:
-            self._words.put_nowait(part_id)
-        except queue.Full:
-            raise CameraError(f"camera {self.name} has {_MOST_PENDING} triggers waiting, the most; trigger slower") from None
+        self._triggers.put(part_id)
 
     def counters(self) -> dict[str, int]:
         return {**self._counters, **(self._buffers.statistics() if self._buffers else {})}
@@ -147,25 +162,52 @@ class AravisCamera:
             self._end(error)
         return self._ready.popleft() if self._ready else None
 
+    def finish(self) -> bool:
+        """Take what has come, and read the counter: each pulse up to now is told, by its picture or by time."""
+        try:
+            if self._failure is None:
+                self._take_rest(time.monotonic())
+        except CameraError as error:
+            self._end(error)
+        if self._ready:
+            return False
+        if self._failure is not None or self._settings.trigger != "hardware":
+            return True
+        is_over = time.monotonic() > self._finish_s + self.frame_timeout_s + 2 * _COUNT_EVERY_S
+        return is_over or (self._has_counter and not self._pulses.rest())
+
+    def _take_rest(self, now: float) -> None:
+        """Where all counted pulses are told, whether there are more is for the counter to say."""
+        is_first, self._finish_s = not self._finish_s, self._finish_s or now
+        while is_first and self._receive(0):
+            pass
+        if self._has_counter and not self._ready and (is_first or not self._pulses.rest()):
+            self._count_pulses(now)
+
     def _end(self, error: CameraError) -> None:
         """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
         words = str(error)
         self._failure = error if words.startswith("camera ") else CameraError(f"camera {self.name}: {words}")
-        with contextlib.suppress(CameraError):
-            while self._receive(0):
-                pass
-        if self._settings.counter is not None and self._settings.trigger == "hardware" and (rest := self._pulses.rest()):
+        while True:
+            try:
+                if not self._receive(0):
+                    break
+            except CameraError:
+                continue  # of one more picture from a camera that began anew
+        if self._has_counter and (rest := self._pulses.rest()):
             self._tell_missing(rest, f"{rest} triggers were counted when the camera was lost")
 
     def _ask(self, timeout_s: float) -> Arrival | None:
         """Have the camera take the next picture asked for: one at a time, so that there is no doubt whose it is."""
-        try:
-            word = self._words.get(timeout=timeout_s)
-        except queue.Empty:
+        word = self._triggers.next(timeout_s)
+        if word is None:
+            self._look_at_its_clock(time.monotonic())
             return None
+        asked_s = time.monotonic()
+        self._ready.append(Due(word))  # should the camera not take it, this is told before the error
         self._arv.call("camera_software_trigger", self._camera)
-        self._asked_s = time.monotonic()
-        return Due(word)
+        self._asked_s, self._until_s = asked_s, time.monotonic() + self.frame_timeout_s
+        return self._ready.popleft()
 
     def _receive(self, timeout_s: float) -> bool:
         """Take the next buffer there is; False where none came in time."""
@@ -176,68 +218,86 @@ class AravisCamera:
         return bool(buffer)
 
     def _take(self, buffer: int) -> None:
+        """Make an arrival of a buffer, unless it is one that has been given up, or that nobody asked for."""
         assert self._buffers is not None
         self._heard_s = time.monotonic()
-        status = self._buffers.status(buffer)
-        if status != SUCCESS:
-            self._failed += 1
-            self._counters["incomplete"] += 1
-            self._buffers.push(buffer)
-            if self._pulses.news(1):
-                self._tell(Lost(Reason.BAD_FRAME, f"a picture is {STATUS[min(status, len(STATUS) - 1)]}"))
-            return
+        if status := self._buffers.status(buffer):
+            return self._take_failed(buffer, status)
         sent_ns = self._buffers.system_ns(buffer) - (time.time_ns() - time.monotonic_ns())  # the wall clock may be set at any time
-        is_counted = self._settings.trigger == "hardware"
-        late_ns = self._delay.ns(self._buffers.camera_ns(buffer), sent_ns) if is_counted else 0
-        began_ns = sent_ns - late_ns - int((self._settings.exposure_time_us or 0) * 1000)
-        if self._is_stale(buffer, began_ns):
+        taken = self._clock.taken(self._buffers.camera_ns(buffer), sent_ns)
+        if not self._is_next(buffer) or self._is_anothers(taken):
             self._counters["stale"] += 1
+            return self._buffers.push(buffer)
+        began_ns = min(taken.likely_ns - self.exposure_ns, time.monotonic_ns())
+        if lost := self._flaw(buffer, taken.late_ns, began_ns):
             self._buffers.push(buffer)
-            return
-        if late_ns > self.frame_timeout_s * 1e9:
+            return self._tell(lost)
+        return self._hand_over(buffer, began_ns)
+
+    def _take_failed(self, buffer: int, status: int) -> None:
+        """What is in it, and its id, may be an older picture's: it counts, and no more."""
+        assert self._buffers is not None and status != SUCCESS
+        self._failed += 1
+        self._counters["incomplete"] += 1
+        self._buffers.push(buffer)
+        is_wanted = self._settings.trigger != "software" or self._asked_s
+        if self._pulses.news(1) and is_wanted:
+            why, at_ns = f"a picture is {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
+            self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
+
+    def _is_next(self, buffer: int) -> bool:
+        """False for a picture seen before. Tells what its id says is missing before it; raises CameraError where it says that
+        the camera began anew. A software trigger's picture is known by its time alone."""
+        assert self._buffers is not None
+        if self._settings.trigger == "software":
+            return True
+        frame_id, camera_ns = self._buffers.frame_id(buffer), self._buffers.camera_ns(buffer)
+        step = self._ids.step(frame_id)
+        if not step:
+            return False
+        if self._ids.began_anew(frame_id, camera_ns):
             self._buffers.push(buffer)
-            self._tell(Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late"))
-            return
+            self._tell(Lost(Reason.NO_FRAME, "a picture is of a camera that began anew"))
+            raise CameraError(f"camera {self.name}: the frame ids went from {self._ids.last} to {frame_id}; it began anew")
+        self._ids.note(frame_id, camera_ns)
+        missing, self._failed = self._pulses.news(max(0, step - 1 - self._failed)), 0
+        if missing > 0:
+            self._tell_missing(missing, f"frame ids are missing before {frame_id}")
+        return True
+
+    def _is_anothers(self, taken: Taken) -> bool:
+        """True for a picture of a trigger before the one that waits. While one is owed the picture is as old as it may be."""
+        taken_s = (taken.earliest_ns if self._pulses.owed else taken.likely_ns) / 1e9
+        if self._settings.trigger != "software":
+            is_anothers = self._pulses.is_given_up(taken_s - self.exposure_ns / 1e9)
+        elif is_anothers := not self._asked_s or taken_s < self._asked_s - NEARLY_S:
+            self._pulses.pay()
+        if not is_anothers:
+            self._pulses.has_shown()
+        return is_anothers
+
+    def _flaw(self, buffer: int, late_ns: int, began_ns: int) -> Lost | None:
+        """Why a complete buffer is no picture to judge."""
+        assert self._buffers is not None
         rows, cols = self._buffers.size(buffer)
+        if self._settings.trigger == "hardware" and late_ns > self.frame_timeout_s * 1e9:
+            return Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late", trigger_ns=began_ns)
         if (rows, cols) != (self._rows, self._cols):
-            self._buffers.push(buffer)
-            self._tell(Lost(Reason.BAD_FRAME, f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"))
-            return
+            why = f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"
+            return Lost(Reason.BAD_FRAME, why, trigger_ns=began_ns)
         if self._buffers.is_torn(buffer):
             self._counters["incomplete"] += 1
-            self._buffers.push(buffer)
-            self._tell(Lost(Reason.BAD_FRAME, "a picture ended early"))
-            return
-        self._hand_over(buffer, min(began_ns, time.monotonic_ns()))
+            return Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns)
+        return None
 
-    def _is_stale(self, buffer: int, began_ns: int) -> bool:
-        """True for a picture that came before, or, after a software trigger, was taken before it."""
-        assert self._buffers is not None
-        frame_id = self._buffers.frame_id(buffer)
-        if self._settings.trigger == "software":
-            self._last_id = frame_id
-            return not self._asked_s or began_ns < (self._asked_s - 0.002) * 1e9
-        step = (frame_id - self._last_id) % _LAST_ID if self._last_id else 1
-        if not step:
-            return True
-        if step > _MOST_MISSING:
-            raise CameraError(f"camera {self.name}: the frame ids went from {self._last_id} to {frame_id}; it began anew")
-        missing = self._pulses.news(max(0, step - 1 - self._failed))
-        self._last_id, self._failed = frame_id, 0
-        if missing > 0:
-            self._tell_missing(missing, f"frame ids are missing before {self._last_id}")
-        if self._pulses.is_given_up(began_ns / 1e9):
-            return True
-        self._pulses.has_shown()
-        return False
-
-    def _tell_missing(self, count: int, why: str) -> None:
+    def _tell_missing(self, count: int, why: str, trigger_ns: int = 0) -> None:
         """Pictures that never came: for want of a free slot, or nobody knows why."""
         assert self._buffers is not None
         underruns = self._buffers.statistics().get("underruns", 0)
         is_overrun, self._underruns = underruns > self._underruns, underruns
         self._counters["overruns" if is_overrun else "missing"] += count
-        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count))
+        at_ns = trigger_ns or self._pulses.seen_ns(self._pulses.told + count)
+        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns))
 
     def _hand_over(self, buffer: int, began_ns: int) -> None:
         assert self._buffers is not None
@@ -247,7 +307,7 @@ class AravisCamera:
         elif not self._free:
             self._buffers.push(buffer)
             self._counters["overruns"] += 1
-            return self._tell(Lost(Reason.OVERRUN))
+            return self._tell(Lost(Reason.OVERRUN, trigger_ns=began_ns))
         else:
             slot, memory = self._free.popleft()
             self._convert(self._buffers.memory(buffer), memory[: self._rows * self._cols].reshape(self._rows, self._cols))
@@ -266,14 +326,30 @@ class AravisCamera:
         now = time.monotonic()
         settings = self._settings
         if settings.trigger == "software":
-            if self._asked_s and not self._ready and now - self._asked_s > self.frame_timeout_s:
-                self._counters["missing"] += 1
-                self._tell(Lost(Reason.NO_FRAME, f"no picture within {settings.frame_timeout_ms:g} ms of the trigger"))
+            self._look_at_its_clock(now)
+            if self._asked_s and not self._ready and now > self._until_s:
+                self._give_up()
         elif settings.trigger == "hardware":
-            if settings.counter is not None and now >= self._next_count:
+            if self._has_counter and now >= self._next_count:
+                self._look_at_its_clock(now)
                 self._count_pulses(now)
         elif now - self._heard_s > max(1.0, _SILENCES / (settings.frame_rate_hz or 20)):
             raise CameraError(f"camera {self.name} runs free and has sent nothing for {now - self._heard_s:.1f} s")
+
+    def _give_up(self) -> None:
+        """No picture for the software trigger. Should it come yet, the camera's clock tells; without one nothing more may come."""
+        self._counters["missing"] += 1
+        why = f"no picture within {self._settings.frame_timeout_ms:g} ms of the trigger"
+        self._tell(Lost(Reason.NO_FRAME, why))
+        self._pulses.give_up(1)
+        if not self._clock.is_known:
+            raise CameraError(f"camera {self.name}: {why}, and it has no clock by which to tell a late one: it is opened anew")
+
+    def _look_at_its_clock(self, now: float) -> None:
+        """Ask the camera for its time, now and then: what it stamps is compared with what was given up."""
+        if self._latch is not None and now >= self._next_latch:
+            self._next_latch = now + _LATCH_EVERY_S
+            self._clock.is_told(*self._latch.ask(self._arv, self._camera))
 
     def _count_pulses(self, now: float) -> None:
         """Compare the camera's own count of trigger pulses with the triggers told; what is older than a picture may be is lost."""
@@ -281,11 +357,18 @@ class AravisCamera:
         device = self._arv.call("camera_get_device", self._camera)
         if not self._pulses.read(now, int(self._arv.call("device_get_integer_feature_value", device, "CounterValue"))):
             raise CameraError(f"camera {self.name} counts its triggers from 0 again: it began anew")
+        if self._pulses.is_too_few:
+            self._has_counter = self.counts_triggers = False
+            raise CameraError(
+                f"camera {self.name} sent more pictures than {self._settings.counter} counted pulses: it counts something "
+                "else, and is not used any more. Look at trigger_source, trigger_activation and the camera's other triggers."
+            )
         while self._receive(0):  # whatever came while the camera did not answer is not lost
             pass
         told = self._pulses.told
         if lost := self._pulses.overdue(time.monotonic()):
-            self._tell_missing(lost, f"the camera counted {told + lost} triggers, of {told} there was word")
+            why = f"the camera counted {told + lost} triggers, of {told} there was word"
+            self._tell_missing(lost, why, self._pulses.given_up_ns)
 
 
 def _address_of(serial: str) -> str:

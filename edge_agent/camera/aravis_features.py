@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import ctypes as c
+import time
+from dataclasses import dataclass
 
 from edge_agent.camera.aravis_library import Library
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.camera_settings import Feature
 from edge_agent.errors import CameraError
 
+_LATCHES = (  # command, value, frequency of its ticks, nanoseconds without
+    ("GevTimestampControlLatch", "GevTimestampValue", "GevTimestampTickFrequency"),
+    ("TimestampLatch", "TimestampLatchValue", ""),
+)
 _NEARLY = 0.02  # a camera rounds a time or a rate to its own steps
+
+
+@dataclass(frozen=True, slots=True)
+class Latch:
+    """The features by which a camera tells its time."""
+
+    command: str
+    value: str
+    ns_per_tick: float
+
+    def ask(self, arv: Library, camera: int) -> tuple[int, int, int]:
+        """The camera's time, and ours before and after, ns. Raises CameraError."""
+        device = arv.call("camera_get_device", camera)
+        asked_ns = time.monotonic_ns()
+        arv.call("device_execute_command", device, self.command)
+        answered_ns = time.monotonic_ns()
+        ticks = arv.call("device_get_integer_feature_value", device, self.value)
+        return int(ticks * self.ns_per_tick), asked_ns, answered_ns
 
 
 def require(camera: str, feature: str, wanted: object, given: object) -> None:
@@ -22,15 +46,35 @@ def require(camera: str, feature: str, wanted: object, given: object) -> None:
 
 
 def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int]:
-    """Set the region of interest where one is given, else the whole sensor; return rows, cols."""
-    width, height = c.c_int(), c.c_int()
-    arv.call("camera_get_sensor_size", camera, c.byref(width), c.byref(height))
-    cols, rows = settings.width or width.value, settings.height or height.value
+    """Set the region of interest where one is given, else all there is; return rows, cols. After binning: that changes it."""
+    most_rows, most_cols = _most_pixels(arv, camera)
+    cols, rows = settings.width or most_cols - settings.x, settings.height or most_rows - settings.y
+    if settings.x + cols > most_cols or settings.y + rows > most_rows:
+        raise CameraError(
+            f"camera {settings.name}: {cols}x{rows} pixels from x {settings.x}, y {settings.y} on do not fit into its "
+            f"{most_cols}x{most_rows}. Set x, y, width and height to what fits, after binning."
+        )
     arv.call("camera_set_region", camera, settings.x, settings.y, cols, rows)
+    require_region(arv, camera, settings, rows, cols)
+    return rows, cols
+
+
+def require_region(arv: Library, camera: int, settings: Settings, rows: int, cols: int) -> None:
+    """Raise CameraError where the camera's region is not what was set."""
     got = [c.c_int() for _ in range(4)]
     arv.call("camera_get_region", camera, *(c.byref(value) for value in got))
     require(settings.name, "the region (x, y, width, height)", (settings.x, settings.y, cols, rows), tuple(v.value for v in got))
-    return rows, cols
+
+
+def _most_pixels(arv: Library, camera: int) -> tuple[int, int]:
+    """Rows and cols of the whole sensor, as binned."""
+    device = arv.call("camera_get_device", camera)
+    if all(has_feature(arv, device, name) for name in ("WidthMax", "HeightMax")):
+        rows, cols = (arv.call("device_get_integer_feature_value", device, name) for name in ("HeightMax", "WidthMax"))
+        return int(rows), int(cols)
+    width, height = c.c_int(), c.c_int()
+    arv.call("camera_get_sensor_size", camera, c.byref(width), c.byref(height))
+    return height.value, width.value
 
 
 def set_up(arv: Library, camera: int, settings: Settings) -> None:
@@ -54,7 +98,7 @@ def set_up(arv: Library, camera: int, settings: Settings) -> None:
 
 
 def set_trigger(arv: Library, camera: int, settings: Settings) -> None:
-    """Software or hardware trigger, and a counter of its pulses where one is named. Last of all: other features may undo it."""
+    """Software or hardware trigger. Last of all: other features may undo it."""
     if settings.trigger == "free_run":
         return
     device = arv.call("camera_get_device", camera)
@@ -67,10 +111,58 @@ def set_trigger(arv: Library, camera: int, settings: Settings) -> None:
             wanted["TriggerDelay"] = settings.trigger_delay_us
     for name, value in wanted.items():
         set_feature(arv, device, settings.name, name, value)
-    if settings.trigger == "hardware" and settings.counter is not None:
-        set_feature(arv, device, settings.name, "CounterSelector", settings.counter)
-        set_feature(arv, device, settings.name, "CounterEventSource", settings.trigger_source)
-        arv.call("device_execute_command", device, "CounterReset")
+    _require_time(arv, camera, settings)
+
+
+def set_counter(arv: Library, camera: int, settings: Settings) -> None:
+    """Have the counter count from 0 the edges that trigger. Raises CameraError where it can only count others."""
+    device = arv.call("camera_get_device", camera)
+    set_feature(arv, device, settings.name, "CounterSelector", settings.counter or "")
+    set_feature(arv, device, settings.name, "CounterEventSource", settings.trigger_source)
+    if has_feature(arv, device, "CounterEventActivation"):
+        set_feature(arv, device, settings.name, "CounterEventActivation", settings.trigger_activation)
+    elif settings.trigger_activation == "AnyEdge":  # of a pulse's two edges it counts one, whichever it is
+        raise CameraError(
+            f"camera {settings.name}: {settings.counter} has no CounterEventActivation and cannot count AnyEdge. "
+            "Set trigger_activation to one edge, or take counter out."
+        )
+    arv.call("device_execute_command", device, "CounterReset")
+
+
+def _require_time(arv: Library, camera: int, settings: Settings) -> None:
+    """Raise CameraError where a picture is still being exposed when it is given up."""
+    exposed_ms = (settings.trigger_delay_us or 0) / 1000 + exposure_us(arv, camera) / 1000
+    if exposed_ms >= settings.frame_timeout_ms:
+        raise CameraError(
+            f"camera {settings.name}: trigger delay and exposure take {exposed_ms:g} ms, frame_timeout_ms is "
+            f"{settings.frame_timeout_ms:g}: no picture comes in time. Expose for less, or wait longer."
+        )
+
+
+def exposure_us(arv: Library, camera: int) -> float:
+    """The exposure time the camera has; 0 where it does not say."""
+    try:
+        return float(arv.call("camera_get_exposure_time", camera))
+    except CameraError:
+        return 0.0
+
+
+def find_latch(arv: Library, camera: int) -> Latch | None:
+    """How the camera is asked for its time, in the words of GigE Vision or of SFNC; None where it cannot tell it."""
+    device = arv.call("camera_get_device", camera)
+    for command, value, frequency in _LATCHES:
+        if not (has_feature(arv, device, command) and has_feature(arv, device, value)):
+            continue
+        hz = arv.call("device_get_integer_feature_value", device, frequency) if frequency else 1_000_000_000
+        return Latch(command, value, 1e9 / hz) if hz else None
+    return None
+
+
+def has_feature(arv: Library, device: int, name: str) -> bool:
+    try:
+        return bool(arv.call("device_is_feature_available", device, name))
+    except CameraError:
+        return False
 
 
 def _set_number(arv: Library, camera: int, name: str, feature: str, value: float) -> None:

@@ -7,6 +7,7 @@ call lets go of the interpreter lock. Reference: https://aravisproject.github.io
 from __future__ import annotations
 
 import ctypes as c
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -27,6 +28,7 @@ STATUS = (
 )
 _POINTER, _TEXT, _INT, _UINT, _U64, _DOUBLE, _SIZE = c.c_void_p, c.c_char_p, c.c_int, c.c_uint, c.c_uint64, c.c_double, c.c_size_t
 _G_TYPE_UINT = 7 << 2
+_LISTING = threading.Lock()  # the library has one list of devices, and an update frees the words in it
 _ON_SIGNAL = c.CFUNCTYPE(None, c.c_void_p, c.c_void_p)
 
 
@@ -95,6 +97,7 @@ _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_gv_get_packet_size": (_UINT, (_POINTER,)),
     "arv_camera_gv_auto_packet_size": (_UINT, (_POINTER,)),
     "arv_camera_create_stream": (_POINTER, (_POINTER, _POINTER, _POINTER)),
+    "arv_device_is_feature_available": (_INT, (_POINTER, _TEXT)),
     "arv_device_execute_command": (None, (_POINTER, _TEXT)),
     "arv_device_set_boolean_feature_value": (None, (_POINTER, _TEXT, _INT)),
     "arv_device_get_boolean_feature_value": (_INT, (_POINTER, _TEXT)),
@@ -197,12 +200,13 @@ def library() -> Library:
 def find_devices() -> list[dict[str, str]]:
     """What answers on the networks and on USB: protocol, address, vendor, model, serial, id."""
     arv = library()
-    arv.call("update_device_list")
     names = {"protocol": "protocol", "address": "address", "vendor": "vendor", "model": "model", "serial": "serial_nbr", "id": "id"}
-    return [
-        {key: arv.call(f"get_device_{name}", index) or "" for key, name in names.items()}
-        for index in range(arv.call("get_n_devices"))
-    ]
+    with _LISTING:
+        arv.call("update_device_list")
+        return [
+            {key: arv.call(f"get_device_{name}", index) or "" for key, name in names.items()}
+            for index in range(arv.call("get_n_devices"))
+        ]
 
 
 def ask_device(address: str) -> dict[str, str]:

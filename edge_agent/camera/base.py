@@ -36,11 +36,13 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """`count` triggers that will get no usable picture, for one reason. The slot, if any, stays with the camera."""
+    """`count` triggers that will get no usable picture, for one reason. The slot, if any, stays with the camera. `trigger_ns`
+    (monotonic) is when the last of them was triggered, as well as the source knows; 0 where it does not."""
 
     reason: Reason
     why: str = ""
     count: int = 1
+    trigger_ns: int = 0
 
 
 Arrival = Due | Picture | Lost
@@ -74,6 +76,10 @@ class Camera(Protocol):
     def trigger(self, part_id: str) -> None:
         """Software trigger: have one picture taken. Called from other threads; must not block for long. Raises CameraError where
         the mode is not software or the camera cannot take it now."""
+
+    def finish(self) -> bool:
+        """The station stops: called before each further `wait` until it says True, when every trigger up to the first call has been
+        told, by its picture or as lost, or can no longer be waited for. Triggers after that call may be told or not. Never raises."""
 
     def counters(self) -> dict[str, int]:
         """Statistics of the source since `open`, by name: pictures, incomplete, packets resent, ..."""

@@ -12,10 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
+from edge_agent.camera.triggers import MOST_PENDING, not_by_software, too_many
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.records import Pixels
-
-MOST_PENDING = 256
 
 
 class BadFrame(Exception):
@@ -66,12 +65,12 @@ class Delivery:
     def trigger(self, part_id: str, now_ns: int) -> None:
         """Note a trigger. Raises CameraError in another mode, where too many wait, or where the camera does not deliver."""
         if not self.is_software:
-            raise CameraError(f"camera {self._camera} runs free; set cameras.*.trigger: software to trigger it")
+            raise not_by_software(self._camera, "free_run")
         with self._lock:
             if self._refusal:
                 raise CameraError(f"camera {self._camera} takes no trigger: it {self._refusal}")
             if len(self._asked) >= MOST_PENDING:
-                raise CameraError(f"camera {self._camera} has {MOST_PENDING} triggers waiting, the most; trigger slower")
+                raise too_many(self._camera)
             self._asked.append((part_id, now_ns))
 
     def wait(self, timeout_s: float, step: Callable[[float], None], clock_s: Callable[[], float]) -> Arrival | None:
@@ -97,6 +96,11 @@ class Delivery:
             raise self._failure
         return None
 
+    @property
+    def is_told(self) -> bool:
+        """True when no arrival waits to be taken."""
+        return not self._ready
+
     def show(self, shot: Shot) -> None:
         """Make arrivals of a picture."""
         if not self.is_software:
@@ -108,7 +112,7 @@ class Delivery:
             return
         part_id, asked_ns = asked[0]
         self._ready += [Due(part_id), self._put(shot, asked_ns)]
-        why = f"trigger {part_id or 'without id'} came before it and has the only picture taken after both; trigger slower"
+        why = "a trigger before it has the only picture taken after both; trigger slower"
         for late_id, _ in asked[1:]:
             self.counts["overtriggered"] += 1
             self._ready += [Due(late_id), Lost(Reason.NO_FRAME, why)]

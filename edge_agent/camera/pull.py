@@ -69,9 +69,13 @@ class PullCamera(ABC):
     def trigger(self, part_id: str) -> None:
         self._pace.trigger(part_id)
 
+    def finish(self) -> bool:
+        return not self._is_due
+
     def counters(self) -> dict[str, int]:
         return dict(self._counters)
 
     def close(self) -> None:
         self._lent.clear()
         self._is_due = False
+        self._pace.forget()

@@ -1,7 +1,8 @@
 """Cameras of Linux's V4L2, UVC cameras above all, by a binding of our own: it sees lost and torn frames, and unplugging.
 
-A camera runs at its own rate; a software trigger takes the first picture begun after it. Drivers stamp a frame with the
-monotonic clock, at its start (uvcvideo) or its end; of the latter one frame period is taken off.
+A camera runs at its own rate; a software trigger takes the first picture whose exposure began after it, for all that is known:
+drivers stamp a frame with the monotonic clock when its first data come (uvcvideo), which is after the exposure, or when its
+last have come. An exposure takes a frame period at most and the data another, so one or two of them are taken off the stamp.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class V4l2Camera:
         self._layout = Layout("GREY", 0, 0)
         self._period_ns = 0
         self._sequence: int | None = None  # of the last frame taken
+        self._taken_ns = 0  # the last frame's stamp
         self._heard_ns = 0  # when the last frame came, or the stream began
 
     def open(self) -> None:
@@ -62,6 +64,9 @@ class V4l2Camera:
 
     def trigger(self, part_id: str) -> None:
         self._delivery.trigger(part_id, self._kernel.monotonic_ns())
+
+    def finish(self) -> bool:
+        return self._delivery.is_told
 
     def counters(self) -> dict[str, int]:
         return dict(self._delivery.counts)
@@ -86,6 +91,7 @@ class V4l2Camera:
         device.start(s.buffers)
         self.max_pixels = self._layout.rows * self._layout.cols
         self._sequence = None
+        self._taken_ns = 0
         self._heard_ns = self._kernel.monotonic_ns()
         self._delivery.start()
 
@@ -109,10 +115,17 @@ class V4l2Camera:
     def _take(self, device: Device, buffer: k.Buffer, now_ns: int) -> None:
         taken_ns = self._stamp(device, buffer, now_ns)
         self._count_missing(buffer.sequence)
-        is_end = buffer.flags & k.BUF_FLAG_TSTAMP_SRC_MASK != k.BUF_FLAG_TSTAMP_SRC_SOE
+        begun_ns = self._begun_ns(buffer, taken_ns)
         write = partial(self._write, device, buffer)
         flaw = self._flaw(buffer, (now_ns - taken_ns) / 1e6)
-        self._delivery.show(Shot(taken_ns, taken_ns - self._period_ns * is_end, write, flaw))
+        self._delivery.show(Shot(taken_ns, begun_ns, write, flaw))
+
+    def _begun_ns(self, buffer: k.Buffer, taken_ns: int) -> int:
+        """When the exposure began at the earliest; 0 where nobody knows. In dim light a camera may be slower than its rate."""
+        before_ns, self._taken_ns = self._taken_ns, taken_ns
+        period_ns = max(self._period_ns, taken_ns - before_ns if before_ns else 0)
+        periods = 1 if buffer.flags & k.BUF_FLAG_TSTAMP_SRC_MASK == k.BUF_FLAG_TSTAMP_SRC_SOE else 2
+        return taken_ns - period_ns * periods if period_ns else 0
 
     def _stamp(self, device: Device, buffer: k.Buffer, now_ns: int) -> int:
         """When the frame was taken, monotonic. A camera that cannot say it cannot be trusted with parts."""

@@ -110,6 +110,9 @@ class FileCamera:
         self._delivery.trigger(part_id, time.monotonic_ns())
         self._triggered.set()
 
+    def finish(self) -> bool:
+        return self._delivery.is_told
+
     def counters(self) -> dict[str, int]:
         return dict(self._delivery.counts)
 
@@ -209,6 +212,9 @@ class StreamCamera:
 
     def trigger(self, part_id: str) -> None:
         self._delivery.trigger(part_id, time.monotonic_ns())
+
+    def finish(self) -> bool:
+        return self._delivery.is_told
 
     def counters(self) -> dict[str, int]:
         return dict(self._delivery.counts)

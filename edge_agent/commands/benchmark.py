@@ -1,5 +1,5 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
-`camera`: a GigE Vision camera against the bare C library.
+`camera`: a GigE Vision camera against the bare C library; with --parts, software triggers followed to their pictures.
 
 All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
 where a part is unaccounted for or memory grows.
@@ -19,6 +19,7 @@ from rich.table import Table
 from edge_agent.commands.benchmark_camera import measure_camera
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
 from edge_agent.commands.benchmark_station import measure_station
+from edge_agent.commands.benchmark_triggers import measure_triggers
 
 MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run to its end; beyond it the benchmark fails
 
@@ -26,7 +27,7 @@ MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["plumbing", "station", "camera"])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses")
+    parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
     parser.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="plumbing: the share of parts with a defect")
     parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
     parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="2448x2048", metavar="WxH", help="camera: of its pictures")
     parser.add_argument("--rate", type=float, default=0, metavar="FPS", help="camera: of the simulated one; 0 is as fast as it can")
     parser.add_argument("--address", default="", metavar="IP", help="camera: a real one's address, instead of a simulated one")
+    parser.add_argument("--faults", default="", metavar="SPEC", help="camera with --parts: as of simulate-camera, loss=0.1 say")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         result = measure_plumbing(args.parts or 100_000, args.ng_share)
     elif args.what == "station":
         result = measure_station(args.model, args.hint, args.seconds or 20)
+    elif args.parts:
+        result = measure_triggers(args.size, args.parts, args.address, args.faults)
     else:
         result = measure_camera(args.size, args.seconds or 4, args.address, args.rate)
     result["machine"] = machine()

@@ -57,15 +57,12 @@ class Turn:
 
 def measure_camera(size: str, seconds: float, address: str, rate_hz: float = 0) -> dict[str, Any]:
     """Take turns of `seconds`, five each, either side first by turns; return the figures. The ratio is the rounds' median."""
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
-    if match is None:
-        raise UsageError(f"--size {size} is no WxH, such as 2448x2048")
-    cols, rows = int(match[1]), int(match[2])
+    cols, rows = parse_size(size)
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g} is not above 0 and up to 3600")
     if address and rate_hz:
         raise UsageError("--rate is the simulated camera's; set a real one's own rate, or take --address out")
-    with contextlib.nullcontext(address) if address else _simulated(size, rate_hz or _RATE_HZ) as at:
+    with contextlib.nullcontext(address) if address else simulated(size, rate_hz or _RATE_HZ) as at:
         rounds = [_round(at, cols, rows, seconds, number % 2 == 0) for number in range(_ROUNDS)]
     bare, ours = zip(*rounds, strict=True)
     ratios = [own.fps / other.fps for other, own in rounds]
@@ -91,6 +88,14 @@ def measure_camera(size: str, seconds: float, address: str, rate_hz: float = 0) 
     }
 
 
+def parse_size(size: str) -> tuple[int, int]:
+    """Cols and rows of WxH. Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
+    if match is None:
+        raise UsageError(f"--size {size} is no WxH, such as 2448x2048")
+    return int(match[1]), int(match[2])
+
+
 def _round(address: str, cols: int, rows: int, seconds: float, is_bare_first: bool) -> tuple[Turn, Turn]:
     """One turn of either side, the bare one's first in the result."""
     if is_bare_first:
@@ -104,11 +109,23 @@ def _median(values: Iterable[float]) -> float:
 
 
 @contextlib.contextmanager
-def _simulated(size: str, rate_hz: float) -> Iterator[str]:
+def simulated(size: str, rate_hz: float, faults: str = "") -> Iterator[str]:
     """A simulated camera in a process of its own; yields its address."""
     pid = os.getpid()
     address = f"127.{200 + pid % 50}.{pid // 50 % 250}.{1 + pid // 12_500 % 250}"
-    words = ["simulate-camera", "--address", address, "--size", size, "--rate", f"{rate_hz:g}", "--exposure-us", "10"]
+    words = [
+        "simulate-camera",
+        "--address",
+        address,
+        "--size",
+        size,
+        "--rate",
+        f"{rate_hz:g}",
+        "--exposure-us",
+        "10",
+        "--faults",
+        faults,
+    ]
     process = subprocess.Popen([sys.executable, "-m", "edge_agent", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -149,7 +166,7 @@ def _count(camera: AravisCamera, ring: Ring, seconds: float) -> Turn:
     while (now := time.monotonic()) < until_s:
         arrival = camera.wait(0.1)
         if isinstance(arrival, Picture):
-            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns) / 1e6)
+            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns - camera.exposure_ns) / 1e6)
             camera.lend(arrival.slot, ring.view(arrival.slot))
         elif isinstance(arrival, Lost):
             bad += arrival.count

@@ -62,9 +62,9 @@ class QualityGate:
     def _checks(self, pixels: Pixels, is_live: bool) -> list[tuple[Finding, Reason]]:
         q = self._quality
         checks: list[tuple[Finding, Reason]] = []
-        if q.min_mean_gray is not None:
+        if q.min_mean_gray > 0:
             checks.append((at_least("mean_gray", _sum(self._seen) / len(self._seen), q.min_mean_gray), Reason.DARK))
-        if q.max_saturated_share is not None:
+        if q.max_saturated_share < 1:
             share = self._share_beyond(self._up_to_white)
             checks.append((at_most("saturated_share", share, q.max_saturated_share), Reason.SATURATED))
         if q.frozen and is_live:

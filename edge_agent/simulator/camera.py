@@ -13,7 +13,7 @@ from collections.abc import Callable
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.records import Pixels
 from edge_agent.simulator.control import PORT, Address, Control
-from edge_agent.simulator.exposures import LINE0, SOFTWARE, Exposures
+from edge_agent.simulator.exposures import SOFTWARE, Exposures
 from edge_agent.simulator.faults import FaultPlan, Faults, Happening, Truth, parse_faults
 from edge_agent.simulator.pictures import Pictures, Texture
 from edge_agent.simulator.registers import RegisterMap
@@ -28,7 +28,7 @@ class SimulatedCamera:
 
     `pictures` gives what is seen, noise with the sequence number in its first 8 pixels by default. `log` is the truth of every
     trigger whose fate is known, unless `on_record` takes it, which several threads call, one at a time. `link_mbit_s` paces
-    packets as a wire would; 0 is at once."""
+    packets as a wire would; 0 is at once. Without a clock every time it tells is 0."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class SimulatedCamera:
         faults: FaultPlan | str = "",
         depth: int = 4,
         link_mbit_s: float = 0.0,
+        has_clock: bool = True,
         on_record: Callable[[Truth | Happening], None] | None = None,
     ) -> None:
         plan = parse_faults(faults) if isinstance(faults, str) else faults
@@ -59,7 +60,7 @@ class SimulatedCamera:
         self._registers.set_default("ExposureTime", exposure_us)
         self._exposures = Exposures(self._registers, self.faults, depth, self._record)
         self._lock = self._exposures.changed
-        self._sender = Sender(self._registers, self.faults, pictures or Texture(), pictures is None, link_mbit_s)
+        self._sender = Sender(self._registers, self.faults, pictures or Texture(), pictures is None, link_mbit_s, has_clock)
         self._control = Control(self._registers, self._written, self._sender.resend)
         self._frozen_until_ns = self._off_until_ns = 0
         self._recording = threading.Lock()
@@ -113,9 +114,12 @@ class SimulatedCamera:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def pulse(self) -> bool:
-        """One pulse on Line0; say whether it becomes a picture."""
-        return self._exposures.pulse(LINE0, time.monotonic_ns() >= self._off_until_ns)
+    def pulse(self, width_s: float = 0.0) -> bool:
+        """One pulse on Line0, a rise and a fall; say whether it becomes a picture."""
+        is_taken = self._exposures.edge(True, time.monotonic_ns() >= self._off_until_ns)
+        if width_s:
+            time.sleep(width_s)
+        return self._exposures.edge(False, time.monotonic_ns() >= self._off_until_ns) or is_taken
 
     def inject(self, fault: str, count: int = 1) -> None:
         """The next `count` pictures have this fault, one of FRAME_FAULTS."""
@@ -160,6 +164,16 @@ class SimulatedCamera:
         """What one of registers.py's holds now."""
         with self._lock:
             return self._registers.number(name)
+
+    def set_register(self, name: str, value: float) -> None:
+        """Change a register behind the host's back."""
+        with self._lock:
+            self._registers[name] = value
+
+    def reset_clock(self) -> None:
+        """The camera's time begins anew."""
+        with self._lock:
+            self._sender.reset_clock()
 
     def picture(self, sequence: int) -> Pixels:
         """The gray picture of a sequence number, in the region and with the stamp it is sent with: what a host must see."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.simulator.faults import Faults, Truth
-from edge_agent.simulator.registers import RegisterMap
+from edge_agent.simulator.registers import ANY_EDGE, FALLING, RISING, RegisterMap
 
 SOFTWARE, LINE0 = 0, 1  # TriggerSource
 CONTINUOUS, SINGLE = 0, 1  # AcquisitionMode
@@ -68,6 +68,14 @@ class Exposures:
             self._exposed_ns = 0
             self.changed.notify_all()
 
+    def edge(self, is_rising: bool, has_power: bool = True) -> bool:
+        """Line0 rises or falls, and the counter and the trigger each look for theirs; say whether the camera took a picture."""
+        with self.changed:
+            wanted = (RISING if is_rising else FALLING, ANY_EDGE)
+            if has_power and self._registers["CounterEventSource"] and self._registers["CounterEventActivation"] in wanted:
+                self._registers["CounterValue"] = self._registers["CounterValue"] + 1 & 0xFFFF_FFFF
+            return self._registers["TriggerActivation"] in wanted and self.pulse(LINE0, has_power)
+
     def pulse(self, source: int, has_power: bool = True) -> bool:
         """One trigger from Line0 or by software; say whether the camera took it."""
         with self.changed:
@@ -76,8 +84,6 @@ class Exposures:
                 self.triggers += 1
                 self._record(Truth(self.triggers, 0, 0, "power", now_ns))
                 return False
-            if source == LINE0 and self._registers["CounterEventSource"]:
-                self._registers["CounterValue"] = self._registers["CounterValue"] + 1 & 0xFFFF_FFFF
             self.triggers += 1
             is_armed = (
                 self._registers.is_acquiring and self._registers["TriggerMode"] and self._registers["TriggerSource"] == source

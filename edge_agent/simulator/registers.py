@@ -17,6 +17,7 @@ BOOTSTRAP_BYTES = 0xE00
 XML_ADDRESS = 0x10_0000
 PACKETS_MOST = 65_532  # an IPv4 packet, in steps of 4
 TICKS_HZ = 1_000_000_000
+RISING, FALLING, ANY_EDGE = 0, 1, 2  # TriggerActivation, CounterEventActivation
 
 INVALID_PARAMETER = 0x8002
 INVALID_ADDRESS = 0x8003
@@ -91,7 +92,7 @@ REGISTERS = (
     Register("TriggerSelector", 0xA030, most=0),
     Register("TriggerMode", 0xA034, most=1),
     Register("TriggerSource", 0xA038, most=1),
-    Register("TriggerActivation", 0xA03C, most=0),
+    Register("TriggerActivation", 0xA03C, RISING, most=ANY_EDGE),
     Register("TriggerSoftware", 0xA040),
     Register("CounterSelector", 0xA044, most=0),
     Register("CounterEventSource", 0xA048, 1, most=1),
@@ -99,6 +100,11 @@ REGISTERS = (
     Register("CounterReset", 0xA050),
     Register("TLParamsLocked", 0xA054, most=1),
     Register("DeviceReset", 0xA058),
+    _fixed("SensorWidth", 0xA05C),
+    _fixed("SensorHeight", 0xA060),
+    Register("BinningHorizontal", 0xA064, 1, 1, 4, is_locked=True),
+    Register("BinningVertical", 0xA068, 1, 1, 4, is_locked=True),
+    Register("CounterEventActivation", 0xA06C, RISING, most=ANY_EDGE),
     Register("AcquisitionFrameRate", 0xA100, 25.0, 0.01, 10_000.0, "d"),
     Register("ExposureTime", 0xA108, 1000.0, 1.0, 10_000_000.0, "d"),
     Register("Gain", 0xA110, 0.0, 0.0, 24.0, "d"),
@@ -128,8 +134,8 @@ class RegisterMap:
             "CurrentIpAddress": own_address,
             "MacAddressLow": own_address,
             "Capability": _CAN | (RESEND if can_resend else 0),
-            "WidthMax": cols,
-            "HeightMax": rows,
+            "SensorWidth": cols,
+            "SensorHeight": rows,
             "Width": cols,
             "Height": rows,
         }
@@ -222,5 +228,9 @@ class RegisterMap:
             raise StatusError(INVALID_PARAMETER)
 
     def _settle(self) -> None:
-        """What follows from other registers follows."""
+        """What follows from other registers follows: with binning there are fewer pixels, and the region fits into them."""
+        for side, offset, binning in (("Width", "OffsetX", "BinningHorizontal"), ("Height", "OffsetY", "BinningVertical")):
+            most = self[f"{side}Max"] = self[f"Sensor{side}"] // self[binning]
+            self[offset] = min(self[offset], max(0, most - 8))
+            self[side] = min(self[side], most - self[offset])
         self["PayloadSize"] = bytes_of(self["Height"] * self["Width"], self["PixelFormat"])

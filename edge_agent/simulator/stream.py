@@ -72,13 +72,16 @@ class Job:
 class Sender:
     """Sends pictures to whom the registers name. Everything runs under the camera's lock but `make` and `send`, which take long."""
 
-    def __init__(self, registers: RegisterMap, faults: Faults, pictures: Pictures, is_stamped: bool, link_mbit_s: float) -> None:
+    def __init__(
+        self, registers: RegisterMap, faults: Faults, pictures: Pictures, is_stamped: bool, link_mbit_s: float, has_clock: bool
+    ) -> None:
         self.block_id = faults.plan.first_id
         self.counters = {"packets_lost": 0, "resend_commands": 0, "packets_resent": 0}
         self._registers = registers
         self._faults = faults
         self._pictures = pictures
         self._is_stamped = is_stamped
+        self._has_clock = has_clock
         self._ns_per_byte = 8e3 / link_mbit_s if link_mbit_s else 0.0
         self._sequence = 0
         self._has_begun = False
@@ -131,7 +134,7 @@ class Sender:
         block_id, self.block_id = self.block_id, next_id(self.block_id)
         fault = self._faults.choose(sequence)
         region, chunk = Region.of(self._registers), chunk_of(self._registers["PacketSize"])
-        return Order(sequence, block_id, fault, max(1, exposed_ns - self._powered_ns), region, chunk, host, self._delay_ns())
+        return Order(sequence, block_id, fault, self._time_ns(exposed_ns), region, chunk, host, self._delay_ns())
 
     def make(self, order: Order) -> Job:
         """Return the picture as it is to be sent, remembered from now on."""
@@ -175,13 +178,16 @@ class Sender:
         if host is not None:
             self._datagrams.send((bytes((self._registers["PacketSize"] & 0xFFFF) - _UDP_OVERHEAD),), host)
 
+    def reset_clock(self) -> None:
+        self._powered_ns = time.monotonic_ns()
+
     def latch_timestamp(self) -> None:
         """Reset (1) or latch (2) the clock, as the register just written says."""
         control = self._registers["TimestampControl"]
         if control & 1:
-            self._powered_ns = time.monotonic_ns()
+            self.reset_clock()
         if control & 2:
-            ticks = self._ticks()
+            ticks = self._time_ns(time.monotonic_ns())
             self._registers["TimestampHigh"], self._registers["TimestampLow"] = ticks >> 32, ticks & 0xFFFF_FFFF
 
     def _remember(self, block: Block) -> None:
@@ -217,5 +223,5 @@ class Sender:
         """From one packet to the next: what the host asks for, and what the link takes to carry one."""
         return self._registers["PacketDelay"] + self._ns_per_byte * (self._registers["PacketSize"] & 0xFFFF)
 
-    def _ticks(self) -> int:
-        return time.monotonic_ns() - self._powered_ns
+    def _time_ns(self, here_ns: int) -> int:
+        return max(1, here_ns - self._powered_ns) if self._has_clock else 0

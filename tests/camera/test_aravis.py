@@ -2,92 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from aravis import require_aravis
+from bench_aravis import SIDE, Bench, benches, reasons
 from simulation import wait_for
 
 from edge_agent.camera.aravis import AravisCamera
 from edge_agent.camera.base import Arrival, Due, Lost, Picture
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
-from edge_agent.simulator import SimulatedCamera
 
 require_aravis()
-SIDE = 64
-_ADDRESSES = (f"127.3.{block}.{number}" for block in range(1, 250) for number in range(1, 250))
-
-
-class Bench:
-    """A camera with twelve slots, on a simulated one; what arrives, with the pictures' copies."""
-
-    def __init__(self, settings: dict[str, Any], simulated: dict[str, Any]) -> None:
-        address = next(_ADDRESSES)
-        self.simulated = SimulatedCamera(address, rows=SIDE, cols=SIDE, exposure_us=100.0, **simulated)
-        self.simulated.open()
-        self.camera = AravisCamera(Settings(name="cam", address=address, socket="standard", **settings))
-        self.memory: list[np.ndarray] = []
-        self.pictures: list[np.ndarray] = []
-
-    def open(self) -> Bench:
-        self.camera.open()
-        self.memory = [np.zeros(self.camera.max_pixels, np.uint8) for _ in range(12)]
-        for slot, memory in enumerate(self.memory):
-            self.camera.lend(slot, memory)
-        assert wait_for(lambda: self.simulated.is_acquiring)
-        return self
-
-    def arrivals(self, count: int, timeout_s: float = 5) -> list[Arrival]:
-        """So many arrivals, a Lost of n counting n times; slots go back to the camera at once."""
-        heard: list[Arrival] = []
-        until = time.monotonic() + timeout_s
-        while sum(a.count if isinstance(a, Lost) else 1 for a in heard if not isinstance(a, Due)) < count:
-            assert time.monotonic() < until, f"only {heard}"
-            arrival = self.camera.wait(0.05)
-            if arrival is None:
-                continue
-            heard.append(arrival)
-            if isinstance(arrival, Picture):
-                rows, cols = arrival.exposure.rows, arrival.exposure.cols
-                self.pictures.append(self.memory[arrival.slot][: rows * cols].reshape(rows, cols).copy())
-                self.camera.lend(arrival.slot, self.memory[arrival.slot])
-        return heard
-
-    def close(self) -> None:
-        self.camera.close()
-        self.simulated.close()
 
 
 @pytest.fixture
 def bench() -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
-
-    def make(simulated: dict[str, Any] | None = None, **settings: Any) -> Bench:
-        made.append(Bench(settings, simulated or {}))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def reasons(arrivals: list[Arrival]) -> Counter[str]:
-    return Counter(itertools.chain.from_iterable([a.reason.value] * a.count for a in arrivals if isinstance(a, Lost)))
+    with benches() as make:
+        yield make
 
 
 def test_pictures_are_in_the_slots_as_the_camera_took_them(bench) -> None:
     here = bench(frame_rate_hz=50.0, exposure_time_us=500.0).open()
     arrivals = here.arrivals(5)
     assert not reasons(arrivals)
-    for shown, truth in zip(here.pictures, here.simulated.log, strict=False):
+    ids = [a.exposure.frame_id for a in arrivals]
+    assert ids == list(range(ids[0], ids[0] + 5))  # the first may come before there is a slot
+    for shown, frame_id in zip(here.pictures, ids, strict=True):
+        (truth,) = [t for t in here.simulated.log if t.block_id == frame_id]
         assert np.array_equal(shown, here.simulated.picture(truth.sequence))
-    assert [a.exposure.frame_id for a in arrivals] == [1, 2, 3, 4, 5]
     now = time.monotonic_ns()
     assert all(0 <= now - a.trigger_ns < 5e9 for a in arrivals)
 
@@ -140,6 +86,40 @@ def test_a_pulse_that_the_camera_ignores_is_told_by_its_counter(bench) -> None:
     assert here.camera.counts_triggers
 
 
+def until_told(camera: AravisCamera) -> list[Arrival]:
+    """What a station that stops is told still."""
+    heard: list[Arrival] = []
+    while not camera.finish():
+        arrival = camera.wait(0.05)
+        heard += [] if arrival is None else [arrival]
+    return heard
+
+
+@pytest.mark.parametrize("counter", [{"counter": "Counter0"}, {}], ids=["counted", "uncounted"])
+def test_a_stop_takes_in_the_picture_of_a_pulse_that_came_before(bench, counter: dict[str, str]) -> None:
+    here = bench(trigger="hardware", exposure_time_us=100_000.0, frame_timeout_ms=400, **counter).open()
+    here.simulated.pulse()
+    assert [type(a) for a in until_told(here.camera)] == [Picture]
+
+
+def test_a_stop_tells_of_a_pulse_that_gets_no_picture_with_the_time_of_it(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=200).open()
+    here.simulated.inject("ignored")
+    pulsed_ns = time.monotonic_ns()
+    here.simulated.pulse()
+    (lost,) = until_told(here.camera)
+    assert (lost.reason, lost.count) == (Reason.NO_FRAME, 1)
+    assert 0 <= lost.trigger_ns - pulsed_ns < 200_000_000
+
+
+def test_a_stop_takes_in_what_came_meanwhile(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0").open()
+    for count in (1, 2, 3):
+        here.simulated.pulse()
+        assert wait_for(lambda count=count: here.simulated.log and here.simulated.log[-1].sequence == count)
+    assert [type(a) for a in until_told(here.camera)] == [Picture] * 3
+
+
 def test_lost_packets_are_sent_again(bench) -> None:
     here = bench({"faults": "loss=0.1"}, trigger="hardware", counter="Counter0", packet_size=576).open()
     for _ in range(20):
@@ -177,7 +157,7 @@ def test_a_power_cycle_is_noticed_and_mended_by_opening_again(bench) -> None:
 def test_a_camera_that_somebody_else_holds_is_said(bench) -> None:
     here = bench()
     here.simulated.hold_control(3.0)
-    with pytest.raises(CameraError, match=r"cam at 127\.3"):
+    with pytest.raises(CameraError, match=r"cam at 127\."):
         here.open()
 
 

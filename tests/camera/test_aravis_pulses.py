@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,8 @@ from aravis import require_aravis
 from simulation import wait_for
 
 from edge_agent.camera.aravis import AravisCamera
-from edge_agent.camera.aravis_pulses import Delay, Pulses
+from edge_agent.camera.aravis_clock import Clock, Delay
+from edge_agent.camera.aravis_pulses import Pulses
 from edge_agent.camera.base import Arrival, Lost, Picture
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError
@@ -64,10 +66,43 @@ def test_a_clock_that_was_set_does_not_make_every_picture_late() -> None:
     assert later[-1] < MS
 
 
+HOUR = 3_600_000 * MS
+AHEAD = 1_000_000 * MS  # of the camera's clock
+
+
+def test_after_an_idle_hour_a_late_picture_is_as_old_as_the_camera_says() -> None:
+    clock = Clock()
+    clock.is_told(0 * MS, AHEAD, AHEAD + 1 * MS)
+    clock.taken(100 * MS, AHEAD + 105 * MS)
+    clock.is_told(HOUR, AHEAD + HOUR + 300 * MS, AHEAD + HOUR + 301 * MS)  # ours has gone 300 ms further meanwhile
+    taken = clock.taken(HOUR + 1000 * MS, AHEAD + HOUR + 1000 * MS + 420 * MS + 300 * MS)
+    assert taken.earliest_ns == pytest.approx(AHEAD + HOUR + 1300 * MS, abs=2 * MS)
+
+
+def test_without_the_cameras_time_a_picture_after_an_idle_hour_may_be_that_much_older() -> None:
+    clock = Clock()
+    assert clock.taken(100 * MS, AHEAD).earliest_ns == 0, "of the first nothing is known"
+    soon = clock.taken(200 * MS, AHEAD + 100 * MS)
+    assert soon.likely_ns - soon.earliest_ns < MS
+    idle = clock.taken(200 * MS + HOUR, AHEAD + 100 * MS + HOUR)
+    assert idle.likely_ns - idle.earliest_ns == pytest.approx(0.72e9, rel=0.01)
+    assert clock.is_known
+
+
+def test_a_slow_answer_does_not_set_the_clock_worse() -> None:
+    clock = Clock()
+    clock.is_told(0, AHEAD, AHEAD)
+    assert not Clock().is_known
+    clock.is_told(1000 * MS, AHEAD + 1000 * MS, AHEAD + 1600 * MS)
+    assert clock.taken(2000 * MS, AHEAD + 2000 * MS).earliest_ns == pytest.approx(AHEAD + 2000 * MS, abs=MS)
+    clock.is_told(0, AHEAD + 2000 * MS, AHEAD + 2000 * MS)  # a camera without a clock
+    assert clock.is_known
+
+
 @pytest.fixture
 def here() -> Iterator[tuple[AravisCamera, SimulatedCamera]]:
     require_aravis()
-    address = "127.9.1.1"
+    address = f"127.9.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
     with SimulatedCamera(address, rows=64, cols=64, exposure_us=100.0) as simulated:
         settings = Settings(
             name="cam",
@@ -124,6 +159,21 @@ def test_pictures_that_come_after_their_time_are_not_new_parts(here) -> None:
     time.sleep(0.02)
     simulated.pulse()  # waits behind the late one
     assert count(told(camera, 0.8)) == (0, 2)
+    simulated.pulse()
+    assert count(told(camera, 0.3)) == (1, 0)
+
+
+@pytest.mark.parametrize("first_after_s", [0.0, 1.5])
+def test_a_late_picture_is_none_though_nothing_came_for_long(here, first_after_s: float) -> None:
+    camera, simulated = here
+    simulated.faults.plan.durations_s["late"] = 0.27
+    if first_after_s:
+        simulated.pulse()
+        assert count(told(camera, first_after_s)) == (1, 0)
+        camera._clock._delay.at_ns -= 3_600_000_000_000  # as if an hour had passed, with the clocks in step
+    simulated.inject("late")
+    simulated.pulse()
+    assert count(told(camera, 0.6)) == (0, 1)
     simulated.pulse()
     assert count(told(camera, 0.3)) == (1, 0)
 

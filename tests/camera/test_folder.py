@@ -153,6 +153,14 @@ def test_a_software_trigger_makes_one_part_due_under_its_id(folder: Path) -> Non
     assert recorded.wait(0.001) is None
 
 
+def test_triggers_that_waited_at_the_close_are_forgotten(folder: Path) -> None:
+    recorded = camera(folder, trigger="software")
+    recorded.trigger("A-1")
+    recorded.close()
+    recorded.open()
+    assert recorded.wait(0.001) is None
+
+
 def test_a_camera_that_runs_free_refuses_a_trigger(folder: Path) -> None:
     with pytest.raises(CameraError, match="software"):
         camera(folder).trigger("x")

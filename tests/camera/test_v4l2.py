@@ -12,7 +12,7 @@ from fake_v4l2 import MS, SOE_MONOTONIC
 
 from edge_agent.camera import v4l2_kernel as k
 from edge_agent.camera.base import Due, Lost, Picture
-from edge_agent.camera.delivery import MOST_PENDING
+from edge_agent.camera.triggers import MOST_PENDING
 from edge_agent.errors import CameraError, Reason
 
 BY_ID = "usb-Maker_Cam_ABC123-video-index0"
@@ -247,38 +247,60 @@ def test_a_slot_lent_before_close_is_not_written_after(bench: Bench) -> None:
 
 # --- software trigger ---------------------------------------------------------------------------------------------------
 def test_a_trigger_gets_the_first_picture_begun_after_it(bench: Bench) -> None:
-    camera = bench.open(trigger="software")
+    bench.kernel.rates = (50.0,)
+    camera = bench.open(trigger="software", rate_hz=50)
     bench.kernel.shoot(1, every_ms=30)
-    bench.kernel.at(10, lambda: camera.trigger("A"))  # 10 ms after 1 was begun, 20 before 2
-    bench.kernel.shoot(2, 3, every_ms=20)
+    bench.kernel.at(10, lambda: camera.trigger("A"))
+    bench.kernel.shoot(2, 3, every_ms=20)  # stamped 10 and 30 ms after the trigger, begun up to 20 ms before that
     due, picture = arrivals(camera)
     assert due == Due("A")
-    assert bench.gray(picture) == 2
+    assert bench.gray(picture) == 3
     assert isinstance(picture, Picture)
     assert picture.trigger_ns == (1000 + 40) * MS
     assert camera.counters() == {"pictures": 1, "unasked": 2}
+
+
+def test_of_two_triggers_before_a_frame_the_later_is_lost_and_no_inner_word_is_shown(bench: Bench) -> None:
+    camera = bench.open(trigger="software")
+    for word in ("\0001", "\0002"):
+        camera.trigger(word)
+    bench.kernel.shoot(1, every_ms=40)
+    _, _, due, lost = arrivals(camera)
+    assert due == Due("\0002")
+    assert isinstance(lost, Lost)
+    assert lost.why == "a trigger before it has the only picture taken after both; trigger slower"
 
 
 def test_a_frame_begun_before_the_trigger_is_not_its_picture_though_it_comes_after(bench: Bench) -> None:
     camera = bench.open(trigger="software")
     camera.trigger("A")
     bench.kernel.shoot(1, every_ms=20, stamp_ns=bench.kernel.now_ns - MS)
-    bench.kernel.shoot(2, every_ms=20)
-    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [2]
+    bench.kernel.shoot(2, 3, every_ms=20)  # 2 was exposed from 1 on, for all that is known
+    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [3]
 
 
-def test_of_a_stamp_taken_at_the_end_one_frame_period_is_taken_off(bench: Bench) -> None:
+@pytest.mark.parametrize(("flags", "seen"), [(SOE_MONOTONIC, 3), (k.BUF_FLAG_TIMESTAMP_MONOTONIC, 5)])
+def test_a_stamp_comes_after_the_exposure_and_at_the_end_after_the_data_too(bench: Bench, flags: int, seen: int) -> None:
     camera = bench.open(trigger="software", rate_hz=30)
     camera.trigger("A")
-    bench.kernel.shoot(1, 2, every_ms=20, flags=k.BUF_FLAG_TIMESTAMP_MONOTONIC)  # 1 was begun 13 ms before the trigger
-    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [2]
+    bench.kernel.shoot(1, 2, 3, 4, 5, every_ms=16, flags=flags)  # periods of 33 ms: 3 is stamped 48 ms after the trigger, 5 80
+    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [seen]
+
+
+def test_a_camera_slower_than_its_rate_exposes_for_longer_too(bench: Bench) -> None:
+    camera = bench.open(trigger="software", rate_hz=30)
+    bench.kernel.shoot(1, every_ms=50)
+    bench.kernel.at(10, lambda: camera.trigger("A"))
+    bench.kernel.shoot(2, every_ms=40)  # exposed for up to 50 ms, in dim light
+    bench.kernel.shoot(3, every_ms=50)
+    assert [bench.gray(arrival) for arrival in arrivals(camera)[1:]] == [3]
 
 
 def test_two_triggers_before_one_picture_are_one_picture_and_one_loss(bench: Bench) -> None:
     camera = bench.open(trigger="software")
     camera.trigger("A")
     camera.trigger("B")
-    bench.kernel.shoot(1, 2)
+    bench.kernel.shoot(1, 2, every_ms=40)
     found = arrivals(camera)
     assert kinds(found) == ["Due", "Picture", "Due", "no_frame"]
     assert [arrival.part_id for arrival in found if isinstance(arrival, Due)] == ["A", "B"]
@@ -289,7 +311,7 @@ def test_two_triggers_before_one_picture_are_one_picture_and_one_loss(bench: Ben
 def test_a_trigger_without_a_usable_picture_is_told_once(bench: Bench, changes: dict[str, int], slots: int, kind: str) -> None:
     camera = bench.open(slots=slots, trigger="software")
     camera.trigger("A")
-    bench.kernel.shoot(1, **changes)
+    bench.kernel.shoot(1, every_ms=40, **changes)
     bench.kernel.shoot(2, sequence=9)  # nobody asked for it, nor for the gap before it
     assert kinds(arrivals(camera)) == ["Due", kind]
     assert camera.counters()["missing"] == 8

@@ -45,6 +45,14 @@ def test_camera_stands_beside_the_bare_library(edge_agent: Program) -> None:
     assert told["ratio"] == pytest.approx(ratios[len(ratios) // 2], rel=0.02)
 
 
+def test_camera_follows_triggers_to_their_pictures_though_packets_are_lost(edge_agent: Program) -> None:
+    require_aravis()
+    words = ("--json", "--size", "320x240", "--parts", 20, "--faults", "loss=0.1,resend_loss=0.1")
+    result = json.loads(edge_agent("benchmark", "camera", *words, timeout_s=40).stdout)
+    assert (result["triggers"], result["pictures"], result["lost_parts"], result["unaccounted"]) == (20, 20, 0, 0)
+    assert result["resent_packets"] > 0
+
+
 @pytest.mark.parametrize(("words", "told"), [(["--size", "wide"], "--size wide is no WxH"), (["--seconds", "-1"], "--seconds -1")])
 def test_camera_refuses_what_makes_no_sense(edge_agent: Program, words: list[str], told: str) -> None:
     result = edge_agent("benchmark", "camera", *words)

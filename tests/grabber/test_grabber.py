@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 from running import GOOD, Station, wait_until
+from scripted import Script
 
-from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
+from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
-from edge_agent.records import Pixels
-
-SIDE = 8
-
-
-class Script:
-    """A camera that does what is put into `acts`: an arrival, an error to raise, or a call to make. `Shown` fills a lent slot."""
-
-    name = "scripted"
-    max_pixels = SIDE * SIDE
-    is_live = True
-    counts_triggers = True
-
-    def __init__(self, trigger_mode: str = "free_run", frame_timeout_s: float = 0.2) -> None:
-        self.trigger_mode = trigger_mode
-        self.frame_timeout_s = frame_timeout_s
-        self.acts: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self.lent: list[tuple[int, Pixels]] = []
-        self.opened = self.closed = 0
-        self.refuses_to_open: list[str] = []
-        self.asked: list[str] = []
-
-    def open(self) -> None:
-        self.opened += 1
-        if self.refuses_to_open:
-            raise CameraError(self.refuses_to_open.pop())
-
-    def lend(self, slot: int, memory: Pixels) -> None:
-        self.lent.append((slot, memory))
-
-    def wait(self, timeout_s: float) -> Arrival | None:
-        try:
-            act = self.acts.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        if isinstance(act, Exception):
-            raise act
-        return act() if callable(act) else act  # type: ignore[return-value]
-
-    def show(self, level: int, trigger_ns: int = 0) -> Callable[[], Picture]:
-        def picture() -> Picture:
-            slot, memory = self.lent.pop()
-            memory[: SIDE * SIDE] = level
-            return Picture(slot, Exposure(SIDE, SIDE, level), trigger_ns)
-
-        return picture
-
-    def trigger(self, part_id: str) -> None:
-        self.asked.append(part_id)
-
-    def counters(self) -> dict[str, int]:
-        return {}
-
-    def close(self) -> None:
-        self.closed += 1
-        self.lent.clear()
 
 
 class Bench:
@@ -316,3 +260,102 @@ def test_a_line_that_nobody_counts_is_shown_as_unverified(bench, said: list[str]
     wait_until(lambda: here.station.line.ready)
     assert here.station.publisher.heartbeat()["lines"]["one"]["verified"] is False
     wait_until(lambda: "line.unverified" in said)
+
+
+def test_of_two_announced_at_a_time_each_picture_is_one_of_theirs_and_makes_no_third_part(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    here.grabber.trigger("B")
+    for level in (1, 2):
+        camera.acts.put(camera.show(level, time.monotonic_ns()))
+    wait_until(lambda: here.grabber.skipped == 2)
+    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
+    camera.acts.put(camera.show(3, time.monotonic_ns() + 200_000_000))
+    assert here.outcomes(3) == {"": 1, "ambiguous": 2}
+
+
+def test_of_two_announced_at_a_time_a_loss_leaves_neither_the_others_picture(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    here.grabber.trigger("B")
+    camera.acts.put(Lost(Reason.BAD_FRAME, "torn", trigger_ns=time.monotonic_ns()))
+    camera.acts.put(camera.show(2, time.monotonic_ns()))
+    wait_until(lambda: here.grabber.skipped == 1)
+    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
+
+
+def test_a_part_announced_after_its_picture_is_refused_and_makes_no_second_part(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    here.outcomes(1)
+    with pytest.raises(CameraError, match="part A is announced after its picture, which is part 1"):
+        here.grabber.trigger("A")
+    assert here.outcomes(1) == {"": 1}
+
+
+def test_a_loss_is_its_own_triggers_and_not_that_of_the_part_announced_now(bench) -> None:
+    camera = Script("hardware")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    camera.acts.put(Lost(Reason.NO_FRAME, "counted", trigger_ns=time.monotonic_ns() - 150_000_000))
+    camera.acts.put(camera.show(4, time.monotonic_ns()))
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    assert here.levels == {"A": 4}
+
+
+def test_a_loss_told_after_the_deadline_says_what_happened_rather_than_late(station: Callable[..., Station]) -> None:
+    here = station(deadline_ms=200)
+    camera = Script("hardware")
+    bundle = type("Bundle", (), {"identity": here.line.identity})()
+    grabber = Grabber(here.line, camera, 4, here.publisher, Budget(0), lambda: bundle, lambda _: None, 0.05)
+    grabber.thread.start()
+    camera.acts.put(Lost(Reason.NO_FRAME, "counted", trigger_ns=time.monotonic_ns() - 300_000_000))
+    wait_until(lambda: here.line.reasons == {"no_frame": 1})
+    grabber.stop(1)
+
+
+def test_a_stop_is_not_ready_at_once_and_waits_for_what_the_camera_owes(bench) -> None:
+    camera = Script("hardware", frame_timeout_s=5)
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    camera.owes = 2
+    here.grabber.ask_to_stop()
+    assert (here.station.line.ready, here.station.line.why_not_ready) == (False, "stopping")
+    wait_until(lambda: camera.finishing > 0)
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    camera.acts.put(Lost(Reason.NO_FRAME, "counted"))
+    wait_until(here.grabber.finished.is_set)
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    assert camera.closed == 1
+
+
+def test_a_second_failure_is_said_though_the_camera_showed_nothing_between(bench, said: list[str]) -> None:
+    camera = Script()
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    for failure in (1, 2):
+        camera.acts.put(CameraError("away"))
+        wait_until(lambda failure=failure: said.count("line.ready") == failure + 1)
+    failed = ["camera.failed", "line.not_ready", "camera.recovered", "line.ready"]
+    assert said == ["line.ready", *failed, *failed]
+
+
+def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_error(bench, said: list[str]) -> None:
+    camera = Script()
+    here = bench(camera, frames=3)
+    hold = threading.Event()
+    wait_until(lambda: len(camera.lent) == 3)
+    camera.acts.put(lambda: hold.wait(20) and None)
+    wait_until(camera.acts.empty)
+    here.grabber.ring.give_back(camera.lent[0][0])
+    here.grabber.stop(0.1)
+    assert here.grabber.ring.quarantined == 2
+    here.grabber._lent.discard(camera.lent[0][0])
+    hold.set()

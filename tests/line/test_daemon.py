@@ -48,7 +48,13 @@ def test_defects_come_out_ng_where_they_are(station: StationFolder, images: Imag
     blob = verdicts[2].blobs[0]
     assert (blob.x, blob.y, blob.width, blob.height, blob.area_px) == (10, 20, 8, 6, 48)
     assert blob.centroid_x == pytest.approx(13.5)
-    assert {finding.rule for finding in verdicts[0].findings} == {"presence", "blob_count", "peak_score"}
+    assert {finding.rule for finding in verdicts[0].findings} == {
+        "mean_gray",
+        "saturated_share",
+        "presence",
+        "blob_count",
+        "peak_score",
+    }
     assert all(finding.ok and finding.margin >= 0 for finding in verdicts[0].findings)
 
 

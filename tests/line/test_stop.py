@@ -1,0 +1,44 @@
+"""A stop with cameras whose drivers do not return."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from running import wait_until
+from scripted import Script
+from stations import StationFolder
+
+from edge_agent.daemon import Daemon
+from edge_agent.settings import load_station
+
+
+def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of them take no four times as long, and each one's slots are out of use."""
+    monkeypatch.setattr("edge_agent.daemon._HANGS_S", 0.3)
+    station.settings["cameras"] = [{"name": f"c{n}", "kind": "folder", "path": "images"} for n in range(4)]
+    station.settings["lines"] = [{"name": f"l{n}", "camera": f"c{n}", "recipe": "part", "frames": 4} for n in range(4)]
+    station.images.mkdir()
+    (station.images / "0.png").touch()
+    daemon = Daemon(load_station(station.write()))
+    hold, patience_s = threading.Event(), []
+    for line in daemon.lines:
+        camera = Script(side=64)
+        camera.acts.put(lambda: hold.wait(30) and None)
+        line.grabber.camera = camera
+        monkeypatch.setattr(line.grabber.thread, "join", _noted(patience_s, line.grabber.thread.join))
+    daemon.start()
+    wait_until(lambda: all(line.grabber.camera.acts.empty() for line in daemon.lines))
+    daemon.close()
+    assert sum(patience_s) < 0.4
+    assert [line.grabber.ring.quarantined for line in daemon.lines] == [4] * 4
+    hold.set()
+    wait_until(lambda: all(line.grabber.finished.is_set() for line in daemon.lines))
+
+
+def _noted(times_s: list[float], join):  # noqa: ANN001, ANN202
+    def noted(timeout_s: float) -> None:
+        times_s.append(timeout_s)
+        join(timeout_s)
+
+    return noted
