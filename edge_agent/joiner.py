@@ -81,10 +81,7 @@ class Joiner:
         at_ns = trigger_ns or time.monotonic_ns()
         with self._lock:
             lacking = [each for each in self._parts.values() if view not in each.came]
-            if part_id:
-                mine = [each for each in lacking if each.part_id == part_id]
-            else:
-                mine = self._at(lacking, at_ns)
+            mine = [each for each in lacking if each.part_id == part_id] if part_id else self._at(lacking, at_ns)
             return self._count(view, mine, at_ns, part_id) if mine else self._new(view, part_id, trigger_ns)
 
     def _at(self, lacking: list[_Joined], at_ns: int) -> list[_Joined]:

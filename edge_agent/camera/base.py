@@ -79,7 +79,7 @@ class Camera(Protocol):
 
     def finish(self) -> bool:
         """The station stops: called before each further `wait` until it says True, when every trigger up to the first call has been
-        told, by its picture or as lost, or can no longer be waited for. Triggers after that call may be told or not. Never raises."""
+        told, by its picture or as lost, or can no longer be waited for. Later triggers may be told or not. Never raises."""
 
     def counters(self) -> dict[str, int]:
         """Statistics of the source since `open`, by name: pictures, incomplete, packets resent, ..."""

@@ -18,7 +18,7 @@ NO_TIME = None  # as a camera tells that does not know
 
 
 class Bench:
-    """Views a and b, ready, with a window of 50 ms. `at` is ms after a moment two seconds ago, so that nothing is to be waited for."""
+    """Views a and b, ready, with a window of 50 ms. `at` is ms after a moment two seconds ago: nothing is to be waited for."""
 
     def __init__(self, station: Station) -> None:
         self.station = station

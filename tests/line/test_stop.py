@@ -36,7 +36,7 @@ def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypa
     wait_until(lambda: all(line.grabber.finished.is_set() for line in daemon.lines))
 
 
-def _noted(times_s: list[float], join):  # noqa: ANN001, ANN202
+def _noted(times_s: list[float], join):
     def noted(timeout_s: float) -> None:
         times_s.append(timeout_s)
         join(timeout_s)
