@@ -173,10 +173,9 @@ class Training:
 
     def _take_mean(self) -> None:
         keep = min(MEAN_OVER, (self.at.step + 1) / (self.at.step + 10))
-        for mean, trained in zip(self.mean.parameters(), self.network.parameters(), strict=True):
-            mean.data.lerp_(trained.data, 1 - keep)
-        for mean, trained in zip(self.mean.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(trained)
+        for mean, trained in zip(self.mean.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(trained, 1 - keep)  # the statistics of batch norm too: those of one step fit no other's weights
 
 
 def validate(network: UNet, examples: Examples, rows: int, cols: int, device: str) -> Scores:
