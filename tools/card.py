@@ -28,7 +28,7 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
     ]
     for name, scores in papers["scores"].items():
         if "at" in scores:
-            parts += [_heading(name, scores), _table(scores), *_kinds(scores)]
+            parts += [_heading(name, scores), _table(scores), *_ends(scores), *_kinds(scores)]
     parts += [
         "## Speed and agreement",
         f"    {export_command}",
@@ -40,8 +40,20 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
 
 
 def _heading(name: str, scores: dict[str, Any]) -> str:
-    source = f", `{scores['data']}`" if "data" in scores else ", which chose the epoch"
-    return f"### {name.capitalize()}{source}: {scores['frames']} frames, AUC {scores['auc']}"
+    told = f"{name.capitalize()}: {scores['frames']} frames, AUC {scores['auc']}"
+    if "folds" in scores:
+        told += f" (mean of {scores['folds']} networks, each judged on the groups that it did not see)"
+    elif "data" in scores:
+        told += f", `{scores['data']}`"
+    else:
+        told += ", which chose the epoch"
+    return f"### {told}"
+
+
+def _ends(scores: dict[str, Any]) -> list[str]:
+    """Which thresholds make no error, where there are such."""
+    good, bad = scores.get("highest_good", 1.0), scores.get("lowest_bad", 0.0)
+    return [f"No error at any threshold from {good:.3f} to {bad:.3f}."] if good < bad else []
 
 
 def _table(scores: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from examples import Examples, draw_examples, fit, read_examples
 from graph import graph_of
 from numpy.typing import NDArray
 from rich.console import Console
-from scores import Scores, score, table_of
+from scores import Scores, pooled, score, table_of
 from unet import Shape, UNet, probabilities
 
 from edge_agent.dataset import read_dataset
@@ -45,6 +45,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--check", default="", help="generator:SEED or folder:DIR, none of it trained on")
     p.add_argument("--count", type=int, default=300, help="parts to draw for --check generator")
     p.add_argument("--defect-share", type=float, default=0.2, help="share of them with a defect")
+    p.add_argument("--folds", type=Path, nargs="*", default=[], help="folders of the same training's folds, for the card")
     p.add_argument("--threads", type=int, default=2, help="for OpenVINO")
     return p.parse_args()
 
@@ -150,7 +151,10 @@ def main() -> None:
         raise SystemExit(f"{args.model}/model.onnx on OpenVINO is not the network it came from: {parity}")
     console.print(f"OpenVINO against torch: {parity}")
 
-    scores: dict[str, Any] = {"validation": papers["scores"]}
+    scores: dict[str, Any] = {"validation": papers["scores"]} if papers["scores"]["frames"] else {}
+    if args.folds:
+        folds = [torch.load(folder / "checkpoint.pt")["scores"] for folder in args.folds]
+        scores["cross-validation"] = pooled(folds)
     if examples is not None:
         unseen: Scores = score(peaks, examples.is_defective, examples.kinds)
         console.print(table_of(unseen, f"unseen, {args.check}"))

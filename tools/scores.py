@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,26 @@ def score(peaks: NDArray[np.float64], is_defective: NDArray[np.bool_], kinds: ND
     told = tuple(kind_of(name, peaks[kinds == name], bool(is_defective[kinds == name].any())) for name in np.unique(kinds))
     ends = float(good.max()) if good.size else math.nan, float(bad.min()) if bad.size else math.nan
     return Scores(int(peaks.size), round(auc_of(bad, good), 5), tuple(at), told, *ends)
+
+
+def pooled(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The scores of several folds, as `as_dict` gives them, as those of one set: counts added, the ends the worst of any.
+
+    Peaks of different networks do not compare, so the AUC is the folds' mean.
+    """
+    at = [
+        {"threshold": called[0]["threshold"]} | {name: sum(each[name] for each in called) for name in ("tp", "fp", "fn", "tn")}
+        for called in zip(*(fold["at"] for fold in folds), strict=True)
+    ]
+    names = sorted({(kind["name"], kind["defective"]) for fold in folds for kind in fold["kinds"]})
+    kinds = []
+    for name, defective in names:
+        same = [kind for fold in folds for kind in fold["kinds"] if (kind["name"], kind["defective"]) == (name, defective)]
+        called = [sum(counts) for counts in zip(*(kind["called"] for kind in same), strict=True)]
+        kinds.append({"name": name, "defective": defective, "frames": sum(kind["frames"] for kind in same), "called": called})
+    ends = {"highest_good": max(fold["highest_good"] for fold in folds), "lowest_bad": min(fold["lowest_bad"] for fold in folds)}
+    auc = round(sum(fold["auc"] for fold in folds) / len(folds), 5)
+    return {"frames": sum(fold["frames"] for fold in folds), "auc": auc, **ends, "at": at, "kinds": kinds, "folds": len(folds)}
 
 
 def kind_of(name: str, peaks: NDArray[np.float64], defective: bool) -> Kind:

@@ -150,3 +150,20 @@ def test_every_term_of_the_loss_falls_as_the_map_nears_the_mask(tool: Tool, only
     losses = [tool("loss").loss_of(logits * sign, masks, head, weights).item() for sign in (-1.0, 0.0, 1.0)]
     assert losses[0] > losses[1] > losses[2]
     assert losses[2] < 0.01
+
+
+def test_folds_pool_their_counts_and_keep_the_worst_ends(tool: Tool) -> None:
+    scores = tool("scores")
+    peaks = np.array([0.95, 0.85, 0.65, 0.05]), np.array([0.75, 0.15])
+    truths = np.array([True, True, False, False]), np.array([True, False])
+    kinds = np.array(["pit", "dent", "good", "good"]), np.array(["pit", "good"])
+    folds = [scores.score(*each).as_dict() for each in zip(peaks, truths, kinds, strict=True)]
+    both = scores.pooled(folds)
+    half = next(at for at in both["at"] if at["threshold"] == 0.5)
+    assert (half["tp"], half["fp"], half["fn"], half["tn"]) == (3, 1, 0, 2)
+    assert (both["frames"], both["highest_good"], both["lowest_bad"]) == (6, 0.65, 0.75)
+    assert [(kind["name"], kind["frames"], kind["called"][7]) for kind in both["kinds"]] == [
+        ("dent", 1, 1),
+        ("good", 3, 0),
+        ("pit", 2, 1),
+    ]
