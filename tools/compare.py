@@ -59,6 +59,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
     p.add_argument("--steps", type=int, default=300)
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--plain-seeds", type=int, help="of the networks with a 1x1 or 2x2 stem, which take long; default as --seeds")
     p.add_argument("--only", default="", help="candidates whose name holds this")
     p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
     p.add_argument("--work", type=Path, default=Path("out/compare"))
@@ -66,6 +67,12 @@ def parse() -> argparse.Namespace:
     args, more = p.parse_known_args()
     args.more = more
     return args
+
+
+def seeds_of(args: argparse.Namespace, shape: str) -> int:
+    """How many seeds a candidate of this shape is trained with."""
+    is_plain = shape.split()[1] in ("1", "2")
+    return int(args.plain_seeds if is_plain and args.plain_seeds is not None else args.seeds)
 
 
 def train(args: argparse.Namespace, shape: str, folder: Path, seed: int) -> None:
@@ -137,11 +144,11 @@ def main() -> None:
     rows_px, cols_px = (int(size) for size in args.frame.split("x"))
     chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
     folders = {
-        name: [args.work / f"{number}-{seed}" for seed in range(args.seeds)]
-        for number, name in enumerate(CANDIDATES)
+        name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
+        for number, (name, shape) in enumerate(CANDIDATES.items())
         if name in chosen
     }
-    for name, shape in chosen.items():
+    for name, shape in reversed(chosen.items()):  # the quick ones first
         for seed, folder in enumerate(folders[name]):
             console.rule(f"{name}, seed {seed}")
             train(args, shape, folder, seed)
