@@ -93,7 +93,7 @@ def _pits(patch: Surface, at: Place, strength: float, rng: np.random.Generator) 
     return marked
 
 
-def _smear(patch: Surface, at: Place, strength: float, rng: np.random.Generator) -> Surface:
+def _smear(patch: Surface, at: Place, _strength: float, rng: np.random.Generator) -> Surface:
     """The grain is rubbed away, in a bean or a drop, and left a little brighter or darker: the defect of DAGM's Class 1."""
     rubbed: Surface = cv2.GaussianBlur(patch, (0, 0), sigmaX=float(rng.uniform(7, 10)))
     rough = patch.std()
@@ -125,12 +125,14 @@ def _stain(patch: Surface, at: Place, strength: float, rng: np.random.Generator)
 
 def _flat(patch: Surface) -> np.float32:
     """The gray that is left where the surface is gone."""
-    return np.float32(patch.mean())
+    gray: np.float32 = np.float32(patch.mean())
+    return gray
 
 
 def _steps(u: Surface, knots: NDArray[np.float64], heights: NDArray[np.float64]) -> Surface:
     """Height over u of the line through the knots."""
-    return np.interp(u, knots, heights).astype(np.float32)
+    height: Surface = np.interp(u, knots, heights).astype(np.float32)
+    return height
 
 
 def _ragged(u: Surface, v: Surface, rng: np.random.Generator) -> Surface:

@@ -136,7 +136,8 @@ def _along(rng: np.random.Generator, length: int, chirp: NDArray[np.float64], fi
     far_px = np.abs(np.arange(length) - rng.uniform(0.3, 0.7) * length)[:, None]
     phase = chirp * rng.uniform(0.9, 1.1, waves) * far_px**2 + rng.uniform(0, 1.2, waves) * fine * far_px
     swell = 1 + 0.5 * np.cos(rng.uniform(0.004, 0.02, waves) * far_px + rng.uniform(0, 2 * np.pi, waves))
-    return (swell * np.exp(1j * (phase + rng.uniform(0, 2 * np.pi, waves)))).astype(np.complex64)
+    along: NDArray[np.complex64] = (swell * np.exp(1j * (phase + rng.uniform(0, 2 * np.pi, waves)))).astype(np.complex64)
+    return along
 
 
 WAVES: Final = 11  # that cross in a moire
