@@ -58,10 +58,10 @@ def _scratch(patch: Surface, at: Place, strength: float, rng: np.random.Generato
     """A slightly bent line, brighter or darker than all around it, with the burr of the other sign along one side."""
     bend, wave = rng.uniform(-0.35, 0.35, 2).astype(np.float32)
     off_px = (at.v - bend * (1 - 2 * at.u * at.u) - wave * np.sin(3 * at.u)) * np.float32(at.b)
-    width_px = np.float32(rng.uniform(1.2, 2.0))
+    width_px = np.float32(rng.uniform(1.5, 2.4))
     along = _fade(np.abs(at.u), 0.8, 0.1)
     line, burr = (along * np.exp(-(((off_px - shift) / width_px) ** 2)) for shift in (0, 2.2 * width_px))
-    deep = np.float32(_sign(rng) * rng.uniform(48, 66) * strength)
+    deep = np.float32(_sign(rng) * rng.uniform(56, 74) * strength)
     marked: Surface = patch + line * (_flat(patch) + deep - patch) - np.float32(0.35) * deep * burr
     return marked
 
@@ -70,13 +70,13 @@ def _crack(patch: Surface, at: Place, strength: float, rng: np.random.Generator)
     """A dark line that runs in steps, thin at its ends, sometimes with a branch."""
     knots = np.linspace(-0.85, 0.85, int(rng.integers(7, 12)))
     middle = _steps(at.u, knots, rng.uniform(-0.45, 0.45, knots.size) * (1 - knots**2))
-    width_px = np.float32(rng.uniform(1.3, 2.2)) * (1 - np.float32(0.6) * at.u * at.u)
+    width_px = np.float32(rng.uniform(1.7, 2.7)) * (1 - np.float32(0.6) * np.minimum(at.u * at.u, 1))
     line = np.exp(-(((at.v - middle) * np.float32(at.b) / width_px) ** 2)) * _fade(np.abs(at.u), 0.78, 0.06)
     if rng.integers(2):
         leaves, slant = rng.uniform(-0.4, 0.2), _sign(rng) * rng.uniform(0.5, 0.9)
         branch = np.exp(-(((at.v - middle - np.float32(slant) * (at.u - leaves)) * np.float32(at.b) / (width_px * 0.8)) ** 2))
         line = np.maximum(line, branch * _fade(np.abs(at.u - np.float32(leaves + 0.25)), 0.25, 0.05))
-    marked: Surface = patch + line * (_flat(patch) - np.float32(rng.uniform(50, 68) * strength) - patch)
+    marked: Surface = patch + line * (_flat(patch) - np.float32(rng.uniform(58, 76) * strength) - patch)
     return marked
 
 
@@ -97,7 +97,7 @@ def _smear(patch: Surface, at: Place, _strength: float, rng: np.random.Generator
     """The grain is rubbed away, in a bean or a drop, and left a little brighter or darker: the defect of DAGM's Class 1."""
     rubbed: Surface = cv2.GaussianBlur(patch, (0, 0), sigmaX=float(rng.uniform(7, 10)))
     rough = patch.std()
-    shift = _sign(rng) * (rng.uniform(11, 18) if rough < ROUGH_STD else rng.uniform(0, 8))
+    shift = _sign(rng) * (rng.uniform(16, 24) if rough < ROUGH_STD else rng.uniform(0, 8))
     rubbed = rubbed + np.float32(shift) + rng.normal(0, 2.5, patch.shape).astype(np.float32)
     bend = np.float32(rng.uniform(-0.5, 0.5))
     mix = _fade(_ragged(at.u, at.v - bend * (at.u * at.u - np.float32(0.2)), rng), 0.72, 0.06)
