@@ -109,7 +109,7 @@ def _dent(patch: Surface, at: Place, strength: float, rng: np.random.Generator) 
     turn = rng.uniform(0, 2 * np.pi)
     slope = at.u * np.float32(np.cos(turn)) + at.v * np.float32(np.sin(turn))
     hollow = np.exp(-(at.u * at.u + at.v * at.v) * np.float32(4.0))
-    marked: Surface = patch + np.float32(rng.uniform(170, 230) * strength) * slope * hollow
+    marked: Surface = patch + np.float32(rng.uniform(230, 300) * strength) * slope * hollow
     return marked
 
 
