@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check tools format lint types imports benchmark soak-camera clean
+.PHONY: demo test check tools format lint types imports benchmark six-classes soak-camera clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -35,6 +35,10 @@ tools: $(STAMP)
 benchmark: $(STAMP)
 	$(BIN)/edge-agent benchmark plumbing
 	$(BIN)/edge-agent benchmark station
+
+# Slips and false rejects of the demo's model on each of six classes of drawn parts.
+six-classes: $(STAMP)
+	$(BIN)/python tools/six_classes.py
 
 # A station with a camera that fails in every way it can: about four minutes.
 soak-camera: $(STAMP)

@@ -29,6 +29,7 @@ COMMANDS = {
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",
     "collect": "the datacenter's side: receive and store results and pictures",
+    "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
     "benchmark": "measure the station: plumbing, station, camera",
