@@ -71,6 +71,9 @@ EVENTS: dict[str, Event] = {
     "collector.refused": Event("warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
+    "metrics.failed": Event(
+        "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
+    ),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
 }
@@ -98,6 +101,11 @@ def say(name: str, **values: Any) -> None:
         _writer.offer((event.level, name, values))
 
 
+def dropped_lines() -> int:
+    """Lines of the log that came faster than they were taken."""
+    return 0 if _writer is None else _writer.dropped
+
+
 def _write(level: str, name: str, values: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, ValueError):  # a log nobody takes must not end the thread that speaks
         getattr(structlog.get_logger(), level)(name, **values)
@@ -114,6 +122,10 @@ class _Writer:
 
     def offer(self, line: _Line) -> None:
         self._queue.offer(line)
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.refused
 
     def _run(self) -> None:
         told = 0

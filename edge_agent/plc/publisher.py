@@ -26,6 +26,7 @@ from edge_agent.plc.latency import Latencies
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
+from edge_agent.plc.statistics import LineStatistics
 from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
@@ -55,6 +56,7 @@ class Publisher:
         self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
+        self.statistics: dict[str, LineStatistics] | None = None  # by line; kept where somebody reads them
         self._first_ns = 0
         self._last_ns = 0
         self._spacing_ns = _NEVER_NS  # between the last two outcomes
@@ -223,9 +225,10 @@ class Publisher:
 
     def _count(self, line: LineBook, part: Part, judgement: Judgement, latency_ms: float) -> None:
         line.outcomes[judgement.outcome] += 1
-        if judgement.outcome == FAULT:
+        if judgement.reasons:
+            reasons = line.reasons if judgement.outcome == FAULT else line.broken_rules
             for reason in judgement.reasons:
-                line.reasons[reason] = line.reasons.get(reason, 0) + 1
+                reasons[reason] = reasons.get(reason, 0) + 1
         line.close_seq(part.seq)
         self._first_ns = self._first_ns or part.trigger_ns
         now_ns = self._clock.monotonic_ns()
@@ -233,8 +236,11 @@ class Publisher:
         if not part.shadow:
             self.alarms.note_outcome(line.name, judgement.outcome)
         self.latencies.add(latency_ms)
-        if judgement.map_ns:
-            self.publish_latencies.add((self._last_ns - judgement.map_ns) / 1e6)
+        publish_ms = (self._last_ns - judgement.map_ns) / 1e6 if judgement.map_ns else 0.0
+        if publish_ms:
+            self.publish_latencies.add(publish_ms)
+        if self.statistics is not None:
+            self.statistics[line.name].note(judgement, latency_ms, publish_ms)
 
     def _beat(self, now_ns: int) -> None:
         period_ns = int(self._settings.heartbeat_ms * 1e6)
