@@ -21,7 +21,7 @@ COMMANDS = {
     "run": "inspect: the daemon itself",
     "demo": "see the whole station work on drawn parts, in a minute",
     "replay": "run a folder of images through the very same line",
-    "check": "examine settings, recipes and models; print every problem with its remedy",
+    "check": "the doctor: settings, recipes, models and machine; every find with its remedy",
     "describe-model": "write a first model.yaml for an ONNX file",
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
