@@ -1,7 +1,7 @@
-"""What metrics cost a part: the daemon on recorded maps with and without them, in turn, in one run.
+"""What metrics cost a part: the daemon on recorded maps without them, with them, and with them scraped, in turn, in one run.
 
-With them the page is scraped all the time, far more often than Prometheus does. CPU time of the whole process for each part is
-the honest measure where other programs share the machine; parts per second stand beside it.
+Scraped every second, far more often than Prometheus does. CPU time of the whole process for each part is the honest measure where
+other programs share the machine; parts per second, flat out, stand beside it.
 """
 
 from __future__ import annotations
@@ -13,47 +13,60 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge_agent.commands.benchmark_plumbing import run_daemon, write_maps
 
+_SIDES = ("off", "on", "scraped")
 _ROUNDS = 5
-_SCRAPE_S = 0.5  # Prometheus's own default is a minute
+_SCRAPE_S = 1.0  # Prometheus's own default is a minute
 _PORT = 19108
 _PUBLISHED = re.compile(rb"^edge_agent_published_total (\S+)$", re.M)
 
 
 def measure_metrics(parts: int, ng_share: float) -> dict[str, Any]:
-    """Alternate without and with metrics `_ROUNDS` times, each beginning every other round; return medians and ratios."""
-    without: list[dict[str, Any]] = []
-    scraped: list[dict[str, Any]] = []
+    """Take the three sides in turn, `_ROUNDS` times, each round in another order; return medians, and ratios within the rounds."""
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in _SIDES}
     seconds: list[float] = []
     with tempfile.TemporaryDirectory(prefix="edge-agent-benchmark-") as text:
         folder = Path(text)
         write_maps(folder, ng_share)
         for number in range(_ROUNDS):
-            order = [(without, None), (scraped, {"port": _PORT})]
-            for side, metrics in order if number % 2 == 0 else reversed(order):
-                with _scraping(seconds if metrics else None):
-                    name = f"{number}-{'on' if metrics else 'off'}"
-                    side.append(run_daemon(folder, name, parts, 0, {"metrics": metrics}))
-    cpu_ms = [statistics.median(run["cpu_ms_per_part"] for run in side) for side in (without, scraped)]
-    rate = [statistics.median(parts / run["seconds"] for run in side) for side in (without, scraped)]
-    pairs = zip(without, scraped, strict=True)
+            first = number % len(_SIDES)
+            for side in (*_SIDES[first:], *_SIDES[:first]):
+                metrics = None if side == "off" else {"port": _PORT}
+                with _scraping(seconds if side == "scraped" else None):
+                    runs[side].append(run_daemon(folder, f"{number}-{side}", parts, 0, {"metrics": metrics}))
     return {
-        "cpu_us_per_part_without": round(cpu_ms[0] * 1000, 1),
-        "cpu_us_per_part_with": round(cpu_ms[1] * 1000, 1),
-        "ratio_cpu": round(statistics.median(b["cpu_ms_per_part"] / a["cpu_ms_per_part"] for a, b in pairs), 3),
-        "parts_per_s_without": round(rate[0], 1),
-        "parts_per_s_with": round(rate[1], 1),
-        "ratio_parts_per_s": round(rate[1] / rate[0], 3),
+        **{f"cpu_us_per_part_{side}": round(1000 * _median(runs[side], _cpu_ms), 1) for side in _SIDES},
+        **{f"ratio_cpu_{side}": round(_ratio(runs, side, _cpu_ms), 3) for side in _SIDES[1:]},
+        **{f"parts_per_s_{side}": round(parts * _median(runs[side], _pace), 1) for side in _SIDES},
+        **{f"ratio_parts_per_s_{side}": round(_ratio(runs, side, _pace), 3) for side in _SIDES[1:]},
         "scrapes": len(seconds),
         "scrape_p50_ms": round(statistics.median(seconds) * 1000, 1) if seconds else None,
-        "unaccounted": sum(run["unaccounted"] for run in (*without, *scraped)),
+        "unaccounted": sum(run["unaccounted"] for side in _SIDES for run in runs[side]),
         "parts": parts,
         "rounds": _ROUNDS,
     }
+
+
+def _cpu_ms(run: dict[str, Any]) -> float:
+    return float(run["cpu_ms_per_part"])
+
+
+def _pace(run: dict[str, Any]) -> float:
+    return 1 / float(run["seconds"])
+
+
+def _median(runs: list[dict[str, Any]], of: Callable[[dict[str, Any]], float]) -> float:
+    return statistics.median(map(of, runs))
+
+
+def _ratio(runs: dict[str, list[dict[str, Any]]], side: str, of: Callable[[dict[str, Any]], float]) -> float:
+    """The median over the rounds of a side against that round's `off`."""
+    return statistics.median(of(its) / of(off) for its, off in zip(runs[side], runs["off"], strict=True))
 
 
 @contextlib.contextmanager
