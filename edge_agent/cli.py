@@ -25,6 +25,7 @@ COMMANDS = {
     "describe-model": "write a first model.yaml for an ONNX file",
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
+    "counters": "what shift and lot came to; begin anew",
     "trigger": "have the daemon take a part now",
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",

@@ -26,6 +26,7 @@ from edge_agent.grabber import Budget, Registrar
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
+from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
@@ -120,6 +121,10 @@ class Daemon:
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.on_recipe = self._change_recipe
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
+        folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
+        self.publisher.counters = Counters(folder, names, settings.shifts, self.publisher.now_us())
+        self._closers.append(self.publisher.counters.close)
+        self.publisher.counters.recover(self.journal.unfinished)
         self._recover()
 
     def _recover(self) -> None:

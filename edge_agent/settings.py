@@ -101,6 +101,9 @@ class UplinkSettings(Strict, frozen=True, kw_only=True):
     allow_plaintext: bool = False
 
 
+ClockTime = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="a time of day, HH:MM")]
+
+
 class MetricsSettings(Strict, frozen=True, kw_only=True):
     """Where Prometheus reads the station's metrics, over HTTP. Port 0 takes any that is free."""
 
@@ -122,6 +125,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     plc: PlcSettings = PlcSettings()
     uplink: UplinkSettings = UplinkSettings()
     metrics: MetricsSettings | None = MetricsSettings()
+    shifts: Annotated[tuple[ClockTime, ...], msgspec.Meta(max_length=24)] = ()  # local times at which a shift begins
     journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 16_384
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"

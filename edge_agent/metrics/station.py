@@ -16,7 +16,7 @@ from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import MODES, LineBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.plc.statistics import LineStatistics
-from edge_agent.records import FAULT, NG
+from edge_agent.records import FAULT, NG, PASS
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
@@ -48,6 +48,7 @@ def of_station(sources: Sources) -> Iterator[Sample]:
         yield from _of_margins(book, statistics[name], sources.guard_ms[name])
         for view in sources.views.get(name, ()):
             yield from _of_view(name, view)
+    yield from _of_periods(sources.publisher)
     yield from _of_plc(sources.publisher)
     yield from _of_outbox(sources)
 
@@ -94,6 +95,15 @@ def _of_view(line: str, view: Line) -> Iterator[Sample]:
     if ring is not None:
         yield "frame_slots", labels, ring.slots - ring.quarantined
         yield "frame_slots_free", labels, ring.free
+
+
+def _of_periods(publisher: Publisher) -> Iterator[Sample]:
+    for line, counters in (publisher.counters.lines if publisher.counters is not None else {}).items():
+        for period, tally in (("shift", counters.kept.shift), ("lot", counters.kept.lot)):
+            counts = {PASS: tally.passed, NG: tally.ng, FAULT: tally.fault}
+            yield from (("period_parts", (line, period, outcome), n) for outcome, n in counts.items())
+            if parts := sum(counts.values()):
+                yield "period_yield", (line, period), counts[PASS] / parts
 
 
 def _of_plc(publisher: Publisher) -> Iterator[Sample]:

@@ -44,6 +44,8 @@ METRICS = _table(
     ("line_verified", "gauge", "line", "1 where a second source counts the line's triggers"),
     ("line_mode", "gauge", "line mode", "1 for the mode the line is in: online, offline, shadow"),
     ("line_info", "gauge", "line view recipe recipe_hash model_hash engine", "1: by what parts are judged now"),
+    ("period_parts", "gauge", "line period outcome", "parts of this shift or lot, the production's alone; survive a restart"),
+    ("period_yield", "gauge", "line period", "PASS of all parts of this shift or lot, 0 to 1"),
     # pictures
     ("frames_total", "counter", "line view", "pictures that came with their part"),
     ("skipped_frames_total", "counter", "line view", "pictures of parts given up meanwhile, or left out of a preview"),

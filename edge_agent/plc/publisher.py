@@ -21,6 +21,7 @@ from edge_agent.errors import Reason
 from edge_agent.events import say
 from edge_agent.plc.alarms import Alarms
 from edge_agent.plc.control import Control
+from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import BODY_BYTES, Journal
 from edge_agent.plc.latency import Latencies
 from edge_agent.plc.parts import LineBook, PartBook
@@ -56,6 +57,7 @@ class Publisher:
         self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
+        self.counters: Counters | None = None  # of shift and lot
         self.statistics: dict[str, LineStatistics] | None = None  # by line; kept where somebody reads them
         self._first_ns = 0
         self._last_ns = 0
@@ -104,6 +106,9 @@ class Publisher:
         """Run something on the publisher thread: answers that come later, mode changes."""
         self._calls.put(function)
         self._rouse()
+
+    def now_us(self) -> int:
+        return self._clock.wall_us()
 
     def stop(self, drain_s: float) -> None:
         """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets.
@@ -184,6 +189,8 @@ class Publisher:
             return
         verdict = self._verdict(part, judgement, to_ms(now_ns - part.trigger_ns))
         text = verdict_json(verdict)
+        if self.counters is not None and not part.shadow:
+            self.counters.lines[part.line].count(part.epoch, part.seq, judgement.outcome, judgement.reasons)
         _keep(self.journal, part.journal_slot, verdict, text)
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
@@ -246,6 +253,8 @@ class Publisher:
         period_ns = int(self._settings.heartbeat_ms * 1e6)
         self._next_heartbeat_ns = max(self._next_heartbeat_ns + period_ns, now_ns + period_ns // 2)
         self.alarms.look(self.sockets, self.replay, now_ns)
+        if self.counters is not None:
+            self.counters.look(self._clock.wall_us())
         body = encode_json(self.heartbeat())
         self.sockets.publish(self.sockets.heartbeat_topic, body)
         self.sockets.welcome(body)
