@@ -21,10 +21,11 @@ COMMANDS = {
     "run": "inspect: the daemon itself",
     "demo": "see the whole station work on drawn parts, in a minute",
     "replay": "run a folder of images through the very same line",
-    "check": "examine settings, recipes and models; print every problem with its remedy",
+    "check": "the doctor: settings, recipes, models and machine; every find with its remedy",
     "describe-model": "write a first model.yaml for an ONNX file",
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
+    "counters": "what shift and lot came to; begin anew",
     "trigger": "have the daemon take a part now",
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",
@@ -32,7 +33,7 @@ COMMANDS = {
     "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
-    "benchmark": "measure the station: plumbing, station, camera",
+    "benchmark": "measure the station: plumbing, station, camera, metrics",
 }
 
 

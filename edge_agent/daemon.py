@@ -25,9 +25,12 @@ from edge_agent.evidence import EvidencePicker
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
+from edge_agent.metrics import MetricsServer, Sources, open_metrics
+from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
+from edge_agent.plc.statistics import LineStatistics
 from edge_agent.recovery import deliver_unfinished
 from edge_agent.settings import LineSettings, Station
 from edge_agent.uplink.crops import EvidenceWorker
@@ -108,6 +111,7 @@ class Daemon:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
+        self.metrics = self._open_metrics()
 
     def _open_publisher(self) -> None:
         settings = self.station.settings
@@ -118,6 +122,10 @@ class Daemon:
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.on_recipe = self._change_recipe
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
+        folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
+        self.publisher.counters = Counters(folder, names, settings.shifts, self.publisher.now_us())
+        self._closers.append(self.publisher.counters.close)
+        self.publisher.counters.recover(self.journal.unfinished)
         self._recover()
 
     def _recover(self) -> None:
@@ -138,6 +146,28 @@ class Daemon:
         sender = Sender(self.outbox, uplink.collector, self.station.settings.station)
         self._closers.append(sender.close)
         return sender
+
+    def _open_metrics(self) -> MetricsServer | None:
+        settings = self.station.settings
+        if settings.metrics is None:
+            return None
+        self.publisher.statistics = {line.name: LineStatistics() for line in settings.lines}
+        sources = Sources(
+            station=settings.station,
+            state=self.station.path(settings.state),
+            publisher=self.publisher,
+            journal=self.journal,
+            outbox=self.outbox,
+            outbox_cap_mb=settings.uplink.outbox_cap_mb,
+            evidence=self.evidence,
+            sender=self.sender,
+            views=self._views,
+            guard_ms={line.name: line.deadline_guard_ms for line in settings.lines},
+        )
+        server = open_metrics(settings.metrics, sources)
+        if server is not None:
+            self._closers.append(server.close)
+        return server
 
     def _open_line(self, settings: LineSettings, bundles: dict[str, Bundle], cameras: dict[str, Camera]) -> list[Line]:
         """The threads of a line: one pair, or one for each of its views, whose judgements a joiner makes one of."""

@@ -56,6 +56,9 @@ EVENTS: dict[str, Event] = {
     "plc.slow_subscriber": Event("warning", "a subscriber does not keep up; messages to it are dropped", "it can ask for a replay"),
     "plc.subscriber_recovered": Event("info", "no message was dropped for a second"),
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
+    "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),
+    "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),
+    "counters.replaced": Event("warning", "the counters of shift and lot could not be read; they begin anew", "look at the disk"),
     "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
     "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
@@ -71,6 +74,9 @@ EVENTS: dict[str, Event] = {
     "collector.refused": Event("warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
+    "metrics.failed": Event(
+        "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
+    ),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
 }
@@ -98,6 +104,11 @@ def say(name: str, **values: Any) -> None:
         _writer.offer((event.level, name, values))
 
 
+def dropped_lines() -> int:
+    """Lines of the log that came faster than they were taken."""
+    return 0 if _writer is None else _writer.dropped
+
+
 def _write(level: str, name: str, values: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, ValueError):  # a log nobody takes must not end the thread that speaks
         getattr(structlog.get_logger(), level)(name, **values)
@@ -114,6 +125,10 @@ class _Writer:
 
     def offer(self, line: _Line) -> None:
         self._queue.offer(line)
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.refused
 
     def _run(self) -> None:
         told = 0

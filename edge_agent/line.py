@@ -56,6 +56,7 @@ class Line:
         self._work: queue.SimpleQueue[Picture | TensorSlot | object] = queue.SimpleQueue()
         self._pending: deque[Inspection] = deque()  # inspections with tensors still to submit, oldest first
         self._in_flight = 0
+        self.frames = 0  # pictures that came here with their part
         self._waiting_for: Segmenter | None = None  # the engine whose next free slot is this line's
         self._wake = partial(self._work.put, _TURN)
         self._stitching: Inspection | None = None  # the part whose tiles are on the canvases
@@ -75,6 +76,11 @@ class Line:
         """End the inspect thread after everything queued. The grabber has stopped before."""
         self._work.put(_STOP)
         self._inspector.join(timeout=10)
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait for the engine, and those in it."""
+        return self._work.qsize() + len(self._pending) + self._in_flight
 
     def swap(self, bundle: Bundle) -> None:
         """Judge every trigger from here on by `bundle`; parts on their way keep theirs."""
@@ -107,6 +113,7 @@ class Line:
         """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late.
 
         That one is looked at too: the next picture may be the same again."""
+        self.frames += 1
         inspection = bundle.begin(part, frame)
         try:
             fault = inspection.look()

@@ -101,6 +101,17 @@ class UplinkSettings(Strict, frozen=True, kw_only=True):
     allow_plaintext: bool = False
 
 
+ClockTime = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="a time of day, HH:MM")]
+
+
+class MetricsSettings(Strict, frozen=True, kw_only=True):
+    """Where Prometheus reads the station's metrics, over HTTP. Port 0 takes any that is free."""
+
+    address: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9108
+    allow_plaintext: bool = False
+
+
 class StationSettings(Strict, frozen=True, kw_only=True):
     """The whole station."""
 
@@ -113,6 +124,8 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     engine: EngineSettings = CpuEngine()
     plc: PlcSettings = PlcSettings()
     uplink: UplinkSettings = UplinkSettings()
+    metrics: MetricsSettings | None = MetricsSettings()
+    shifts: Annotated[tuple[ClockTime, ...], msgspec.Meta(max_length=24)] = ()  # local times at which a shift begins
     journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 16_384
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
@@ -229,11 +242,17 @@ def _plaintext(settings: StationSettings, document: strictyaml.Document) -> list
         (("plc", "control"), settings.plc.control, settings.plc.allow_plaintext),
         (("uplink", "collector"), settings.uplink.collector, settings.uplink.allow_plaintext),
     ]
+    if (metrics := settings.metrics) is not None:
+        endpoints.append((("metrics", "address"), f"tcp://{_bracketed(metrics.address)}", metrics.allow_plaintext))
     return [
         document.problem(keys, f"is {endpoint}: {PLAINTEXT}", f"use 127.0.0.1, or set {keys[0]}.allow_plaintext: true.")
         for keys, endpoint, allowed in endpoints
         if endpoint and not allowed and not is_loopback(endpoint)
     ]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 PLAINTEXT = "anybody on that network could read and forge what goes over it."

@@ -193,6 +193,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     part_id: str = ""
     name: str = ""
     mode: str = ""
+    reset: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

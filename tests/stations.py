@@ -42,6 +42,7 @@ class StationFolder:
             "lines": [{"name": "line", "camera": "camera", "recipe": "part", "frames": 4}],
             "engine": {"kind": "cpu", "hint": "latency", "requests": 1, "threads": 1},
             "plc": {"verdicts": f"ipc://{folder}/v", "control": f"ipc://{folder}/c", "expect_subscriber": False},
+            "metrics": None,
             "drain_s": 5,
         }
         write_bright_model(folder / "models" / "bright")

@@ -1,5 +1,6 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
-`camera`: a GigE Vision camera against the bare C library; with --parts, software triggers followed to their pictures.
+`camera`: a GigE Vision camera against the bare C library; with --parts, software triggers followed to their pictures. `metrics`:
+the daemon with metrics against without.
 
 All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
 where a part is unaccounted for or memory grows.
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_agent.commands.benchmark_camera import measure_camera
+from edge_agent.commands.benchmark_metrics import measure_metrics
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
 from edge_agent.commands.benchmark_station import measure_station
 from edge_agent.commands.benchmark_triggers import measure_triggers
@@ -25,10 +27,12 @@ MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["plumbing", "station", "camera"])
+    parser.add_argument("what", choices=["plumbing", "station", "camera", "metrics"])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
-    parser.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="plumbing: the share of parts with a defect")
+    parser.add_argument(
+        "--ng-share", type=float, default=0.01, metavar="S", help="plumbing, metrics: the share of parts with a defect"
+    )
     parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
     parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
     parser.add_argument(
@@ -45,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         result = measure_plumbing(args.parts or 100_000, args.ng_share)
     elif args.what == "station":
         result = measure_station(args.model, args.hint, args.seconds or 20)
+    elif args.what == "metrics":
+        result = measure_metrics(args.parts or 20_000, args.ng_share)
     elif args.parts:
         result = measure_triggers(args.size, args.parts, args.address, args.faults)
     else:

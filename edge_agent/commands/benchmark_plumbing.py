@@ -35,8 +35,8 @@ def measure_plumbing(parts: int, ng_share: float) -> dict[str, Any]:
         folder = Path(text)
         write_maps(folder, ng_share)
         bare = _bare_parts_per_s(min(parts, 20_000), folder)
-        flat_out = _run_daemon(folder, "flat", parts, 0)
-        paced = _run_daemon(folder, "paced", _PACED_PARTS, _PACED_HZ)
+        flat_out = run_daemon(folder, "flat", parts, 0)
+        paced = run_daemon(folder, "paced", _PACED_PARTS, _PACED_HZ)
     return {
         "parts_per_s": round(parts / flat_out["seconds"], 1),
         "ng_share": ng_share,
@@ -96,7 +96,7 @@ def _listen_bare(endpoint: str, stop: threading.Event) -> None:
                 continue
 
 
-def _settings(folder: Path, name: str, rate_hz: float) -> Path:
+def _settings(folder: Path, name: str, rate_hz: float, more: dict[str, Any]) -> Path:
     """A station on recorded maps: sixteen drawn frames shown in turn, sockets local to the folder."""
     recipe = {
         "name": "plumbing",
@@ -131,7 +131,9 @@ def _settings(folder: Path, name: str, rate_hz: float) -> Path:
         "lines": [{"name": "line", "camera": "camera", "recipe": "plumbing", "frames": 16}],
         "engine": {"kind": "recorded", "path": "maps.npy", "order": "order.npy"},
         "plc": {"verdicts": f"ipc://{folder}/{name}-v", "control": f"ipc://{folder}/{name}-c", "send_queue": 100_000},
+        "metrics": None,
         "drain_s": 20,
+        **more,
     }
     (folder / "plumbing.yaml").write_text(yaml.safe_dump(recipe))
     file = folder / f"{name}.yaml"
@@ -157,9 +159,11 @@ def _write_model(folder: Path) -> None:
     (folder / "model.yaml").write_text(yaml.safe_dump(papers))
 
 
-def _run_daemon(folder: Path, name: str, parts: int, rate_hz: float) -> dict[str, Any]:
-    """Run the daemon for `parts`, hear every verdict, watch its memory; return its summary with what was seen from here."""
-    config = _settings(folder, name, rate_hz)
+def run_daemon(folder: Path, name: str, parts: int, rate_hz: float, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run the daemon for `parts`, hear every verdict, watch its memory; return its summary with what was seen from here.
+
+    `more` settings take the place of the benchmark's own."""
+    config = _settings(folder, name, rate_hz, more or {})
     summary_file = folder / f"{name}.json"
     command = ["run", "--config", str(config), "--parts", str(parts), "--summary", str(summary_file)]
     with (

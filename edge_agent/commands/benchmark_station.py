@@ -113,6 +113,7 @@ def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: i
         "lines": [{"name": "line", "camera": "camera", "recipe": "station", "frames": 16}],
         "engine": {"kind": "cpu", "hint": hint},
         "plc": {"verdicts": f"ipc://{folder}/v", "control": f"ipc://{folder}/c", "expect_subscriber": False},
+        "metrics": None,
     }
     (folder / "station.yaml").write_text(yaml.safe_dump(recipe))
     (folder / "settings.yaml").write_text(yaml.safe_dump(station))

@@ -1,12 +1,14 @@
-"""Examine settings, recipes and models without starting anything: every problem with its line and its remedy.
+"""The doctor: examine settings, recipes and models, and the machine they are for. Starts nothing; every find has its remedy.
 
-Exit code 0 when all is well, 78 when the configuration will never work as it is. A note says what this machine lacks for a camera
-to lose nothing, or what looks doubtful in a model; it does not change the exit code. Models are tried on a few pictures.
+With --config the files and all around them are looked at, with --recipe and --model these alone, without any the machine alone.
+Exit code by the worst: 78 for a configuration that will never work as it is, 1 for what keeps the station from its work now (a
+camera that does not answer, a port that is taken), 0 for notes and for nothing. Models are tried on a few pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,8 +19,10 @@ import msgspec
 from edge_agent import strictyaml
 from edge_agent.bundle import require_fit, require_time
 from edge_agent.camera import open_camera
+from edge_agent.commands import doctor, doctor_machine, doctor_station
 from edge_agent.commands.check_cameras import check_cameras, this_machine
-from edge_agent.errors import EXIT_CONFIGURATION, EXIT_OK, ConfigurationError, Problem, UsageError
+from edge_agent.commands.doctor import Look
+from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.recipe import Recipe, load_recipe
@@ -32,13 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, action="append", default=[], metavar="FILE", help="a recipe alone")
     parser.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a model alone")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
-    parser.add_argument("--json", action="store_true", help="one JSON object with the problems and warnings")
+    parser.add_argument("--files", action="store_true", help="only what stands in the files; nothing of this machine")
+    parser.add_argument("--json", action="store_true", help="one JSON object with the problems, the warnings and the machine")
 
 
 def run(args: argparse.Namespace) -> int:
-    if not (args.config or args.recipe or args.model):
-        raise UsageError("nothing to check: give --config, --recipe or --model")
+    names_files = bool(args.config or args.recipe or args.model)
+    if args.files and not names_files:
+        raise UsageError("no file to check: give --config, --recipe or --model")
     examination = Examination()
+    station = None
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
     models = [examination.attempt(partial(examination.model, folder)) for folder in args.model]
     examination.pairs(recipes, models)
@@ -47,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if station is not None:
             examination.station(station)
             examination.cameras(station, strictyaml.read(args.config))
+    if not args.files and (args.config or not names_files):
+        examination.surroundings(station)
     return examination.report(args.json)
 
 
@@ -57,6 +66,7 @@ class Examination:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.seen: list[str] = []
+        self.looks: list[Look] = []  # at the machine
 
     def attempt(self, look: Callable[[], T]) -> T | None:
         """Return what `look` returns, or None with its problems noted."""
@@ -100,6 +110,22 @@ class Examination:
         self.problems += problems
         self.warnings += warnings
 
+    def surroundings(self, station: Station | None) -> None:
+        """Look at the machine and, where there is one, at what the station needs of it."""
+        self.looks += doctor_machine.of_python()
+        self.looks += doctor_machine.of_libraries(station)
+        self.looks += doctor_machine.of_gpu(station)
+        self.looks += doctor_machine.of_kernel(station, this_machine())
+        self.looks += doctor_machine.of_clock()
+        if station is None:
+            return
+        self.looks += doctor_machine.of_state(station)
+        is_running, lines = doctor_station.of_running(station)
+        self.looks += lines
+        self.looks += doctor_station.of_ports(station, is_running)
+        self.looks += doctor_station.of_cameras(station)
+        self.looks += doctor_station.of_collector(station)
+
     def model(self, folder: Path) -> Model:
         """Return a model that runs; what is doubtful in it becomes a warning. Raises ConfigurationError."""
         model = load_model(folder)
@@ -113,19 +139,26 @@ class Examination:
         self.seen.append(f"{recipe.name}: recipe {recipe.hash[:12]}, model {model.hash[:12]}")
 
     def report(self, as_json: bool) -> int:
+        """Print everything; return the exit code of the worst."""
+        is_hindered = any(look.level == doctor.PROBLEM for look in self.looks)
         if as_json:
             problems, warnings = ([_plain(p) for p in these] for these in (self.problems, self.warnings))
-            print(msgspec.json.encode({"ok": not problems, "problems": problems, "warnings": warnings}).decode())
+            is_ok = not (problems or is_hindered)
+            told = {"ok": is_ok, "problems": problems, "warnings": warnings, "machine": self.looks}
+            print(msgspec.json.encode(told).decode())
         else:
-            for problem in self.problems:
-                print(problem)
-            for warning in self.warnings:
-                print(f"note: {warning}")
-            for line in self.seen:
-                print(f"well: {line}")
-            count = len(self.problems)
-            print(f"{count} problem{'s' if count != 1 else ''}" if count else "no problem found")
-        return EXIT_CONFIGURATION if self.problems else EXIT_OK
+            every = [*self.looks, *self._of_files()]
+            doctor.show(every)
+            levels = [look.level for look in every]
+            print(doctor.summary(levels.count(doctor.PROBLEM), levels.count(doctor.NOTE)))
+        return EXIT_CONFIGURATION if self.problems else EXIT_FAILURE if is_hindered else EXIT_OK
+
+    def _of_files(self) -> list[Look]:
+        return [
+            *(doctor.well("files", each) for each in self.seen),
+            *(doctor.note("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.warnings),
+            *(doctor.problem("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.problems),
+        ]
 
 
 def _plain(problem: Problem) -> dict[str, object]:

@@ -59,7 +59,9 @@ class Control:
                 return None
             case "mode":
                 return self._mode(request)
-        raise DeliveryError(f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode")
+            case "counters":
+                return self._counters(request)
+        raise DeliveryError(f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode, counters")
 
     def _known(self, line: str) -> str:
         if line not in self._publisher.book.lines:
@@ -94,8 +96,25 @@ class Control:
         say("line.mode_changed", line=request.line, mode=request.mode)
         return Reply(ok=True)
 
+    def _counters(self, request: Request) -> Reply:
+        """Tell what shift and lot came to; then begin a new shift, or a new lot, where that is asked for."""
+        counters = self._publisher.counters
+        if counters is None:
+            raise DeliveryError("this station keeps no counters")
+        if request.name and not NAME.fullmatch(request.name):
+            raise DeliveryError(f"lot {request.name!r} is no name: 1 to 64 letters, digits, '.', '_' and '-'")
+        lines = [self._known(request.line)] if request.line else list(counters.lines)
+        told = counters.told()
+        for line in lines:
+            if request.reset:
+                counters.lines[line].begin_shift(line, self._publisher.now_us())
+            if request.name:
+                counters.lines[line].begin_lot(line, request.name, self._publisher.now_us())
+        return Reply(ok=True, status={line: told[line] for line in lines})
+
     def _status(self) -> dict[str, object]:
         publisher = self._publisher
+        periods = publisher.counters.told() if publisher.counters is not None else {}
         return {
             **publisher.heartbeat(),
             "published": publisher.published,
@@ -109,7 +128,9 @@ class Control:
                     "triggers": line.triggers,
                     "outcomes": line.outcomes,
                     "reasons": line.reasons,
+                    "rules": line.broken_rules,
                     "discarded": line.discarded,
+                    **periods.get(name, {}),
                 }
                 for name, line in publisher.book.lines.items()
             },

@@ -38,7 +38,8 @@ class LineBook:
     identity: Identity | None = None
     triggers: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: {PASS: 0, NG: 0, FAULT: 0})
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)  # of FAULT
+    broken_rules: dict[str, int] = field(default_factory=dict)  # of NG
     discarded: int = 0
     published_through: int = 0
     out_of_order: set[int] = field(default_factory=set)

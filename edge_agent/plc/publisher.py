@@ -21,11 +21,13 @@ from edge_agent.errors import Reason
 from edge_agent.events import say
 from edge_agent.plc.alarms import Alarms
 from edge_agent.plc.control import Control
+from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import BODY_BYTES, Journal
 from edge_agent.plc.latency import Latencies
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
+from edge_agent.plc.statistics import LineStatistics
 from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
@@ -55,6 +57,8 @@ class Publisher:
         self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
+        self.counters: Counters | None = None  # of shift and lot
+        self.statistics: dict[str, LineStatistics] | None = None  # by line; kept where somebody reads them
         self._first_ns = 0
         self._last_ns = 0
         self._spacing_ns = _NEVER_NS  # between the last two outcomes
@@ -102,6 +106,9 @@ class Publisher:
         """Run something on the publisher thread: answers that come later, mode changes."""
         self._calls.put(function)
         self._rouse()
+
+    def now_us(self) -> int:
+        return self._clock.wall_us()
 
     def stop(self, drain_s: float) -> None:
         """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets.
@@ -182,6 +189,8 @@ class Publisher:
             return
         verdict = self._verdict(part, judgement, to_ms(now_ns - part.trigger_ns))
         text = verdict_json(verdict)
+        if self.counters is not None and not part.shadow:
+            self.counters.lines[part.line].count(part.epoch, part.seq, judgement.outcome, judgement.reasons)
         _keep(self.journal, part.journal_slot, verdict, text)
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
@@ -223,9 +232,10 @@ class Publisher:
 
     def _count(self, line: LineBook, part: Part, judgement: Judgement, latency_ms: float) -> None:
         line.outcomes[judgement.outcome] += 1
-        if judgement.outcome == FAULT:
+        if judgement.reasons:
+            reasons = line.reasons if judgement.outcome == FAULT else line.broken_rules
             for reason in judgement.reasons:
-                line.reasons[reason] = line.reasons.get(reason, 0) + 1
+                reasons[reason] = reasons.get(reason, 0) + 1
         line.close_seq(part.seq)
         self._first_ns = self._first_ns or part.trigger_ns
         now_ns = self._clock.monotonic_ns()
@@ -233,13 +243,18 @@ class Publisher:
         if not part.shadow:
             self.alarms.note_outcome(line.name, judgement.outcome)
         self.latencies.add(latency_ms)
-        if judgement.map_ns:
-            self.publish_latencies.add((self._last_ns - judgement.map_ns) / 1e6)
+        publish_ms = (self._last_ns - judgement.map_ns) / 1e6 if judgement.map_ns else 0.0
+        if publish_ms:
+            self.publish_latencies.add(publish_ms)
+        if self.statistics is not None:
+            self.statistics[line.name].note(judgement, latency_ms, publish_ms)
 
     def _beat(self, now_ns: int) -> None:
         period_ns = int(self._settings.heartbeat_ms * 1e6)
         self._next_heartbeat_ns = max(self._next_heartbeat_ns + period_ns, now_ns + period_ns // 2)
         self.alarms.look(self.sockets, self.replay, now_ns)
+        if self.counters is not None:
+            self.counters.look(self._clock.wall_us())
         body = encode_json(self.heartbeat())
         self.sockets.publish(self.sockets.heartbeat_topic, body)
         self.sockets.welcome(body)

@@ -24,6 +24,15 @@ def test_plumbing_accounts_for_every_part(edge_agent: Program, ng_share: float) 
     assert told["ng_share"] == ng_share
 
 
+def test_metrics_are_measured_against_a_daemon_without_them(edge_agent: Program) -> None:
+    result = edge_agent("benchmark", "metrics", "--json", "--parts", 500)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    sides = {f"{what}_{side}" for what in ("cpu_us_per_part", "parts_per_s") for side in ("off", "on", "scraped")}
+    assert told.keys() >= sides | {"ratio_cpu_on", "ratio_cpu_scraped", "machine", "command"}
+    assert told["unaccounted"] == 0
+
+
 def test_station_stands_beside_the_bare_engine(edge_agent: Program) -> None:
     result = edge_agent("benchmark", "station", "--json", "--seconds", 2)
     assert result.returncode == 0, result.stderr

@@ -59,5 +59,5 @@ def test_the_daemon_itself_refuses_the_same_with_78(edge_agent: Program, station
     assert not (tmp_path / "state").exists()
 
 
-def test_nothing_to_check_is_a_usage_error(edge_agent: Program) -> None:
-    assert edge_agent("check").returncode == 2
+def test_files_alone_need_a_file(edge_agent: Program) -> None:
+    assert edge_agent("check", "--files").returncode == 2

@@ -102,7 +102,7 @@ def test_notes_are_told_and_the_exit_code_is_that_of_the_problems(
         monkeypatch.setattr(check, "this_machine", lambda: machine)
         parser = argparse.ArgumentParser()
         check.add_arguments(parser)
-        code = check.run(parser.parse_args(["--config", str(file), *words]))
+        code = check.run(parser.parse_args(["--config", str(file), "--files", *words]))
         return code, capsys.readouterr().out
 
     code, told = examine(WELL, "--json")
@@ -111,7 +111,7 @@ def test_notes_are_told_and_the_exit_code_is_that_of_the_problems(
     assert [warning["key"] for warning in answer["warnings"]] == ["cameras.0.trigger"]
     code, told = examine(WELL)
     assert code == 0
-    assert f"note: {file}:" in told and "no problem found" in told
+    assert f"note    files  {file}:" in told and "no problem found, 1 note" in told
     code, told = examine(WITHOUT, "--json")
     assert (code, json.loads(told)["ok"]) == (78, False)
 

@@ -71,6 +71,7 @@ SETTING_SECTIONS = {
     settings.RecordedEngine: "`kind: recorded`",
     settings.PlcSettings: "## Plc",
     settings.UplinkSettings: "## Uplink",
+    settings.MetricsSettings: "## Metrics",
 }
 RECIPE_SECTIONS = {
     recipe.Recipe: "## Recipe",

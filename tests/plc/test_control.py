@@ -110,6 +110,7 @@ def test_the_status_reconciles(station: Start) -> None:
         "triggers": 4,
         "outcomes": {"PASS": 3, "NG": 0, "FAULT": 1},
         "reasons": {"late": 1},
+        "rules": {},
         "discarded": 0,
     }
 

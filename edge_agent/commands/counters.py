@@ -1,0 +1,49 @@
+"""Show what the current shift and lot came to, line by line: PASS, NG by rule, FAULT by reason, yield.
+
+--reset begins a new shift, --lot NAME a new lot; what is shown is then what the old ones came to. Shadow parts do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_agent.plc.gateway import ask
+from edge_agent.wire import Request
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--connect", default="tcp://127.0.0.1:5557", metavar="URL", help="the station's control address")
+    parser.add_argument("--line", default="", help="the line's name; without it all lines")
+    parser.add_argument("--reset", action="store_true", help="begin a new shift")
+    parser.add_argument("--lot", default="", metavar="NAME", help="begin a new lot of this name")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    reply = ask(args.connect, Request(op="counters", line=args.line, name=args.lot, reset=args.reset))
+    if not reply.ok:
+        print(reply.error)
+        return 1
+    if args.json:
+        print(json.dumps(reply.status))
+        return 0
+    table = Table("line", "", "since", "parts", "PASS", "NG", "FAULT", "yield", "why", box=None)
+    for line, periods in reply.status.items():
+        for period, tally in periods.items():
+            table.add_row(line, f"{period} {tally['name']}".strip(), *_row(tally))
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 0
+
+
+def _row(tally: dict[str, Any]) -> list[str]:
+    since = datetime.fromtimestamp(tally["since_us"] / 1e6).strftime("%Y-%m-%d %H:%M:%S")
+    counts = [str(tally[key]) for key in ("parts", "PASS", "NG", "FAULT")]
+    share = "" if tally["yield"] is None else f"{tally['yield']:.1%}"
+    why = sorted({**tally["rules"], **tally["faults"]}.items(), key=lambda each: -each[1])
+    return [since, *counts, share, ", ".join(f"{reason} {n}" for reason, n in why)]

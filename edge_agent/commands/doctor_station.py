@@ -1,0 +1,195 @@
+"""Looks at what the settings name outside their files: the running station, ports, cameras, the collector. Nothing is opened
+that a running station holds, and nothing is set."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+
+from edge_agent.camera.aravis_library import find_devices
+from edge_agent.camera.gige_discovery import discover
+from edge_agent.camera.v4l2_find import find_by_link, find_by_serial
+from edge_agent.camera.v4l2_kernel import Kernel
+from edge_agent.camera_settings import (
+    AravisCamera,
+    CameraSettings,
+    FolderCamera,
+    SyntheticCamera,
+    V4l2Camera,
+    VideoCamera,
+    is_stream,
+)
+from edge_agent.commands.doctor import Look, note, problem, well
+from edge_agent.errors import CameraError, DeliveryError
+from edge_agent.plc.gateway import ask
+from edge_agent.settings import Station
+from edge_agent.wire import Request
+
+_ANSWER_S = 1.0
+_CONNECT_MS = 1500
+_RTSP_PORT, _HTTP_PORT = 554, 80
+
+
+def of_running(station: Station) -> tuple[bool, list[Look]]:
+    """Whether the station of these settings runs already, and how its lines are."""
+    control = station.settings.plc.control
+    if control.endswith(":*"):
+        return False, []
+    try:
+        status = ask(control, Request(op="status"), timeout_s=_ANSWER_S).status
+    except DeliveryError:
+        return False, [well("station", "is not running")]
+    if status.get("station") != station.settings.station:
+        told = f"{control} answers, and is the station {status.get('station')!r}, not {station.settings.station!r}"
+        return False, [problem("station", told, "give this one a plc.control of its own, or stop the other")]
+    return True, [well("station", f"{station.settings.station} is running"), *_of_lines(status)]
+
+
+def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
+    for name, line in status["lines"].items():
+        told = f"line {name}: {line['state']}, {line['mode']}, recipe {line['recipe']}, {line['seq']} parts published"
+        yield problem("station", f"{told}: {line['why']}", "see `why`") if line["state"] == "Error" else well("station", told)
+    for alarm in status["alarms"]:
+        yield note("station", f"alarm {alarm}", "see docs/events.md")
+
+
+def of_ports(station: Station, is_running: bool) -> Iterator[Look]:
+    """Every TCP port the station listens on: free, its own already, or somebody else's."""
+    settings = station.settings
+    wanted = [("plc.verdicts", settings.plc.verdicts), ("plc.control", settings.plc.control)]
+    if settings.metrics is not None and settings.metrics.port:
+        wanted.append(("metrics", f"tcp://{settings.metrics.address}:{settings.metrics.port}"))
+    for key, endpoint in wanted:
+        if endpoint.startswith("ipc://") or endpoint.endswith(":*"):
+            continue
+        if is_running:
+            yield well("ports", f"{key} {endpoint}: the running station's")
+        else:
+            host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+            yield _port_look(key, host.strip("[]"), int(port))
+
+
+def _port_look(key: str, host: str, port: int) -> Look:
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        by = holder_of(port)
+        make = note if key == "metrics" else problem
+        told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by else "")
+        return make("ports", told, f"stop what holds it, or give {key} another address")
+    return well("ports", f"{key} {host}:{port} is free")
+
+
+def holder_of(port: int) -> str:
+    """The program that listens on a TCP port, with its process; '' where this user may not know."""
+    listening = f":{port:04X}"
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            rows = [row.split() for row in Path("/proc/net", table).read_text().splitlines()[1:]]
+            inodes |= {f"socket:[{row[9]}]" for row in rows if row[1].endswith(listening) and row[3] == "0A"}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(str(fd.readlink()) in inodes for fd in (process / "fd").iterdir()):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                return f"process {process.name}: {command[:120]}"
+    return ""
+
+
+def of_cameras(station: Station) -> Iterator[Look]:
+    """Does each camera answer? A camera that another program holds answers, too."""
+    for camera in station.settings.cameras:
+        try:
+            yield well("cameras", f"{camera.name}: {_reached(camera, station.base)}")
+        except (CameraError, OSError) as error:
+            told, _, remedy = str(error).partition(" Remedy: ")
+            yield problem("cameras", f"{camera.name}: {told}", remedy or "look at its cable, its power and its address")
+
+
+def _reached(camera: CameraSettings, base: Path) -> str:
+    """What answers. Raises CameraError, OSError."""
+    match camera:
+        case SyntheticCamera():
+            return "drawn by the station itself"
+        case FolderCamera():
+            files = sum(1 for _ in (base / camera.path).resolve().iterdir())
+            return f"{files} files in {(base / camera.path).resolve()}"
+        case V4l2Camera():
+            return str(_v4l2_node(camera))
+        case AravisCamera():
+            return _aravis(camera)
+        case VideoCamera():
+            return _video(camera, base)
+    raise AssertionError(camera)
+
+
+def _v4l2_node(camera: V4l2Camera) -> Path:
+    kernel = Kernel()
+    if camera.serial:
+        return find_by_serial(kernel, camera.serial)
+    return find_by_link(kernel, Path(camera.path) if camera.path else kernel.devices / "v4l" / "by-id" / str(camera.by_id))
+
+
+def _aravis(camera: AravisCamera) -> str:
+    if camera.address is not None:
+        told = discover(camera.address)
+        if told is None:
+            raise CameraError(f"nothing answers at {camera.address}. Remedy: look at its cable, its power and its address")
+        return f"{told['vendor']} {told['model']}, serial {told['serial']}, answers at {camera.address}"
+    found = {device["serial"]: device for device in _aravis_devices()}
+    if camera.serial not in found:
+        seen = ", ".join(sorted(found)) or "none"
+        raise CameraError(f"no camera has the serial {camera.serial}; within reach: {seen}. Remedy: plug it in, or mend serial")
+    device = found[str(camera.serial)]
+    return f"{device['vendor']} {device['model']} answers at {device['address']}"
+
+
+@cache
+def _aravis_devices() -> tuple[dict[str, str], ...]:
+    return tuple(find_devices())
+
+
+def _video(camera: VideoCamera, base: Path) -> str:
+    if not is_stream(camera.url):
+        file = (base / camera.url).resolve()
+        return f"{file}, {file.stat().st_size >> 10} KiB"
+    parts = urlsplit(camera.url)
+    port = parts.port or (_RTSP_PORT if parts.scheme.startswith("rtsp") else _HTTP_PORT)
+    with socket.create_connection((str(parts.hostname), port), timeout=_ANSWER_S):
+        return f"{parts.hostname}:{port} takes connections"
+
+
+def of_collector(station: Station) -> Iterator[Look]:
+    """Does a ZeroMQ peer answer there? Nothing is said to it: a stream's first word is the station's own."""
+    endpoint = station.settings.uplink.collector
+    if endpoint is None:
+        yield note("collector", "none is set: results stay in the outbox, up to its cap", "set uplink.collector")
+    elif shakes_hands(endpoint):
+        yield well("collector", f"{endpoint} answers")
+    else:
+        remedy = "start it there: edge-agent collect; until then the outbox keeps everything, up to its cap"
+        yield note("collector", f"{endpoint} does not answer within {_CONNECT_MS} ms", remedy)
+
+
+def shakes_hands(endpoint: str) -> bool:
+    """True where something speaks ZeroMQ at the address."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        with peer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as events:
+            try:
+                peer.connect(endpoint)
+                return bool(events.poll(_CONNECT_MS))
+            except zmq.ZMQError:
+                return False
+            finally:
+                peer.disable_monitor()

@@ -1,0 +1,125 @@
+"""The page that Prometheus scrapes, on a thread of its own: one request at a time, each bounded in time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import accumulate
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge_agent.events import say
+from edge_agent.metrics.machine import Gpus, Sample, of_disk, of_memory, of_temperatures, of_throttling
+from edge_agent.metrics.station import Sources, of_station
+from edge_agent.metrics.table import METRICS
+from edge_agent.plc.statistics import BOUNDS_MS, Histogram
+from edge_agent.settings import MetricsSettings
+
+_PATIENCE_S = 2.0  # a peer that does not finish its request, or does not read the answer, is dropped
+_POLL_S = 0.2
+_KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+_LE = (*(f"{ms / 1000:g}" for ms in BOUNDS_MS), "+Inf")
+
+
+class StationCollector(Collector):
+    """Reads everything anew for each scrape."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._readers: list[Callable[[], Iterable[Sample]]] = [
+            partial(of_station, sources),
+            partial(of_disk, sources.state),
+            of_memory,
+            of_temperatures,
+            of_throttling,
+            Gpus(),
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        samples: dict[str, list[tuple[tuple[str, ...], float]]] = defaultdict(list)
+        for read in self._readers:
+            try:
+                for name, labels, value in read():
+                    samples[name].append((labels, value))
+            except OSError:
+                continue  # the disk or the kernel does not tell; the rest goes out
+        for name, of_name in samples.items():
+            metric = METRICS[name]
+            family = _KINDS[metric.kind](metric.name, metric.meaning, labels=metric.labels)
+            for labels, value in of_name:
+                family.add_metric(labels, value)
+            yield family
+        yield from self._histograms()
+
+    def _histograms(self) -> Iterator[Metric]:
+        stages, verdicts = (
+            HistogramMetricFamily(METRICS[name].name, METRICS[name].meaning, labels=METRICS[name].labels)
+            for name in ("stage_seconds", "verdict_seconds")
+        )
+        for line, statistics in (self._sources.publisher.statistics or {}).items():
+            _add(verdicts, (line,), statistics.verdict)
+            for key, histogram in statistics.stages.copy().items():
+                view, _, stage = key.rpartition("/")
+                _add(stages, (line, view, stage), histogram)
+        yield from (stages, verdicts)
+
+    def describe(self) -> list[Metric]:
+        return []  # so that nothing is read before the station is open
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Histogram) -> None:
+    buckets = list(zip(_LE, accumulate(histogram.counts.copy()), strict=True))
+    family.add_metric(labels, buckets, histogram.sum_ms / 1000)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE_S
+
+    def log_message(self, *_: object) -> None:
+        """Who scrapes is no event."""
+
+
+class _Server(WSGIServer):
+    def handle_error(self, *_: object) -> None:
+        """A peer that went away in the middle of its answer is no event either."""
+
+
+class MetricsServer:
+    """Serves `/metrics`. `close` ends it within a fraction of a second, or the patience with a peer."""
+
+    def __init__(self, settings: MetricsSettings, collector: Collector) -> None:
+        """Raises OSError where the address cannot be had."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(collector)
+        ProcessCollector(registry=registry)
+        family, _, _, _, where = socket.getaddrinfo(settings.address, settings.port, type=socket.SOCK_STREAM)[0]
+        kind = type("_Server", (_Server,), {"address_family": family})
+        self._server: WSGIServer = make_server(str(where[0]), settings.port, make_wsgi_app(registry), kind, _Handler)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+
+def open_metrics(settings: MetricsSettings, sources: Sources) -> MetricsServer | None:
+    """Serve the station's metrics; None, and an event, where the address cannot be had: parts are judged all the same."""
+    try:
+        server = MetricsServer(settings, StationCollector(sources))
+    except (OSError, OverflowError) as error:
+        say("metrics.failed", address=settings.address, port=settings.port, why=str(error))
+        return None
+    server.start()
+    return server

@@ -1,0 +1,211 @@
+"""What a shift and a lot came to: PASS, NG by rule, FAULT by reason, for each line; exact through kill -9.
+
+A line has a small memory-mapped file with two places. Each part is counted into the older place, before its outcome goes into the
+journal and to the PLC; the newer place with a good CRC counts. So a part that the journal knows as decided is counted, and one that
+was counted and not decided is the last one: the next start goes back to the other place, and counts it as FAULT interrupted.
+Nothing is flushed: a power cut may take the last half minute of a count with it, though never of the records.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.errors import UNREADABLE, EdgeAgentError, Reason
+from edge_agent.events import say
+from edge_agent.plc.journal import Entry
+from edge_agent.records import FAULT, NG, PASS
+
+PLACE_BYTES = 32 << 10
+_HEADER = struct.Struct("<IIQ")  # CRC-32 of the rest, length of the body, generation
+_MOST_REASONS = 40  # told apart, of each outcome; more are counted together
+_OTHER = "other"
+_NOBODY = (0, 0)
+
+
+class Tally(msgspec.Struct):
+    """One shift's or lot's parts. `since_us` is UTC microseconds; `rules` are those broken, `faults` the reasons."""
+
+    since_us: int
+    name: str = ""
+    passed: int = 0
+    ng: int = 0
+    fault: int = 0
+    rules: dict[str, int] = {}
+    faults: dict[str, int] = {}
+
+    def add(self, outcome: str, reasons: tuple[str, ...]) -> None:
+        if outcome == PASS:
+            self.passed += 1
+        elif outcome == NG:
+            self.ng += 1
+            _add(self.rules, reasons)
+        else:
+            self.fault += 1
+            _add(self.faults, reasons)
+
+    def told(self) -> dict[str, Any]:
+        """For whoever asks; `yield` is PASS of all parts, None without parts."""
+        parts = self.passed + self.ng + self.fault
+        share = round(self.passed / parts, 6) if parts else None
+        counts = {"parts": parts, PASS: self.passed, NG: self.ng, FAULT: self.fault, "yield": share}
+        return {"name": self.name, "since_us": self.since_us, **counts, "rules": self.rules.copy(), "faults": self.faults.copy()}
+
+
+def _add(counts: dict[str, int], reasons: tuple[str, ...]) -> None:
+    for reason in reasons:
+        key = reason[:128] if reason in counts or len(counts) < _MOST_REASONS else _OTHER
+        counts[key] = counts.get(key, 0) + 1
+
+
+class Kept(msgspec.Struct):
+    """What a place holds. `last` is the part counted last (epoch, seq); of the epoch `recovered` all that was left is counted."""
+
+    shift: Tally
+    lot: Tally
+    last: tuple[int, int] = _NOBODY
+    recovered: int = 0
+
+
+_OUT = msgspec.json.Encoder()
+_IN = msgspec.json.Decoder(Kept)
+
+
+class LineCounters:
+    """One line's shift and lot. Used by the publisher thread alone, once it runs."""
+
+    def __init__(self, file: Path, now_us: int) -> None:
+        """Raises EdgeAgentError where the file cannot be made."""
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, 2 * PLACE_BYTES)
+                self._map = mmap.mmap(handle.fileno(), 2 * PLACE_BYTES)
+        except OSError as error:
+            raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. Free space there.") from None
+        places = sorted((found for at in (0, PLACE_BYTES) if (found := _read(self._map, at))), key=lambda found: -found[0])
+        if not places and any(self._map[: _HEADER.size]):
+            say("counters.replaced", file=str(file))
+        self._generation = places[0][0] if places else 0
+        self._before = places[1][1] if len(places) > 1 else None
+        self.kept = places[0][1] if places else Kept(Tally(now_us), Tally(now_us))
+
+    def recover(self, left: Iterable[Entry]) -> None:
+        """Bring the count in line with what the last run left in its journal. May run again, should this start be cut short."""
+        undecided = {(entry.epoch, entry.seq): entry for entry in left if entry.body is None and not entry.shadow}
+        if self.kept.last in undecided and self._before is not None:
+            self.kept = self._before
+        epoch = max((epoch for epoch, _ in undecided), default=0)
+        if epoch > self.kept.recovered:
+            for _ in undecided:
+                self._tally(FAULT, (Reason.INTERRUPTED.value,))
+            self.kept.last, self.kept.recovered = _NOBODY, epoch
+            self._keep()
+        self._before = None
+
+    def count(self, epoch: int, seq: int, outcome: str, reasons: tuple[str, ...]) -> None:
+        """Count one part, before anybody hears of it."""
+        self._tally(outcome, reasons)
+        self.kept.last = (epoch, seq)
+        self._keep()
+
+    def begin_shift(self, line: str, now_us: int) -> None:
+        say("counters.shift_ended", line=line, **_said(self.kept.shift))
+        self.kept.shift = Tally(now_us)
+        self._keep()
+
+    def begin_lot(self, line: str, name: str, now_us: int) -> None:
+        say("counters.lot_ended", line=line, **_said(self.kept.lot))
+        self.kept.lot = Tally(now_us, name)
+        self._keep()
+
+    def close(self) -> None:
+        self._map.flush()
+        self._map.close()
+
+    def _tally(self, outcome: str, reasons: tuple[str, ...]) -> None:
+        self.kept.shift.add(outcome, reasons)
+        self.kept.lot.add(outcome, reasons)
+
+    def _keep(self) -> None:
+        body = _OUT.encode(self.kept)
+        self._generation += 1
+        rest = _HEADER.pack(0, len(body), self._generation)[4:] + body
+        at = self._generation % 2 * PLACE_BYTES
+        self._map[at : at + 4 + len(rest)] = zlib.crc32(rest).to_bytes(4, "little") + rest
+
+
+def _read(memory: mmap.mmap, at: int) -> tuple[int, Kept] | None:
+    """Generation and content of a place; None where it is empty or was not written to its end."""
+    crc, length, generation = _HEADER.unpack_from(memory, at)
+    end = at + _HEADER.size + length
+    if not generation or length > PLACE_BYTES - _HEADER.size or zlib.crc32(memory[at + 4 : end]) != crc:
+        return None
+    try:
+        return generation, _IN.decode(memory[at + _HEADER.size : end])
+    except UNREADABLE:
+        return None
+
+
+def _said(tally: Tally) -> dict[str, Any]:
+    told = tally.told()
+    return {"lot" if key == "name" else key: value for key, value in told.items()}
+
+
+class Counters:
+    """The lines' counters; `shifts` are times of day, HH:MM in local time, at which a shift begins."""
+
+    def __init__(self, folder: Path, lines: Iterable[str], shifts: tuple[str, ...], now_us: int) -> None:
+        self._shifts = shifts
+        self.lines = {name: LineCounters(folder / name, now_us) for name in lines}
+        began = shift_began_us(shifts, now_us)
+        for name, line in self.lines.items():
+            if line.kept.shift.since_us < began:  # it changed while nobody was here
+                line.begin_shift(name, now_us)
+        self._next_us = next_shift_us(shifts, now_us)
+
+    def recover(self, left: Iterable[Entry]) -> None:
+        entries = list(left)
+        for name, line in self.lines.items():
+            line.recover(entry for entry in entries if entry.line == name)
+
+    def look(self, now_us: int) -> None:
+        """Begin a shift where its time has come."""
+        if now_us >= self._next_us:
+            self._next_us = next_shift_us(self._shifts, now_us)
+            for name, line in self.lines.items():
+                line.begin_shift(name, now_us)
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        return {name: {"shift": line.kept.shift.told(), "lot": line.kept.lot.told()} for name, line in self.lines.items()}
+
+    def close(self) -> None:
+        for line in self.lines.values():
+            line.close()
+
+
+def next_shift_us(shifts: tuple[str, ...], now_us: int) -> int:
+    """When the next shift begins, UTC microseconds; never, without shifts."""
+    return min((at for at in _changes_us(shifts, now_us) if at > now_us), default=1 << 62)
+
+
+def shift_began_us(shifts: tuple[str, ...], now_us: int) -> int:
+    """When the current shift began; 0 without shifts."""
+    return max((at for at in _changes_us(shifts, now_us) if at <= now_us), default=0)
+
+
+def _changes_us(shifts: tuple[str, ...], now_us: int) -> list[int]:
+    """The changes of yesterday, today and tomorrow, by the machine's local time."""
+    today = datetime.fromtimestamp(now_us / 1e6)
+    days = [today + timedelta(days=days) for days in (-1, 0, 1)]
+    times = [(int(shift[:2]), int(shift[3:])) for shift in shifts]
+    begins = [day.replace(hour=hour, minute=minute, second=0, microsecond=0) for day in days for hour, minute in times]
+    return [int(begin.timestamp() * 1e6) for begin in begins]

@@ -1,0 +1,179 @@
+"""What the doctor says of a machine and of what the settings name beyond their files: against real peers, held ports, a running
+station."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+from stations import ROOT, Program, StationFolder
+
+from edge_agent.commands import doctor_machine, doctor_station
+from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
+from edge_agent.daemon import Daemon
+from edge_agent.settings import Station, load_station
+
+Images = Callable[[int], list[np.ndarray]]
+
+
+def loaded(station: StationFolder) -> Station:
+    return load_station(station.write())
+
+
+def by_level(looks: list[Look]) -> list[str]:
+    return [look.level for look in looks]
+
+
+def test_the_machine_is_examined_with_a_remedy_for_every_find(edge_agent: Program, station: StationFolder, images: Images) -> None:
+    station.add_images(images(2))
+    station.settings["cameras"].append({"name": "far", "kind": "video", "url": "http://127.0.0.1:1/stream"})
+    result = edge_agent("check", "--config", station.write(), "--json")
+    told = json.loads(result.stdout)
+    assert (result.returncode, told["ok"], told["problems"]) == (1, False, [])
+    assert {look["area"] for look in told["machine"]} >= {"python", "libraries", "gpu", "clock", "disk", "disk speed", "cameras"}
+    assert all(look.get("remedy") for look in told["machine"] if look["level"] != WELL), told
+    (far,) = [look for look in told["machine"] if look["level"] == PROBLEM]
+    assert far["told"].startswith("far: ")
+    plain = edge_agent("check", "--config", station.folder / "station.yaml")
+    assert "PROBLEM cameras" in plain.stdout
+    assert "Remedy: look at its cable" in plain.stdout
+    assert re.search(r"^1 problem, \d+ notes?$", plain.stdout, re.M)
+
+
+def test_a_bad_file_weighs_more_than_a_bad_machine(edge_agent: Program, station: StationFolder) -> None:
+    station.settings["cameras"] = [{"name": "camera", "kind": "video", "url": "http://127.0.0.1:1/stream"}]
+    station.recipe["deadline_ms"] = -1
+    assert edge_agent("check", "--config", station.write()).returncode == 78
+
+
+def test_without_settings_only_the_machine_is_examined(edge_agent: Program) -> None:
+    told = json.loads(edge_agent("check", "--json").stdout)
+    assert {"python", "libraries", "clock"} <= {look["area"] for look in told["machine"]}
+    assert not {"ports", "cameras", "collector"} & {look["area"] for look in told["machine"]}
+
+
+def test_the_libraries_looked_for_are_those_declared() -> None:
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    wanted = {re.split(r"[><=]", line)[0] for line in declared["options"]["install_requires"].split()}
+    assert set(doctor_machine.LIBRARIES) == wanted
+
+
+def test_a_missing_library_is_a_problem(monkeypatch: pytest.MonkeyPatch, station: StationFolder) -> None:
+    real = doctor_machine._version
+    monkeypatch.setattr(doctor_machine, "_version", lambda name: "" if name in ("apsw", "openvino") else real(name))
+    bad = [look for look in doctor_machine.of_libraries(loaded(station)) if look.level == PROBLEM]
+    assert [look.told.split()[0] for look in bad] == ["apsw", "openvino"]
+    assert bad[0].remedy == "pip install apsw"
+
+
+@pytest.mark.parametrize(
+    ("is_unsynchronized", "error_ms", "level", "word"),
+    [(True, 0, NOTE, "not synchronized"), (False, 250, NOTE, "250 ms"), (False, 3.25, WELL, "3.2 ms")],
+)
+def test_a_clock_that_may_be_wrong_is_a_note(is_unsynchronized: bool, error_ms: float, level: str, word: str) -> None:
+    look = doctor_machine.clock_look(is_unsynchronized, error_ms)
+    assert look.level == level
+    assert word in look.told
+
+
+def test_the_kernel_is_asked_for_its_clock() -> None:
+    (look,) = doctor_machine.of_clock()
+    assert look.area == "clock"
+
+
+def test_the_disk_is_flushed_and_left_as_it_was(station: StationFolder) -> None:
+    looks = {look.area: look for look in doctor_machine.of_state(loaded(station))}
+    assert re.search(r"at most [\d.]+ ms", looks["disk speed"].told)
+    assert looks["disk"].level == WELL
+    assert not list(station.folder.glob(".edge-agent-check*"))
+    assert not (station.folder / "state").exists()
+
+
+def test_a_disk_too_small_for_the_cap_is_a_note(station: StationFolder) -> None:
+    station.settings["uplink"] = {"outbox_cap_mb": 1_000_000}
+    looks = {look.area: look for look in doctor_machine.of_state(loaded(station))}
+    assert looks["disk"].level == NOTE
+    assert "outbox_cap_mb" in looks["disk"].remedy
+
+
+def test_a_disk_that_refuses_is_a_problem() -> None:
+    look = doctor_machine._flush_look(Path("/proc"))
+    assert look.level == PROBLEM
+
+
+def test_ports_are_free_or_held_by_somebody_with_a_name(station: StationFolder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        station.settings["plc"]["verdicts"] = f"tcp://127.0.0.1:{port}"
+        station.settings["metrics"] = {"port": port}
+        verdicts, metrics = doctor_station.of_ports(loaded(station), False)
+        assert (verdicts.level, metrics.level) == (PROBLEM, NOTE)  # without metrics parts are judged all the same
+        assert "pytest" in verdicts.told
+        assert by_level(list(doctor_station.of_ports(loaded(station), True))) == [WELL, WELL]
+    assert by_level(list(doctor_station.of_ports(loaded(station), False))) == [WELL, WELL]
+
+
+def test_a_running_station_tells_how_its_lines_are(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    station.settings["cameras"][0].update(repeat=True, rate_hz=20)
+    settings = loaded(station)
+    assert doctor_station.of_running(settings)[0] is False
+    daemon = Daemon(settings)
+    daemon.start()
+    try:
+        is_running, looks = doctor_station.of_running(settings)
+        assert is_running
+        assert "line line: " in looks[1].told
+        station.settings["station"] = "another"
+        is_running, (look,) = doctor_station.of_running(loaded(station))
+        assert (is_running, look.level) == (False, PROBLEM)
+        assert "'test'" in look.told
+    finally:
+        daemon.close()
+
+
+def test_a_line_that_cannot_judge_is_a_problem() -> None:
+    line = {"state": "Error", "mode": "online", "recipe": "cap", "seq": 3, "why": "no camera"}
+    (look, alarm) = doctor_station._of_lines({"lines": {"one": line}, "alarms": ["unsubscribed"]})
+    assert (look.level, alarm.level) == (PROBLEM, NOTE)
+    assert "no camera" in look.told
+
+
+def test_a_collector_is_one_that_speaks_zeromq(station: StationFolder) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        router.bind("tcp://127.0.0.1:*")
+        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        assert doctor_station.shakes_hands(endpoint)
+        assert not router.poll(20), "the doctor said something to the collector"
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        assert not doctor_station.shakes_hands(f"tcp://127.0.0.1:{deaf.getsockname()[1]}")
+    station.settings["uplink"] = {}
+    (look,) = doctor_station.of_collector(loaded(station))
+    assert look.level == NOTE
+
+
+def test_cameras_that_are_there_and_not(station: StationFolder, images: Images, tmp_path: Path) -> None:
+    station.add_images(images(2))
+    (tmp_path / "film.mp4").write_bytes(b"x" * 4096)
+    with socket.create_server(("127.0.0.1", 0)) as stream:
+        station.settings["cameras"] += [
+            {"name": "drawn", "kind": "synthetic"},
+            {"name": "film", "kind": "video", "url": "film.mp4"},
+            {"name": "stream", "kind": "video", "url": f"rtsp://127.0.0.1:{stream.getsockname()[1]}/x"},
+            {"name": "nowhere", "kind": "video", "url": "gone.mp4"},
+            {"name": "usb", "kind": "v4l2", "by_id": "usb-Nobody-video-index0"},
+            {"name": "gige", "kind": "aravis", "address": "127.0.0.1"},
+        ]
+        looks = list(doctor_station.of_cameras(loaded(station)))
+    assert by_level(looks) == [WELL] * 4 + [PROBLEM] * 3
+    assert all(look.remedy for look in looks if look.level == PROBLEM)
+    assert "2 files" in looks[0].told

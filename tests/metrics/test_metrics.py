@@ -1,0 +1,159 @@
+"""What Prometheus reads of a running station: true, complete, and never in a part's way."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from running import wait_until
+from stations import StationFolder
+
+from edge_agent.daemon import Daemon
+from edge_agent.metrics.table import METRICS
+from edge_agent.settings import load_station
+
+Images = Callable[[int], list[np.ndarray]]
+NOT_EVERYWHERE = {"temperature_celsius", "cpu_throttles_total", "alarm"}
+
+
+def scrape(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Value by name and label values, in the order of the table."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("edge_agent_")
+            metric = METRICS.get(name)
+            labels = tuple(sample.labels[label] for label in metric.labels) if metric else tuple(sample.labels.values())
+            found[name, labels] = sample.value
+    return found
+
+
+@contextmanager
+def running(station: StationFolder, **metrics: Any) -> Iterator[Daemon]:
+    """The daemon on its own thread, until the block is left."""
+    station.settings["metrics"] = {"port": 0, **metrics}
+    daemon = Daemon(load_station(station.write()))
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def judged(daemon: Daemon, parts: int) -> None:
+    wait_until(lambda: daemon.publisher.published >= parts, 30)
+
+
+def test_the_metrics_say_what_the_station_did(station: StationFolder, images: Images) -> None:
+    station.add_images(images(12))
+    station.settings["uplink"] = {"collector": "tcp://127.0.0.1:1"}
+    with running(station) as daemon:
+        judged(daemon, 12)
+        assert daemon.metrics is not None
+        text = scrape(daemon.metrics.port)
+    read = samples(text)
+    assert read["triggers_total", ("line",)] == 12
+    assert read["frames_total", ("line", "")] == 12
+    assert read["parts_total", ("line", "PASS")] == 8
+    assert read["parts_total", ("line", "NG")] == 4
+    assert read["parts_total", ("line", "FAULT")] == 0
+    assert read["reasons_total", ("line", "NG", "blob_count")] == 4
+    assert read["published_total", ()] == 12
+    assert read["open_parts", ("line",)] == 0
+    assert read["frame_slots", ("line", "")] == 4
+    assert read["collector_connected", ()] == 0
+    assert read["rule_margin", ("line", "peak_score")] == pytest.approx(
+        min(f.margin for f in daemon.publisher.statistics["line"]._findings[0] if f.rule == "peak_score")
+    )
+    assert 0 < read["deadline_margin_seconds", ("line",)] < read["deadline_seconds", ("line",)] == pytest.approx(4.995)
+    assert read["edge_agent_verdict_seconds_count".removeprefix("edge_agent_"), ("line",)] == 12
+    assert read["process_resident_memory_bytes", ()] > 10_000_000
+    buckets = [v for (name, labels), v in read.items() if name == "stage_seconds_bucket" and "infer" in labels]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == 12
+
+
+def test_every_metric_of_the_table_comes_from_a_running_station(station: StationFolder, images: Images) -> None:
+    station.add_images([*images(3), np.full((64, 64), 10, np.uint8)])
+    station.settings["cameras"][0]["rate_hz"] = 50
+    station.settings["uplink"] = {"collector": "tcp://127.0.0.1:1"}
+    with running(station) as daemon:
+        judged(daemon, 4)
+        assert daemon.metrics is not None
+        wait_until(lambda: bool(daemon.lines[0].grabber.counters), 5)
+        text = scrape(daemon.metrics.port)
+    names = {line.split()[2].removeprefix("edge_agent_") for line in text.splitlines() if line.startswith("# TYPE edge_agent")}
+    expected = {name for name in METRICS if not name.startswith("gpu_")} - NOT_EVERYWHERE
+    assert expected <= names, expected - names
+    assert names <= set(METRICS)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus")
+def test_promtool_finds_nothing_to_mend_in_the_page(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with running(station) as daemon:
+        judged(daemon, 3)
+        assert daemon.metrics is not None
+        page = scrape(daemon.metrics.port)
+    result = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_views_have_their_names_as_labels(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    line = station.settings["lines"][0]
+    del line["camera"], line["recipe"]
+    station.settings["cameras"] = [{"name": name, "kind": "folder", "path": "images", "rate_hz": 10} for name in ("a", "b")]
+    line["views"] = [{"name": name, "camera": camera, "recipe": "part"} for name, camera in (("top", "a"), ("side", "b"))]
+    with running(station) as daemon:
+        judged(daemon, 1)
+        assert daemon.metrics is not None
+        wait_until(lambda: all(each.frames for each in daemon.lines))
+        read = samples(scrape(daemon.metrics.port))
+    assert read["frames_total", ("line", "top")] >= 1
+    assert read["frames_total", ("line", "side")] >= 1
+    assert {labels[1] for name, labels in read if name == "line_info"} == {"top", "side"}
+
+
+def test_a_port_that_is_taken_costs_the_metrics_and_no_part(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with socket.create_server(("127.0.0.1", 0)) as taken, running(station, port=taken.getsockname()[1]) as daemon:
+        judged(daemon, 3)
+        assert daemon.metrics is None
+
+
+def test_a_peer_that_never_finishes_its_request_is_dropped(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with running(station) as daemon:
+        assert daemon.metrics is not None
+        with socket.create_connection(("127.0.0.1", daemon.metrics.port)) as silent:
+            silent.sendall(b"GET /met")
+            judged(daemon, 3)
+            assert samples(scrape(daemon.metrics.port))["published_total", ()] == 3
+            silent.settimeout(5)
+            assert silent.recv(1) == b""
+
+
+def test_metrics_can_be_off(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    station.settings["metrics"] = None
+    daemon = Daemon(load_station(station.write()))
+    assert daemon.metrics is None
+    assert daemon.publisher.statistics is None
+    assert daemon.run()["outcomes"] == 3
+    assert not [thread for thread in threading.enumerate() if thread.name == "metrics"]

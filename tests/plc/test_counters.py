@@ -1,0 +1,179 @@
+"""Counters of shift and lot: exact, also where the daemon is killed between any two of its steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from running import BAD, Station, judge_all, wait_until
+
+from edge_agent.plc.counters import PLACE_BYTES, Counters, LineCounters, next_shift_us, shift_began_us
+from edge_agent.plc.journal import Entry
+from edge_agent.records import FAULT, NG, PASS
+
+Start = Callable[..., Station]
+US = 1_784_000_000_000_000
+
+
+def entry(epoch: int, seq: int, body: bytes | None = None, shadow: bool = False) -> Entry:
+    return Entry(0, epoch, seq, US, "one", str(seq), body, shadow)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[], LineCounters]]:
+    made: list[LineCounters] = []
+
+    def open_counters() -> LineCounters:
+        made.append(LineCounters(tmp_path / "one", US))
+        return made[-1]
+
+    yield open_counters
+    for each in made:
+        each.close()
+
+
+def counts(counters: LineCounters) -> tuple[int, int, int]:
+    shift = counters.kept.shift
+    return shift.passed, shift.ng, shift.fault
+
+
+def test_parts_are_counted_with_their_reasons(opened: Callable[[], LineCounters]) -> None:
+    counters = opened()
+    counters.count(5, 1, PASS, ())
+    counters.count(5, 2, NG, ("blob_count", "area"))
+    counters.count(5, 3, FAULT, ("late",))
+    told = opened().kept.lot.told()
+    assert (told["parts"], told["PASS"], told["NG"], told["FAULT"], told["yield"]) == (3, 1, 1, 1, pytest.approx(1 / 3, abs=1e-6))
+    assert (told["rules"], told["faults"]) == ({"blob_count": 1, "area": 1}, {"late": 1})
+
+
+def test_a_part_counted_and_never_decided_becomes_one_that_was_interrupted(opened: Callable[[], LineCounters]) -> None:
+    counters = opened()
+    counters.count(5, 1, PASS, ())
+    counters.count(5, 2, NG, ("blob_count",))  # killed before its outcome reached the journal
+    left = [entry(5, 1, b"{}"), entry(5, 2), entry(5, 3)]
+    after = opened()
+    after.recover(left)
+    assert counts(after) == (1, 0, 2)
+    assert after.kept.shift.told()["faults"] == {"interrupted": 2}
+    assert after.kept.shift.told()["rules"] == {}
+    again = opened()  # this start was cut short before the journal was adopted: the same parts are left
+    again.recover(left)
+    assert counts(again) == (1, 0, 2)
+
+
+def test_what_was_decided_stays_as_it_was_counted(opened: Callable[[], LineCounters]) -> None:
+    counters = opened()
+    counters.count(5, 1, PASS, ())
+    counters.count(5, 2, NG, ("blob_count",))
+    after = opened()
+    after.recover([entry(5, 1, b"{}"), entry(5, 2, b"{}"), entry(5, 3, None, shadow=True)])
+    assert counts(after) == (1, 1, 0)
+
+
+def test_a_place_that_was_not_written_to_its_end_does_not_count(opened: Callable[[], LineCounters], tmp_path: Path) -> None:
+    counters = opened()
+    for seq in range(1, 6):
+        counters.count(5, seq, PASS, ())
+    with open(tmp_path / "one", "r+b") as file:
+        file.seek((counters._generation % 2) * PLACE_BYTES + 40)
+        file.write(b"?")
+    assert counts(opened()) == (4, 0, 0)
+
+
+def test_a_file_that_says_nothing_begins_anew(opened: Callable[[], LineCounters], tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"x" * 2 * PLACE_BYTES)
+    counters = opened()
+    assert counts(counters) == (0, 0, 0)
+    counters.count(1, 1, PASS, ())
+    assert counts(opened()) == (1, 0, 0)
+
+
+def test_more_reasons_than_there_is_room_for_are_counted_together(opened: Callable[[], LineCounters]) -> None:
+    counters = opened()
+    for seq in range(1, 200):
+        counters.count(5, seq, NG, (f"{'zone' * 30}{seq}", "blob_count"))
+    told = opened().kept.shift.told()
+    assert told["NG"] == 199
+    assert sum(told["rules"].values()) == 2 * 199
+    assert told["rules"]["other"] > 100
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1e6)
+
+
+def test_shifts_begin_at_their_local_times() -> None:
+    shifts = ("06:00", "14:00", "22:00")
+    assert next_shift_us(shifts, at("2026-03-02 13:59:59")) == at("2026-03-02 14:00:00")
+    assert next_shift_us(shifts, at("2026-03-02 22:00:00")) == at("2026-03-03 06:00:00")
+    assert shift_began_us(shifts, at("2026-03-02 05:00:00")) == at("2026-03-01 22:00:00")
+    assert (shift_began_us((), US), next_shift_us((), US)) == (0, 1 << 62)
+
+
+def test_a_shift_that_changed_while_the_station_was_off_is_a_new_one(tmp_path: Path) -> None:
+    shifts = ("06:00", "18:00")
+    first = Counters(tmp_path, ["one"], shifts, at("2026-03-02 07:00:00"))
+    first.lines["one"].count(5, 1, PASS, ())
+    first.look(at("2026-03-02 17:59:59"))
+    assert counts(first.lines["one"]) == (1, 0, 0)
+    first.close()
+    same = Counters(tmp_path, ["one"], shifts, at("2026-03-02 17:30:00"))
+    assert counts(same.lines["one"]) == (1, 0, 0)
+    same.look(at("2026-03-02 18:00:00"))
+    assert counts(same.lines["one"]) == (0, 0, 0)
+    assert same.lines["one"].kept.lot.passed == 1  # a lot goes on through the shifts
+    same.close()
+    later = Counters(tmp_path, ["one"], shifts, at("2026-03-03 07:00:00"))
+    assert later.lines["one"].kept.shift.since_us == at("2026-03-03 07:00:00")
+    later.close()
+
+
+def test_counters_are_told_and_begun_anew_on_command(station: Start, tmp_path: Path) -> None:
+    here = station(modes={"one": "online", "trial": "shadow"})
+    assert "keeps no counters" in here.ask(op="counters").error
+    here.publisher.counters = counters = Counters(tmp_path / "counters", ["one", "trial"], (), US)
+    judge_all(here, 3)
+    judge_all(here, 1, BAD)
+    here.publisher.judged(here.publisher.trigger(here.lines[1]), BAD)
+    wait_until(lambda: here.publisher.published == 5)
+    told = here.ask(op="counters", line="one", name="lot-7").status
+    assert list(told) == ["one"]
+    assert (told["one"]["lot"]["PASS"], told["one"]["lot"]["NG"], told["one"]["lot"]["name"]) == (3, 1, "")
+    told = here.ask(op="counters", reset=True).status
+    assert (told["one"]["lot"]["parts"], told["one"]["lot"]["name"], told["one"]["shift"]["parts"]) == (0, "lot-7", 4)
+    assert told["trial"]["shift"]["parts"] == 0  # a shadow result is none of the production's
+    status = here.ask(op="status").status["counters"]
+    assert status["one"]["shift"]["parts"] == 0
+    assert status["one"]["rules"] == {"blob_count": 1}
+    assert "is no name" in here.ask(op="counters", name="lot 7").error
+    here.stop()
+    counters.close()
+
+
+def test_kill_9_loses_no_count(tmp_path: Path) -> None:
+    """A process counts as fast as it can and says each number; what it said before it was killed is in the file."""
+    code = (
+        "import sys; from pathlib import Path; from edge_agent.plc.counters import LineCounters\n"
+        f"counters = LineCounters(Path({str(tmp_path / 'one')!r}), 1)\n"
+        "for seq in range(1, 10**9):\n"
+        "    counters.count(5, seq, 'PASS', ()); sys.stdout.write(f'{seq}\\n'); sys.stdout.flush()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ})
+    assert process.stdout is not None
+    for _ in range(500):
+        said = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    said = max([said, *(int(line) for line in process.stdout.read().splitlines() if line)])
+    process.wait()
+    process.stdout.close()
+    counters = LineCounters(tmp_path / "one", 1)
+    assert counters.kept.shift.passed in (said, said + 1)
+    assert counters.kept.last == (5, counters.kept.shift.passed)
+    counters.close()
