@@ -31,7 +31,8 @@ COMMANDS = {
     "collect": "the datacenter's side: receive and store results and pictures",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
-    "benchmark": "measure the station: plumbing, station, camera",
+    "calibrate": "make a model cheaper (FP16, INT8), where its verdicts stay",
+    "benchmark": "measure the station: plumbing, station, camera, engine",
 }
 
 
