@@ -148,7 +148,7 @@ def _replace(file: Path, content: bytes) -> None:
             out.flush()
             os.fchmod(out.fileno(), 0o644)
             os.fsync(out.fileno())
-        os.replace(temporary, file)
+        Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

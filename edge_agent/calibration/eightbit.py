@@ -1,8 +1,8 @@
 """8 bits, written into a graph as Q/DQ pairs by onnxruntime's `quantize_static`, and then as TensorRT wants them.
 
-Symmetric throughout. Weights have a scale for each output channel; those of a transposed convolution one for all, since TensorRT 8.x
-took the other axis. A pair stands before each convolution and behind each transposed one; what a concatenation joins has one scale, and
-there is no pair behind it: the engine then joins 8-bit tensors as they are. Biases and the head's output stay floats.
+Symmetric throughout. Weights have a scale for each output channel; those of a transposed convolution one for all, since TensorRT
+8.x took the other axis. A pair stands before each convolution and behind each transposed one. What a concatenation joins has one
+scale, with no pair behind it: the engine then joins 8-bit tensors as they are. Biases and the head's output stay floats.
 """
 
 from __future__ import annotations

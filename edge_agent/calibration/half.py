@@ -1,7 +1,7 @@
 """Half precision, written into a graph: chosen nodes get FP16 weights and compute in FP16; casts stand where they meet others.
 
-Not onnxruntime's converter: that one casts to FP16 and back between nodes that stay in floats, and turns an infinite constant, which
-is this station's alarm of a NaN, into a finite one.
+Not onnxruntime's converter: that one casts to FP16 and back between nodes that stay in floats, and turns an infinite constant,
+which is this station's alarm of a NaN, into a finite one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Make a model cheaper and prove on this station that its verdicts stay: candidates in FP16 and INT8 from the line's own images,
 each compiled, timed and gated against FP32 on golden images. `--activate` makes the fastest that passes the station's engine.
 
-DIR gets fp16.onnx, int8.onnx, int8_level0_fp16.onnx, manifest.json and report.html. Exit code 1 where no candidate is better than FP32.
+DIR gets fp16.onnx, int8.onnx, int8_level0_fp16.onnx, manifest.json and report.html. Exit code 1 where no candidate is better.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command with --gate-only.")
         return 0
     golden = read_golden(args.golden) if args.golden else images
-    trial = Trial(args.out, model, recipe, args.recipe, station, golden, _limits(args), args.seconds)
+    trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds)
     manifest, chosen = hold_trial(trial, manifest, args.only or list(CANDIDATES), console)
     write_manifest(args.out, manifest)
     if args.json:

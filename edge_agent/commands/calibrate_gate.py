@@ -23,7 +23,7 @@ from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.model import Model
 from edge_agent.measured import merge
 from edge_agent.qualification.gate import Case
-from edge_agent.recipe import ClassLimits, Recipe
+from edge_agent.recipe import ClassLimits, ModelReference, Recipe
 from edge_agent.records import FAULT, Judgement, Pixels
 from edge_agent.settings import EngineSettings
 from edge_agent.wire import Verdict
@@ -43,7 +43,7 @@ class Judged:
 
 
 def judge(
-    model: Model, recipe: Recipe, recipe_file: Path, engine: EngineSettings, images: Sequence[Golden], advance: Callable[[], None]
+    model: Model, recipe: Recipe, engine: EngineSettings, images: Sequence[Golden], advance: Callable[[], None]
 ) -> Judged:
     """Run every image through the line with this model's file. Raises EdgeAgentError where not all come out."""
     verdicts: dict[int, Verdict] = {}
@@ -63,7 +63,8 @@ def judge(
         (folder / "images").mkdir()
         for number, image in enumerate(images):
             (folder / "images" / f"{number:08d}{image.file.suffix}").symlink_to(image.file.resolve())
-        run_folder(_folder_of(model, folder / "model"), recipe_file, folder / "images", observe, note, engine)
+        rules = _recipe_for_all(recipe, folder / f"{recipe.name}.yaml")
+        run_folder(_folder_of(model, folder / "model"), rules, folder / "images", observe, note, engine)
     if len(verdicts) != len(images):
         raise EdgeAgentError(f"only {len(verdicts)} of {len(images)} images were judged before the station stopped. Run it again.")
     cases = [
@@ -92,6 +93,13 @@ def _folder_of(model: Model, folder: Path) -> Path:
     (folder / model.papers.onnx.file).symlink_to(model.onnx.resolve())
     (folder / "model.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(model.papers)))
     return folder
+
+
+def _recipe_for_all(recipe: Recipe, file: Path) -> Path:
+    """The recipe without the hash of one file, since each side has its own."""
+    rules = msgspec.structs.replace(recipe, model=ModelReference(name=recipe.model.name))
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(rules)))
+    return file
 
 
 @dataclass(frozen=True, slots=True)

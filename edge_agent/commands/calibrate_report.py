@@ -120,9 +120,9 @@ def _table(report: Report) -> Iterator[str]:
         yield from _row(report, name, reasons)
     yield "</table>"
     yield (
-        "<p class=muted>Rates with their exact 95 % bounds. Speed: flat out, in turns with FP32, the median ratio of the rounds with "
-        "its quartiles. Small defects: the smaller third of those labelled with a mask. Score margin: how far the highest probability "
-        "stays from its threshold, in log-odds; the nearest image, and how far images moved.</p>"
+        "<p class=muted>Rates with their exact 95 % bounds. Speed: flat out, in turns with FP32, the median ratio of the rounds "
+        "with its quartiles. Small defects: the smaller third of those labelled with a mask. Score margin: how far the highest "
+        "probability stays from its threshold, in log-odds; the nearest image, and how far images moved.</p>"
     )
 
 

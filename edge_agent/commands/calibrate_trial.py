@@ -39,7 +39,6 @@ class Trial:
     out: Path
     model: Model
     recipe: Recipe
-    recipe_file: Path
     station: Station | None
     golden: Sequence[Golden]
     limits: Limits
@@ -66,7 +65,7 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
         for name in usable:
             task = progress.add_task(f"judge by {name}", total=len(trial.golden))
             advance = partial(progress.advance, task)
-            judged[name] = judge(models[name], trial.recipe, trial.recipe_file, trial.engine, trial.golden, advance)
+            judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance)
     found = {name: compare(judged[REFERENCE].cases, judged[name].cases) for name in usable if name != REFERENCE}
     against = {name: refusals(each, speeds[name].ratio, trial.limits) for name, each in found.items()}
     against |= {name: [f"the engine does not take it: {why}"] for name, why in unusable.items()}
