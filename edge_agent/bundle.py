@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.events import say
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.base import Segmenter, TensorSlot
@@ -232,20 +233,48 @@ class Foundry:
         require_fit(recipe, model, str(file))
         if self._deadline_ms is None:
             require_time(recipe, guard_ms, str(file))
-        segmenter = self._segmenters.get(model.papers.interface)
-        if segmenter is None:
-            segmenter = open_segmenter(settings.engine, model, self._station.base)
-            segmenter.warm_up()
-            self._segmenters[model.papers.interface] = segmenter
+        segmenter, engine_id = self._open(recipe, model)
         identity = Identity(
             recipe.name,
             recipe.hash,
             model.hash,
-            segmenter.engine_id,
+            engine_id,
             self._deadline_ms or recipe.deadline_ms,
             generation,
         )
         return Bundle(recipe, segmenter, identity, self._keeps_maps)
+
+    def _open(self, recipe: Recipe, model: Model) -> tuple[Segmenter, str]:
+        """The engine that judges by this recipe, and its id: the calibrated one that the station chose, or the model as it is."""
+        try:
+            chosen = self._chosen(recipe, model)
+        except (ForeignChoice, ConfigurationError, EngineError) as error:
+            say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error))
+            chosen = None
+        if chosen is not None:
+            return chosen
+        segmenter = self._segmenter(model)
+        return segmenter, segmenter.engine_id
+
+    def _chosen(self, recipe: Recipe, model: Model) -> tuple[Segmenter, str] | None:
+        """None where a model is given in place of the recipe's: then it is that file which is looked at."""
+        found = None if self._model else read_choice(self._station.path(self._station.settings.state), recipe, model)
+        if found is None:
+            return None
+        choice, calibrated = found
+        segmenter = self._segmenter(calibrated)
+        require_engine(choice, segmenter.engine_id)
+        say("engine.choice_used", recipe=recipe.name, model=model.papers.name, candidate=choice.label, speedup=choice.speedup)
+        return segmenter, f"{segmenter.engine_id}/{choice.label}"
+
+    def _segmenter(self, model: Model) -> Segmenter:
+        """The warm engine of a file, opened once. Raises ConfigurationError, EngineError."""
+        segmenter = self._segmenters.get(model.papers.interface)
+        if segmenter is None:
+            segmenter = open_segmenter(self._station.settings.engine, model, self._station.base)
+            segmenter.warm_up()
+            self._segmenters[model.papers.interface] = segmenter
+        return segmenter
 
     def close(self) -> None:
         for segmenter in self._segmenters.values():

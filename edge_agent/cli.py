@@ -33,7 +33,8 @@ COMMANDS = {
     "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
-    "benchmark": "measure the station: plumbing, station, camera, metrics",
+    "calibrate": "make a model cheaper (FP16, INT8), where its verdicts stay",
+    "benchmark": "measure the station: plumbing, station, camera, metrics, engine",
 }
 
 

@@ -49,6 +49,10 @@ EVENTS: dict[str, Event] = {
     "camera.recovered": Event("info", "the camera delivers again"),
     "engine.failed": Event("error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`"),
     "engine.model_doubtful": Event("warning", "the model can run, but something speaks against its papers", "see `why`"),
+    "engine.choice_used": Event("info", "a calibrated engine judges, which passed the gate on this station"),
+    "engine.choice_refused": Event(
+        "error", "the station's calibrated engine is not used; the model judges as it is", "run edge-agent calibrate --activate"
+    ),
     "plc.unsubscribed": Event("warning", "nobody is subscribed to the verdicts", "start or reconnect the gateway"),
     "plc.subscribed": Event("info", "somebody is subscribed to the verdicts"),
     "plc.unacknowledged": Event("warning", "verdicts are not acknowledged in time", "look at the gateway"),

@@ -17,6 +17,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from edge_agent.activation import processor
 from edge_agent.commands.benchmark_camera import measure_camera
 from edge_agent.commands.benchmark_metrics import measure_metrics
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
@@ -70,10 +71,5 @@ def run(args: argparse.Namespace) -> int:
 
 def machine() -> str:
     """The processor and how many of it this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
-    except OSError:
-        pass
-    return f"{len(os.sched_getaffinity(0))} x {name}, Linux {platform.release()}, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} x {processor()}, Linux {platform.release()}, Python {platform.python_version()}"

@@ -26,6 +26,7 @@ from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
     CpuEngine,
+    EngineSettings,
     LineSettings,
     PlcSettings,
     Station,
@@ -36,6 +37,7 @@ from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
 _FRAMES = 4
+THROUGHPUT = CpuEngine(hint="throughput")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,14 +68,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_folder(model: Path, recipe: Path, images: Path, observe: Observe, on_verdict: Callable[[Verdict], None]) -> dict[str, Any]:
+def run_folder(
+    model: Path,
+    recipe: Path,
+    images: Path,
+    observe: Observe,
+    on_verdict: Callable[[Verdict], None],
+    engine: EngineSettings = THROUGHPUT,
+) -> dict[str, Any]:
     """Run every image of the folder, sorted by name, through the whole line; return the station's summary.
 
     `observe` sees each judged part on the inspect thread, while its frame and maps are there; `on_verdict` is called on the
     publisher's thread. Part n is the n-th image.
     """
     with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
-        station = replay_station(recipe, images, Path(state))
+        station = replay_station(recipe, images, Path(state), engine)
         daemon = Daemon(station, observe=observe, model=model.resolve(), deadline_ms=_PATIENCE_MS)
         daemon.publisher.on_verdict = on_verdict
         return daemon.run()
@@ -87,7 +96,7 @@ def make_room(out: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def replay_station(recipe: Path, images: Path, state: Path) -> Station:
+def replay_station(recipe: Path, images: Path, state: Path, engine: EngineSettings = THROUGHPUT) -> Station:
     """A station of one line that shows every image once, its sockets local to `state`."""
     load_recipe(recipe)
     settings = StationSettings(
@@ -96,7 +105,7 @@ def replay_station(recipe: Path, images: Path, state: Path) -> Station:
         recipes=str(recipe.resolve().parent),
         cameras=(FolderCamera(name="folder", path=str(images.resolve())),),
         lines=(LineSettings(name="replay", camera="folder", recipe=recipe.stem, frames=_FRAMES),),
-        engine=CpuEngine(hint="throughput"),
+        engine=engine,
         plc=PlcSettings(verdicts=f"ipc://{state}/verdicts", control=f"ipc://{state}/control", expect_subscriber=False),
         uplink=UplinkSettings(),
     )

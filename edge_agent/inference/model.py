@@ -15,6 +15,7 @@ from edge_agent.recipe import Name, Strict
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 _FILE = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+CALIBRATED_PORTS = ("calibrated.frames", "calibrated.map", "calibrated.peak")  # of every graph that `calibrate` writes
 _SPAN = (0.01, 10_000.0)  # black to white as the network sees it: 1, 2, 4 or 255 in practice; beyond this the scale is a slip
 
 
@@ -84,6 +85,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     papers: ModelPapers
     onnx: Path
     hash: str
+
+    def calibrated(self, onnx: Path, sha256: str) -> Model:
+        """The same model in another precision: a graph with CALIBRATED_PORTS. `hash` stays that of the model it was made of."""
+        frames, probability, peak = CALIBRATED_PORTS
+        told = self.papers.input
+        papers = msgspec.structs.replace(
+            self.papers,
+            onnx=OnnxFile(file=onnx.name, sha256=sha256),
+            input=ModelInput(name=frames, rows=told.rows, cols=told.cols),
+            output=ModelOutput(map=probability, peak=peak),
+            background=None,
+        )
+        return Model(papers=papers, onnx=onnx, hash=self.hash)
 
     def problem(self, message: str, remedy: str) -> Problem:
         """What is wrong between model.yaml and the file."""

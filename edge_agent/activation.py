@@ -1,0 +1,159 @@
+"""Which engine of a model judges on this station: the model as it is, or a calibrated graph that passed the gate here.
+
+The choice is state of the station, one for each recipe: `state/calibrated/RECIPE.json` and the graph beside it. It holds for one
+model, the recipe's rules, one engine and one processor, the very ones it was measured with; anything else is foreign and not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.model import Model
+from edge_agent.recipe import EvidencePlan, Name, Recipe
+
+FOLDER = "calibrated"
+_SHORT = 12
+_SHA256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ForeignChoice(EdgeAgentError):
+    """The station's choice cannot be used: damaged, or made for something else. The model judges as it is."""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """RECIPE.json. `rules` is the recipe's hash without what no verdict depends on; `speedup` is told to people only."""
+
+    candidate: Name
+    onnx: _SHA256
+    model: _SHA256
+    rules: _SHA256
+    engine: str
+    processor: str
+    speedup: float
+    images: int
+    flips: int
+    made_at: str
+    v: Literal[1] = 1
+
+    @property
+    def label(self) -> str:
+        """What records and status add to the engine's id."""
+        return f"{self.candidate}-{self.onnx[:_SHORT]}"
+
+
+def rules_hash(recipe: Recipe) -> str:
+    """The recipe's hash with everything left out that decides no verdict: deadline, evidence, alarm."""
+    return msgspec.structs.replace(recipe, deadline_ms=500, evidence=EvidencePlan(), alarm_after_ng=0).hash
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def read_choice(state: Path, recipe: Recipe, model: Model) -> tuple[Choice, Model] | None:
+    """Return the station's choice for a recipe, and the model with the chosen graph; None where there is none. Raises
+    ForeignChoice for a damaged one, and for one of another model, other rules or another processor."""
+    file = _file(state, recipe.name)
+    try:
+        choice = msgspec.json.decode(file.read_bytes(), type=Choice)
+        onnx = _graph(state, choice.onnx)
+        digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        if not file.exists():
+            return None
+        raise ForeignChoice(f"{file} names a graph that is not there: {error.filename}") from None
+    except OSError as error:
+        raise ForeignChoice(f"{error.filename} cannot be read: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ForeignChoice(f"{file} is damaged: {error}") from None
+    if digest != choice.onnx:
+        raise ForeignChoice(f"{onnx} is damaged: it has the SHA-256 {digest[:_SHORT]}..., not {choice.onnx[:_SHORT]}...")
+    _require_same(file, "model", choice.model, model.hash)
+    _require_same(file, "recipe's rules", choice.rules, rules_hash(recipe))
+    _require_same(file, "processor", choice.processor, processor())
+    return choice, model.calibrated(onnx, choice.onnx)
+
+
+def require_engine(choice: Choice, engine_id: str) -> None:
+    """Raise ForeignChoice where the engine that was opened is not the one the choice was measured with."""
+    if choice.engine != engine_id:
+        raise ForeignChoice(f"{choice.label} was chosen on the engine {choice.engine}, this one is {engine_id}")
+
+
+def _require_same(file: Path, what: str, of_choice: str, of_station: str) -> None:
+    if of_choice != of_station:
+        short = [each if " " in each else each[:_SHORT] for each in (of_choice, of_station)]
+        raise ForeignChoice(f"{file} is of another {what}: it was made for {short[0]}, here it is {short[1]}")
+
+
+def write_choice(state: Path, recipe: Recipe, choice: Choice, graph: bytes) -> Path:
+    """Make a choice the station's: the graph first, then what names it, each whole or not at all. Raises EdgeAgentError."""
+    try:
+        (state / FOLDER).mkdir(parents=True, exist_ok=True)
+        _replace(_graph(state, choice.onnx), graph)
+        _replace(_file(state, recipe.name), msgspec.json.format(msgspec.json.encode(choice)) + b"\n")
+    except OSError as error:
+        raise EdgeAgentError(
+            f"the choice cannot be written to {state / FOLDER}: {error.strerror}. Run this as the user that owns the state folder."
+        ) from None
+    _forget_unused(state)
+    return _file(state, recipe.name)
+
+
+def withdraw_choice(state: Path, recipe: Recipe) -> bool:
+    """Let the model judge as it is again; return whether there was a choice."""
+    file = _file(state, recipe.name)
+    was_there = file.exists()
+    file.unlink(missing_ok=True)
+    _forget_unused(state)
+    return was_there
+
+
+def _forget_unused(state: Path) -> None:
+    """Delete graphs that no choice names."""
+    texts = [file.read_text(errors="replace") for file in (state / FOLDER).glob("*.json")]
+    for graph in (state / FOLDER).glob("*.onnx"):
+        if not any(graph.stem in text for text in texts):
+            graph.unlink(missing_ok=True)
+
+
+def _file(state: Path, recipe: str) -> Path:
+    return state / FOLDER / f"{recipe}.json"
+
+
+def _graph(state: Path, sha256: str) -> Path:
+    return state / FOLDER / f"{sha256}.onnx"
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file so that a reader, and a power cut, sees the old one or the new one. The daemon's user may read it."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fchmod(out.fileno(), 0o644)
+            os.fsync(out.fileno())
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

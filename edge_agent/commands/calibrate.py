@@ -1,0 +1,168 @@
+"""Make a model cheaper and prove on this station that its verdicts stay: candidates in FP16 and INT8 from the line's own images,
+each compiled, timed and gated against FP32 on golden images. `--activate` makes the fastest that passes the station's engine.
+
+DIR gets fp16.onnx, int8.onnx, int8_level0_fp16.onnx, manifest.json and report.html. Exit code 1 where no candidate is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_agent.activation import rules_hash
+from edge_agent.bundle import require_fit
+from edge_agent.calibration.candidates import CANDIDATES, make, prepare
+from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
+from edge_agent.commands import capture
+from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, spread, tensors
+from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
+from edge_agent.commands.calibrate_trial import Trial, activate, hold_trial
+from edge_agent.commands.evaluate import find_model
+from edge_agent.commands.evaluation_plots import new_figure
+from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
+from edge_agent.inference.graph import finish, read_network
+from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
+from edge_agent.qualification.gate import Limits
+from edge_agent.qualification.rates import rate
+from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.settings import Station, load_station
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    limits = Limits()
+    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="a shipped model's name, or a folder with model.yaml")
+    parser.add_argument("--recipe", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="for the ranges: a folder of images, or a labelled dataset")
+    parser.add_argument("--camera", metavar="NAME", help="take the images with a camera of --config, into DIR/images")
+    parser.add_argument("--count", type=int, default=200, metavar="N", help="with --camera: how many")
+    parser.add_argument("--golden", type=Path, metavar="FOLDER", help="for the gate, labelled or not; without it the images above")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the station's settings: its engine, cameras and state")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
+    parser.add_argument("--only", action="append", choices=list(CANDIDATES), help="this candidate; may be repeated")
+    parser.add_argument("--ranges", default="minmax", choices=["minmax", "percentile"], help="what of an activation gets steps")
+    parser.add_argument("--percentile", type=float, default=99.99, metavar="P", help="with --ranges percentile")
+    parser.add_argument("--most", type=int, default=128, metavar="N", help="images for the ranges, evenly spaced")
+    steps = parser.add_mutually_exclusive_group()
+    steps.add_argument("--graphs-only", action="store_true", help="make the candidates and stop: at a desk")
+    steps.add_argument("--gate-only", action="store_true", help="try the candidates that DIR holds: at the station")
+    parser.add_argument("--activate", action="store_true", help="the fastest that passes becomes the station's engine")
+    parser.add_argument("--allow-flips", type=float, default=limits.flips, metavar="SHARE", help="of verdicts that may change")
+    parser.add_argument("--least-speedup", type=float, default=limits.speedup, metavar="X", help="times FP32's speed")
+    parser.add_argument("--seconds", type=float, default=10, metavar="S", help="of timing for each engine")
+    parser.add_argument("--json", action="store_true", help="the manifest on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    model, recipe = load_model(find_model(args.model)), load_recipe(args.recipe)
+    require_fit(recipe, model, str(args.recipe))
+    station = load_station(args.config, args.overrides) if args.config else None
+    if args.activate:
+        _require_home(station, model, recipe)
+    if not args.graphs_only:
+        rate(0, 1), new_figure(1, 1)  # what the report needs is asked for before the work
+    console = Console(stderr=True)
+    images = _images(args)
+    if args.gate_only:
+        manifest = read_manifest(args.out, model)
+    else:
+        manifest = _make(args, model, recipe, images, console)
+        write_manifest(args.out, manifest)
+    if args.graphs_only:
+        console.print(f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command with --gate-only.")
+        return 0
+    golden = read_golden(args.golden) if args.golden else images
+    trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds)
+    manifest, chosen = hold_trial(trial, manifest, args.only or list(CANDIDATES), console)
+    write_manifest(args.out, manifest)
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(manifest)))
+    if args.activate and station is not None:
+        console.print(activate(trial, manifest, chosen, station), highlight=False)
+    return 0 if chosen is not None else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises UsageError for what cannot be meant."""
+    if bool(args.images) == bool(args.camera) and not (args.gate_only and args.golden):
+        raise UsageError("give either --images FOLDER, or --camera NAME with --config FILE.")
+    if (args.camera or args.activate) and not args.config:
+        raise UsageError("--camera and --activate need the station's settings: --config FILE.")
+    if args.activate and args.graphs_only:
+        raise UsageError("--activate needs the gate, which --graphs-only leaves out.")
+    if args.count < 1 or args.most < 1 or not args.seconds > 0 or not 50 < args.percentile <= 100:
+        raise UsageError("--count and --most take 1 or more, --seconds more than 0, --percentile 50 to 100.")
+    if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
+        raise UsageError(f"--out {args.out} holds the images. Name another folder.")
+    args.out.mkdir(parents=True, exist_ok=True)
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    return Limits(flips=args.allow_flips, speedup=args.least_speedup)
+
+
+def _require_home(station: Station | None, model: Model, recipe: Recipe) -> None:
+    """Raise ConfigurationError where the station judges by another model or other rules than these: the choice would be foreign."""
+    assert station is not None, "checked with the arguments"
+    folder = station.path(station.settings.recipes)
+    of_station = load_recipe(folder / f"{recipe.name}.yaml")
+    if rules_hash(of_station) != rules_hash(recipe):
+        raise ConfigurationError(f"--recipe is not what {folder / recipe.name}.yaml says. Give the station's own file.")
+    there = load_model(station.path(station.settings.models) / recipe.model.name)
+    if there.hash != model.hash:
+        raise ConfigurationError(f"--model is not the model in {there.onnx.parent}. Give that folder.")
+
+
+def _images(args: argparse.Namespace) -> list[Golden]:
+    if args.camera:
+        folder = args.out / "images"
+        wanted = {"config": args.config, "overrides": args.overrides, "camera": args.camera, "count": args.count, "out": folder}
+        if capture.run(argparse.Namespace(**wanted, timeout=60 + args.count * 2, slots=16)):
+            raise EdgeAgentError(f"the camera {args.camera} did not deliver. See above.")
+        return read_golden(folder)
+    return read_golden(args.images) if args.images else []
+
+
+def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[Golden], console: Console) -> Manifest:
+    """Write the candidates; return the manifest without a gate."""
+    require_onnxruntime()
+    for old in (*(f"{name}.onnx" for name in CANDIDATES), "manifest.json", "report.html"):
+        (args.out / old).unlink(missing_ok=True)
+    prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
+    seen = [(image, found) for image, found in tensors(spread(images, args.most), recipe, *_size(model)) if found]
+    if not seen:
+        raise ConfigurationError("none of the images can be judged by the recipe. Give images of parts, or mend the recipe.")
+    frames = [frame for _, found in seen for frame in found]
+    with Progress(console=console) as progress:
+        task = progress.add_task("ranges", total=len(frames))
+        ranges = measure_ranges(prepared, frames, args.ranges, args.percentile, lambda: progress.advance(task))
+        candidates = {}
+        task = progress.add_task("candidates", total=len(CANDIDATES))
+        for name, meaning in CANDIDATES.items():
+            file = args.out / f"{name}.onnx"
+            file.write_bytes(content := make(name, prepared, ranges).SerializeToString(deterministic=True))
+            candidates[name] = made(file, content, meaning)
+            progress.advance(task)
+    used = [image for image, _ in seen]
+    calibration: dict[str, Any] = {"images": len(images), "used": len(used), "tensors": len(frames), "sha256": fingerprint(used)}
+    method = {"ranges": args.ranges, "percentile": args.percentile if args.ranges == "percentile" else None}
+    return Manifest(
+        **about(model, recipe),
+        calibration={**calibration, **method},
+        ranges={name: round(value, 6) for name, value in sorted(ranges.items())},
+        candidates=candidates,
+        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        made_on=this_machine(),
+    )
+
+
+def _size(model: Model) -> tuple[int, int]:
+    return model.papers.input.rows, model.papers.input.cols

@@ -1,0 +1,84 @@
+"""The images of a calibration: read as the line reads them, cut and scaled as the line does, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.dataset import MASK_ABOVE, load, read_dataset
+from edge_agent.errors import CameraError, ConfigurationError
+from edge_agent.inference.prepare import RegionError, plan_region
+from edge_agent.judgement.quality import QualityGate
+from edge_agent.recipe import Recipe
+from edge_agent.records import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One image; `is_defective` is None without a label, `defect_px` None without a mask."""
+
+    file: Path
+    name: str
+    is_defective: bool | None = None
+    defect_px: float | None = None
+
+
+def read_golden(folder: Path) -> list[Golden]:
+    """The images of a labelled dataset, or those that lie in a folder, without labels. Raises ConfigurationError."""
+    try:
+        dataset = read_dataset(folder)
+    except ConfigurationError as error:
+        if not folder.is_dir() or "is no dataset" not in str(error):
+            raise
+        return [Golden(file, file.name) for file in list_images(folder)]
+    return [
+        Golden(each.image, each.name, each.is_defective, _defect_px(load(each).mask) if each.is_defective else None)
+        for each in dataset.images
+    ]
+
+
+def _defect_px(mask: Pixels | None) -> float | None:
+    return None if mask is None else float(np.count_nonzero(mask > MASK_ABOVE)) or None
+
+
+def spread(images: Sequence[Golden], most: int) -> list[Golden]:
+    """At most so many of them, evenly spaced: the same ones each time."""
+    if len(images) <= most:
+        return list(images)
+    return [images[round(place * (len(images) - 1) / max(1, most - 1))] for place in range(most)]
+
+
+def tensors(images: Sequence[Golden], recipe: Recipe, rows: int, cols: int) -> Iterator[tuple[Golden, list[Pixels]]]:
+    """Yield each image with the tensors (rows, cols) uint8 that the line would give the network; none where it would give none,
+    because the picture shows no part, or cannot be judged."""
+    gate = QualityGate(recipe.quality, recipe.presence)
+    for image in images:
+        try:
+            frame = read_gray(image.file)
+            plans = [plan_region(region, frame.shape[0], frame.shape[1], rows, cols) for region in recipe.regions]
+        except (CameraError, RegionError):
+            yield image, []
+            continue
+        _, fault = gate.look(plans[0].box.cut(frame), False)
+        yield (
+            image,
+            [
+                plan.tensor(tile, frame, np.empty((rows, cols), np.uint8)).copy()
+                for plan in ([] if fault else plans)
+                for tile in range(len(plan.tiles))
+            ],
+        )
+
+
+def fingerprint(images: Sequence[Golden]) -> str:
+    """SHA-256 over the names and contents of the images, in their order."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.name.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(hashlib.sha256(image.file.read_bytes()).digest())
+    return digest.hexdigest()

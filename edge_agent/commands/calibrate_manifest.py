@@ -1,0 +1,96 @@
+"""manifest.json: of what the candidates beside it were made, with what, and what the gate said of them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_agent import __version__
+from edge_agent.activation import processor, rules_hash
+from edge_agent.errors import ConfigurationError
+from edge_agent.inference.model import Model
+from edge_agent.recipe import Recipe
+
+_TOOLS = ("numpy", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate's file."""
+
+    file: str
+    sha256: str
+    bytes: int
+    meaning: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file. `calibration` and `ranges` are of the desk that made the graphs, `gate` of the station that tried them."""
+
+    model: dict[str, Any]
+    recipe: dict[str, str]
+    calibration: dict[str, Any]
+    ranges: dict[str, float]
+    candidates: dict[str, Made]
+    made_at: str
+    made_on: dict[str, Any]
+    gate: dict[str, Any] | None = None
+    v: Literal[1] = 1
+
+
+def this_machine() -> dict[str, Any]:
+    """Versions of what computes here, the processor, and the GPUs that a driver tells of."""
+    tools = {"edge-agent": __version__, "python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            tools[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    lines = [line for file in sorted(_GPUS.glob("*/information")) for line in file.read_text().splitlines()]
+    gpus = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return {"tools": tools, "processor": processor(), "gpus": gpus}
+
+
+def about(model: Model, recipe: Recipe) -> dict[str, Any]:
+    """The manifest's entries `model` and `recipe`."""
+    papers = model.papers
+    size = {"rows": papers.input.rows, "cols": papers.input.cols}
+    return {
+        "model": {"name": papers.name, "version": papers.version, "sha256": model.hash, "classes": list(papers.classes), **size},
+        "recipe": {"name": recipe.name, "hash": recipe.hash, "rules": rules_hash(recipe)},
+    }
+
+
+def write_manifest(out: Path, manifest: Manifest) -> None:
+    (out / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+
+
+def read_manifest(out: Path, model: Model) -> Manifest:
+    """Read what an earlier run left, and hold every candidate against it. Raises ConfigurationError."""
+    file = out / "manifest.json"
+    try:
+        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}. Run calibrate without --gate-only first.") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ConfigurationError(f"{file} is damaged: {error}. Run calibrate without --gate-only again.") from None
+    if manifest.model.get("sha256") != model.hash:
+        raise ConfigurationError(f"{file} is of another model than {model.papers.name} {model.hash[:12]}. Calibrate this one.")
+    for name, made in manifest.candidates.items():
+        if not (out / made.file).is_file() or hashlib.sha256((out / made.file).read_bytes()).hexdigest() != made.sha256:
+            raise ConfigurationError(f"{out / made.file} is not the candidate {name} that the manifest tells of. Calibrate again.")
+    return manifest
+
+
+def made(file: Path, content: bytes, meaning: str) -> Made:
+    return Made(file=file.name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), meaning=meaning)
+
+
+def subset(manifest: Manifest, names: Mapping[str, Any] | set[str]) -> dict[str, Made]:
+    return {name: each for name, each in manifest.candidates.items() if name in names}

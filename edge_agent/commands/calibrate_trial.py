@@ -1,0 +1,180 @@
+"""The trial of all candidates on this station: judged, timed, held against the limits, reported; the best one activated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
+from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_speeds
+from edge_agent.commands.calibrate_images import Golden, fingerprint, spread, tensors
+from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
+from edge_agent.commands.calibrate_report import Report, write_report
+from edge_agent.errors import ConfigurationError, EngineError
+from edge_agent.inference import open_segmenter
+from edge_agent.inference.base import Segmenter
+from edge_agent.inference.model import Model
+from edge_agent.qualification.gate import Comparison, Limits, compare, fastest, limits_as_dict, refusals
+from edge_agent.recipe import Recipe
+from edge_agent.settings import CpuEngine, EngineSettings, Station
+
+REFERENCE = "fp32"
+_TIMED_FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried, where, and on what."""
+
+    out: Path
+    model: Model
+    recipe: Recipe
+    station: Station | None
+    golden: Sequence[Golden]
+    limits: Limits
+    seconds: float
+
+    @property
+    def engine(self) -> EngineSettings:
+        return self.station.settings.engine if self.station is not None else CpuEngine()
+
+    @property
+    def base(self) -> Path:
+        return self.station.base if self.station is not None else self.out
+
+
+def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: Console) -> tuple[Manifest, str | None]:
+    """Return the manifest with its gate, and the candidate that is chosen; write report.html."""
+    models = {REFERENCE: trial.model}
+    for name, each in subset(manifest, set(names)).items():
+        models[name] = trial.model.calibrated(trial.out / each.file, each.sha256)
+    speeds, engine_id, unusable = _speeds(trial, models)
+    usable = [name for name in models if name not in unusable]
+    judged: dict[str, Judged] = {}
+    with Progress(console=console) as progress:
+        for name in usable:
+            task = progress.add_task(f"judge by {name}", total=len(trial.golden))
+            advance = partial(progress.advance, task)
+            judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance)
+    found = {name: compare(judged[REFERENCE].cases, judged[name].cases) for name in usable if name != REFERENCE}
+    against = {name: refusals(each, speeds[name].ratio, trial.limits) for name, each in found.items()}
+    against |= {name: [f"the engine does not take it: {why}"] for name, why in unusable.items()}
+    chosen = fastest({name: speeds[name].ratio for name, reasons in against.items() if not reasons})
+    gate = _gate(trial, engine_id, speeds, found, against, chosen)
+    manifest = msgspec.structs.replace(manifest, gate=gate)
+    shown = Report(manifest, trial.recipe, trial.golden, judged, found, speeds, against, chosen)
+    write_report(trial.out / "report.html", shown)
+    console.print(_table(speeds, found, against, chosen))
+    told = f"{chosen} is the fastest that passes" if chosen else "no candidate is better than FP32, which stays"
+    console.print(f"{told}. The whole story: {trial.out / 'report.html'}", highlight=False)
+    return manifest, chosen
+
+
+def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], str, dict[str, str]]:
+    """The speed of every engine that opens, FP32's id, and why others do not open. Raises where FP32 itself does not."""
+    rows, cols = trial.model.papers.input.rows, trial.model.papers.input.cols
+    few = [frame for _, found in tensors(spread(trial.golden, 4 * _TIMED_FRAMES), trial.recipe, rows, cols) for frame in found]
+    if not few:
+        raise ConfigurationError("none of the golden images can be judged by the recipe. Give images of parts, or mend the recipe.")
+    engines: dict[str, Segmenter] = {}
+    unusable: dict[str, str] = {}
+    with ExitStack() as stack:
+        for name, model in models.items():
+            try:
+                engine = open_segmenter(trial.engine, model, trial.base)
+                stack.callback(engine.close)
+                engine.warm_up()
+                engines[name] = engine
+            except (ConfigurationError, EngineError) as error:
+                if name == REFERENCE:
+                    raise
+                unusable[name] = str(error)
+        return measure_speeds(engines, REFERENCE, few[:_TIMED_FRAMES], trial.seconds), engines[REFERENCE].engine_id, unusable
+
+
+def _gate(
+    trial: Trial,
+    engine_id: str,
+    speeds: dict[str, Speed],
+    found: dict[str, Comparison],
+    against: dict[str, list[str]],
+    chosen: str | None,
+) -> dict[str, Any]:
+    images = trial.golden
+    return {
+        "engine": engine_id,
+        "limits": limits_as_dict(trial.limits),
+        "golden": {
+            "images": len(images),
+            "sha256": fingerprint(images),
+            "defective": sum(each.is_defective is True for each in images),
+            "good": sum(each.is_defective is False for each in images),
+        },
+        "speeds": {name: _rounded(each) for name, each in speeds.items()},
+        "comparisons": {name: each.as_dict() for name, each in found.items()},
+        "refusals": against,
+        "chosen": chosen,
+        "gated_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "gated_on": this_machine(),
+    }
+
+
+def _rounded(speed: Speed) -> dict[str, float]:
+    return {name: round(getattr(speed, name), 4) for name in speed.__dataclass_fields__}
+
+
+def _table(speeds: dict[str, Speed], found: dict[str, Comparison], against: dict[str, list[str]], chosen: str | None) -> Table:
+    table = Table(title="candidates against FP32")
+    for heading in ("", "images/s", "times FP32", "flips", "NG to PASS", "PASS to NG", "verdict"):
+        table.add_column(heading)
+    table.add_row(REFERENCE, f"{speeds[REFERENCE].images_per_s:.1f}", "1", "", "", "", "")
+    for name, reasons in against.items():
+        told = "; ".join(reasons) or ("passes, chosen" if name == chosen else "passes")
+        if name not in found:
+            table.add_row(name, "", "", "", "", "", told)
+            continue
+        each, speed = found[name], speeds[name]
+        flips = f"{each.flips.count} of {each.images}"
+        cells = [f"{speed.images_per_s:.1f}", f"{speed.ratio:.2f}", flips, str(each.to_pass.count), str(each.to_ng.count)]
+        table.add_row(name, *cells, told)
+    return table
+
+
+def activate(trial: Trial, manifest: Manifest, chosen: str | None, station: Station) -> str:
+    """Make the chosen candidate the station's engine, or FP32 where none is chosen; return what was done, in words."""
+    state = station.path(station.settings.state)
+    if chosen is None:
+        was_there = withdraw_choice(state, trial.recipe)
+        return (
+            "The earlier choice is withdrawn: FP32 judges from the next start or change of recipe on."
+            if was_there
+            else "FP32 goes on judging."
+        )
+    gate = manifest.gate or {}
+    made = manifest.candidates[chosen]
+    choice = Choice(
+        candidate=chosen,
+        onnx=made.sha256,
+        model=trial.model.hash,
+        rules=rules_hash(trial.recipe),
+        engine=gate["engine"],
+        processor=processor(),
+        speedup=gate["speeds"][chosen]["ratio"],
+        images=len(trial.golden),
+        flips=gate["comparisons"][chosen]["flips"]["count"],
+        made_at=gate["gated_at"],
+    )
+    file = write_choice(state, trial.recipe, choice, (trial.out / made.file).read_bytes())
+    return (
+        f"{chosen} is active: {file}. The daemon takes it at its next start, or with: edge-agent control recipe {trial.recipe.name}"
+    )
