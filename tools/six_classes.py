@@ -67,7 +67,7 @@ def main() -> None:
     p.add_argument("--recipe", type=Path, default=Path("config/recipes/demo-texture.yaml"))
     p.add_argument("--count", type=int, default=300, help="parts of each class")
     p.add_argument("--defect-share", type=float, default=0.5, help="of them with a defect")
-    p.add_argument("--seed", type=int, default=30)
+    p.add_argument("--seed", type=int, default=31)
     args = p.parse_args()
 
     rows: list[Row] = []
