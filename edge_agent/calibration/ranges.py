@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -36,9 +38,11 @@ def measure_ranges(
             file, list(OBSERVED), str(Path(folder) / "observed.onnx"), methods[method], extra_options=options
         )
         for frame in frames:
-            calibrator.collect_data(_one(quantization, {name: frame[None, None]}))
+            with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress there
+                calibrator.collect_data(_one(quantization, {name: frame[None, None]}))
             advance()
-        found = calibrator.compute_data()
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = calibrator.compute_data()
     return {tensor: max(abs(float(each)) for each in _ends(data)) for tensor, data in found.items()}
 
 

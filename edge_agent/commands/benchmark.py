@@ -1,6 +1,6 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
 `camera`: a GigE Vision camera against the bare C library; with --parts, software triggers followed to their pictures. `metrics`:
-the daemon with metrics against without.
+the daemon with metrics against without. `engine`: every engine, precision and batch here; --json prints a line each.
 
 All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
 where a part is unaccounted for or memory grows.
@@ -13,12 +13,14 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from edge_agent.activation import processor
 from edge_agent.commands.benchmark_camera import measure_camera
+from edge_agent.commands.benchmark_engine import measure_engines, table_of
 from edge_agent.commands.benchmark_metrics import measure_metrics
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
 from edge_agent.commands.benchmark_station import measure_station
@@ -28,17 +30,18 @@ MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["plumbing", "station", "camera", "metrics"])
+    parser.add_argument("what", choices=["plumbing", "station", "camera", "metrics", "engine"])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
     parser.add_argument(
         "--ng-share", type=float, default=0.01, metavar="S", help="plumbing, metrics: the share of parts with a defect"
     )
-    parser.add_argument("--model", default="demo-texture", help="station: the model's name under models/")
+    parser.add_argument("--model", default="demo-texture", help="station, engine: the model's name under models/")
     parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
     parser.add_argument(
         "--seconds", type=float, default=0, help="how long each side runs: station three times, camera five; 0 chooses 20 and 4"
     )
+    parser.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
     parser.add_argument("--size", default="2448x2048", metavar="WxH", help="camera: of its pictures")
     parser.add_argument("--rate", type=float, default=0, metavar="FPS", help="camera: of the simulated one; 0 is as fast as it can")
     parser.add_argument("--address", default="", metavar="IP", help="camera: a real one's address, instead of a simulated one")
@@ -46,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.what == "engine":
+        return _engines(args)
     if args.what == "plumbing":
         result = measure_plumbing(args.parts or 100_000, args.ng_share)
     elif args.what == "station":
@@ -67,6 +72,17 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
     Console().print(table)
     return exit_code
+
+
+def _engines(args: argparse.Namespace) -> int:
+    rows = []
+    for row in measure_engines(args.model, args.seconds or 2, args.candidates):
+        rows.append(row | {"machine": machine()})
+        if args.json:
+            print(json.dumps(rows[-1]), flush=True)
+    if not args.json:
+        Console().print(table_of(rows))
+    return 0
 
 
 def machine() -> str:

@@ -10,6 +10,7 @@ import contextlib
 import queue
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -158,6 +159,27 @@ def _unusable(model: Model, error: RuntimeError) -> ConfigurationError:
     told = next((line.lstrip("- ") for line in lines if "No conversion rule" in line), lines[-1] if lines else "no reason given")
     remedy = "mend model.yaml, or export the network with other operators or another opset."
     return ConfigurationError([model.problem(f"{model.onnx.name} cannot be used as model.yaml tells it: {told[:300]}.", remedy)])
+
+
+def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tuple[str, Callable[[], None]]:
+    """The engine's id and what runs `batch` pictures of noise (rows, cols) once, memory bound beforehand, and blocks: for
+    measuring. Without a `name` the inputs' own shapes stay. Raises ConfigurationError."""
+    try:
+        import openvino as ov
+    except ImportError:
+        raise ConfigurationError("the engine `cpu` needs OpenVINO. Install it: pip install 'edge-agent[cpu]'") from None
+    core = ov.Core()
+    try:
+        graph = core.read_model(network.SerializeToString(), b"")
+        if name:
+            graph.reshape({name: [batch, 1, *size]})
+        request = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    except RuntimeError as error:
+        raise ConfigurationError(f"OpenVINO cannot run a batch of {batch}: {str(error).strip()[-200:]}") from None
+    random = np.random.default_rng(0)
+    for tensor in request.input_tensors:
+        tensor.data[...] = random.integers(0, 256, tensor.data.shape).astype(tensor.data.dtype)
+    return f"openvino-{ov.__version__.split('-')[0]}/cpu", request.infer
 
 
 def raw_answer(model: Model, picture: Pixels) -> str:
