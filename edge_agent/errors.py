@@ -69,6 +69,10 @@ class EngineError(EdgeAgentError):
     """The engine failed or its map cannot be believed; the part comes out as FAULT engine."""
 
 
+class EngineUnavailable(EngineError):
+    """The engine cannot be had now, but may come: a library, a GPU, a driver, memory. The line is up and not ready; it is retried."""
+
+
 class DeliveryError(EdgeAgentError):
     """A message, a queue file or a collector's answer cannot be used."""
 
