@@ -70,7 +70,11 @@ class EngineError(EdgeAgentError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be had now, but may come: a library, a GPU, a driver, memory. The line is up and not ready; it is retried."""
+    """The engine cannot be had now, but may come: a library, a GPU, a driver, memory. Up and not ready meanwhile."""
+
+
+class EngineLost(EngineError):
+    """The device failed under way and nothing of this process can use it again: the process ends, to be started anew."""
 
 
 class DeliveryError(EdgeAgentError):

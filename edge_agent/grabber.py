@@ -93,6 +93,7 @@ class Grabber:
         self._is_due = False  # the camera owes the picture of a part that it said was due
         self._announced: dict[str, Registered] = {}  # by the word given to the camera; oldest first
         self._words = 0
+        self._met: Bundle | None = None  # the one that the line's readiness and the engine's knowledge of the slots are for
         self._attempt = 0  # openings since a camera last had something to say
         self._lock = threading.Lock()  # of `_announced`, and of what goes with it
         self._stopping = threading.Event()
@@ -167,9 +168,25 @@ class Grabber:
                 "set its region back, or start the station again"
             )
 
+    def _meet(self, bundle: Bundle) -> None:
+        """A bundle judges from here on: its engine learns of the slots where a frame is its tensor, the line may turn ready."""
+        assert self.ring is not None
+        known, self._met = self._met, bundle
+        engine = bundle.segmenter
+        if (known is None or known.segmenter is not engine) and self.ring.slot_bytes == engine.rows * engine.cols:
+            engine.adopt(self.ring.memory)
+        if known is not None and known.refusal != bundle.refusal:
+            self._set_ready()
+
     def _set_ready(self) -> None:
-        self.book.ready, self.book.why_not_ready = True, ""
+        """The camera is open: ready, unless the engine is missing or too slow."""
+        bundle = self._bundle()
+        self._meet(bundle)
         self.book.verified = self.camera.counts_triggers
+        self.book.ready, self.book.why_not_ready = not bundle.refusal, bundle.refusal
+        if bundle.refusal:
+            say("line.not_ready", line=self.book.name, why=bundle.refusal)
+            return
         if not self.book.verified:
             say("line.unverified", line=self.book.name, camera=self.camera.name)
         identity = self._bundle().identity
@@ -195,6 +212,8 @@ class Grabber:
         ring, camera = self.ring, self.camera
         until_s = 0.0
         while True:
+            if self._bundle() is not self._met:
+                self._meet(self._bundle())
             if self._stopping.is_set() or self._budget.is_spent:
                 until_s = until_s or time.monotonic() + _LAST_S
                 if not (self._is_due or self._announced) or time.monotonic() > until_s:
@@ -255,7 +274,7 @@ class Grabber:
         assert self.ring is not None
         registered = self._take_due() if self._is_due else self._matching(picture.trigger_ns or time.monotonic_ns())
         self._lent.discard(picture.slot)
-        if registered is None or self.book.mode == OFFLINE:
+        if registered is None or self.book.mode == OFFLINE or registered[1].refusal:
             self.ring.give_back(picture.slot)
             if registered is None:
                 self.skipped += 1

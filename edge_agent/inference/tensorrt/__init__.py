@@ -64,9 +64,7 @@ def key_of(library: Library, gpu: Gpu, model: Model, network: Network, settings:
     )
 
 
-def _open(
-    gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, key: EngineKey
-) -> TensorRtSegmenter:
+def _open(gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, key: EngineKey) -> TensorRtSegmenter:
     engine_id = f"{library.name}-{library.version}/{gpu.name}/{key.digest}"
     return TensorRtSegmenter(gpu, library, plan, model, settings, engine_id)
 

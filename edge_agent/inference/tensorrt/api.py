@@ -128,7 +128,9 @@ def build_plan(
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx):
         whys = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise ConfigurationError(f"{library.name} {library.version} cannot read the network: {whys or told(log, 'no reason given')}.")
+        raise ConfigurationError(
+            f"{library.name} {library.version} cannot read the network: {whys or told(log, 'no reason given')}."
+        )
     config = builder.create_builder_config()
     _configure(library, config, onnx, options)
     if phase is not None and hasattr(trt, "IProgressMonitor"):
@@ -195,6 +197,7 @@ def _monitor(library: Library, phase: Phase) -> Any:
             self._steps: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            del parent_phase
             self._steps[phase_name] = num_steps
             phase(phase_name, 0, num_steps)
 
@@ -238,7 +241,9 @@ def make_context(library: Library, engine: Any) -> tuple[Any, int, Callable[[int
     else:
         context = engine.create_execution_context_without_device_memory()
     if context is None:
-        raise EngineUnavailable("TensorRT could not make an execution context: the GPU has too little free memory. Lower engine.slots.")
+        raise EngineUnavailable(
+            "TensorRT could not make an execution context: the GPU has too little free memory. Lower engine.slots."
+        )
     size = int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
 
     def attach(address: int) -> None:

@@ -52,20 +52,34 @@ def build_aside(
             _run(order, progress)
             return plan.read_bytes()
     except OSError as error:
-        raise EngineUnavailable(f"{timing.parent} cannot hold an engine: {error.strerror}. Free space there, or make it writable.") from None
+        raise EngineUnavailable(
+            f"{timing.parent} cannot hold an engine: {error.strerror}. Free space there, or make it writable."
+        ) from None
 
 
 def _run(order: Order, progress: Progress) -> None:
     """Run the builder to its end. Raises what its last word means."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(order.device)} if order.device else None
-    child = subprocess.Popen(
-        [sys.executable, "-m", _CHILD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    assert child.stdin and child.stdout and child.stderr
+    with tempfile.TemporaryFile() as errors:
+        command = [sys.executable, "-m", _CHILD]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=_seeing(order.device))
+        last = _listen(child, order, progress)
+        errors.seek(0, os.SEEK_END)
+        errors.seek(max(0, errors.tell() - 400))
+        said = errors.read().decode(errors="replace").strip()
+    _require_done(last, child.returncode, said)
+
+
+def _seeing(device: int) -> dict[str, str]:
+    """The environment in which that GPU is the first, which a builder takes."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else []
+    chosen = names[device] if device < len(names) else str(device)
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _listen(child: subprocess.Popen[bytes], order: Order, progress: Progress) -> Word:
+    """Give the order, pass on the progress, return the last word when the builder has ended."""
+    assert child.stdin and child.stdout
     last = Word(kind="died")
     try:
         with child.stdin as stdin:
@@ -80,11 +94,9 @@ def _run(order: Order, progress: Progress) -> None:
                 last = word
     finally:
         child.kill()
-        said = child.stderr.read()[-400:].decode(errors="replace").strip()
         child.stdout.close()
-        child.stderr.close()
-        code = child.wait()
-    _require_done(last, code, said)
+        child.wait()
+    return last
 
 
 def _read(line: bytes) -> Word | None:

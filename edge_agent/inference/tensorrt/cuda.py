@@ -133,13 +133,18 @@ def _absent(why: str) -> EngineUnavailable:
     if any(word in lower for word in _OLD_DRIVER):
         return EngineUnavailable(f"the NVIDIA driver is too old for this CUDA: {why}. Update the driver and restart the machine.")
     if any(word in lower for word in _NO_DEVICE):
-        return EngineUnavailable(f"there is no NVIDIA GPU that can be used: {why}. Look at `nvidia-smi`, or set engine: {{kind: cpu}}.")
+        return EngineUnavailable(
+            f"there is no NVIDIA GPU that can be used: {why}. Look at `nvidia-smi`, or set engine: {{kind: cpu}}."
+        )
     return EngineUnavailable(f"the NVIDIA GPU cannot be opened: {why}. Look at `nvidia-smi` and the kernel's log.")
 
 
 def _kernel_driver() -> str:
     """The kernel module's version, where it can be read: an engine is for one driver."""
-    for file, pattern in (("/proc/driver/nvidia/version", r"(\d+\.\d+(?:\.\d+)?)"), ("/etc/nv_tegra_release", r"(R\d+.*?REVISION: [\d.]+)")):
+    for file, pattern in (
+        ("/proc/driver/nvidia/version", r"(\d+\.\d+(?:\.\d+)?)"),
+        ("/etc/nv_tegra_release", r"(R\d+.*?REVISION: [\d.]+)"),
+    ):
         with contextlib.suppress(OSError):
             found = re.search(pattern, Path(file).read_text())
             if found:

@@ -25,10 +25,10 @@ COPIED, MAPPED = "copied", "mapped"
 
 
 class Lane:
-    """`memory` COPIED: page-locked host memory, copied each way. MAPPED: the GPU works in the host's memory, as on a Jetson."""
+    """`memory` COPIED: page-locked host memory, copied each way. MAPPED: the GPU works in the host's, as on a Jetson."""
 
     def __init__(self, gpu: Gpu, library: Library, engine: Any, index: int, shape: tuple[int, int, int], memory: str) -> None:
-        """`shape` is (classes, rows, cols). Raises pycuda's errors; what was made until then is freed with the process's context."""
+        """`shape` is (classes, rows, cols). Raises pycuda's errors; what was made until then goes with the last reference."""
         classes, rows, cols = shape
         self._gpu, self._memory = gpu, memory
         self._peak_at = -(-classes * rows * cols // _ALIGNED) * _ALIGNED
@@ -65,7 +65,7 @@ class Lane:
 
     # --- what one inference is ----------------------------------------------------------------------------------------
     def _run(self) -> None:
-        """Poison, compute, bring the answer. The device's own peak is poisoned: the copy would bring a stale one over the host's."""
+        """Poison, compute, bring the answer. The device's peak is poisoned: its copy would bring a stale one over the host's."""
         self._gpu.poison(self._output + self._peak_at, self.stream)
         if not self._context.execute_async_v3(self.stream.handle):
             raise EngineError("TensorRT refused to enqueue an inference")
@@ -142,8 +142,8 @@ class Lane:
     def close_memory(self) -> None:
         """Free memory, event and stream. Nobody holds the slot any more."""
         empty = np.empty(0, np.uint8)
-        self.slot.tensor, self.slot.maps, self.slot.peak = empty, empty, np.empty(0, np.float32)
-        host, self._host, self.tensor, self._outputs = self._host, [], empty, empty
+        self.slot.tensor, self.slot.maps, self.slot.peak = empty.reshape(0, 0), empty, np.empty(0, np.float32)
+        host, self._host, self.tensor, self._outputs = self._host, [], empty.reshape(0, 0), empty
         for array in host:
             self._gpu.free_host(array)
         for allocation in self._device:

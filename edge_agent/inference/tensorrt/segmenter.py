@@ -42,9 +42,7 @@ _Work = tuple[TensorSlot, Pixels, Done]
 class TensorRtSegmenter:
     """A TensorRT engine on one GPU. See `base.Segmenter`."""
 
-    def __init__(
-        self, gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, engine_id: str
-    ) -> None:
+    def __init__(self, gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, engine_id: str) -> None:
         """Raises EngineError for a plan that is not for this GPU, EngineUnavailable for want of memory."""
         papers = model.papers
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
@@ -74,8 +72,9 @@ class TensorRtSegmenter:
     def adopt(self, memory: Pixels) -> None:
         """Page-lock memory that pictures will be submitted from, so that the GPU fetches them itself. Returns when it is done."""
         adopted: Future[None] = Future()
-        self._put((memory, adopted))
-        adopted.result(timeout=_CLOSE_S)
+        with contextlib.suppress(EngineError, TimeoutError):  # of a lost engine its parts will tell
+            self._put((memory, adopted))
+            adopted.result(timeout=_CLOSE_S)
 
     def _put(self, item: Any) -> None:
         with self._lock:
@@ -84,7 +83,7 @@ class TensorRtSegmenter:
             self._work.put(item)
 
     def warm_up(self) -> float:
-        """Run every slot a few times; return the median latency in ms. Raises EngineError."""
+        """Run every slot a few times; return the median latency in ms. Raises EngineLost."""
         times = []
         for _ in range(_WARM_UPS * self.slots):
             slot = self.lease()
@@ -96,7 +95,7 @@ class TensorRtSegmenter:
             times.append((time.perf_counter() - began) * 1e3)
             self.release(slot)
             if slot.failure:
-                raise EngineError(slot.failure)
+                raise EngineLost(slot.failure)
         return statistics.median(times)
 
     def close(self) -> None:
@@ -110,7 +109,7 @@ class TensorRtSegmenter:
             self._gpu.push()
             with self._gpu.translated("the engine"):
                 self._open()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again on the thread that waits for it
             with contextlib.suppress(Exception):
                 self._close()
             opened.set_exception(error)
@@ -151,7 +150,11 @@ class TensorRtSegmenter:
         found = ports_of(self._library, self._engine)
         if found != wanted:
             raise ConfigurationError(
-                [self._model.problem(f"the engine's tensors are {found}, expected {wanted}.", "mend classes, head, layout or sizes.")]
+                [
+                    self._model.problem(
+                        f"the engine's tensors are {found}, expected {wanted}.", "mend classes, head, layout or sizes."
+                    )
+                ]
             )
 
     def _choose_memory(self) -> str:
