@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ class World:
         self.integrated = False
         self.memory_limit = 1 << 40
         self.used = 0
-        self.streams: dict[int, Stream] = {}
+        self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched: list[int] = []
         self.pushed = 0
