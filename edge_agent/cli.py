@@ -30,6 +30,7 @@ COMMANDS = {
     "capture": "save pictures of one camera, for a dataset",
     "collect": "the datacenter's side: receive and store results and pictures",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
+    "build-engine": "build the GPU's engines ahead of the station's start",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
     "benchmark": "measure the station: plumbing, station, camera",
 }

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 import types
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
+import pytest
 from bright import CENTRE, SLOPE
 
+from edge_agent.inference import tensorrt
 from edge_agent.inference.graph import FRAMES, MAP, PEAK
+from edge_agent.inference.tensorrt import cugraph
 
 
 class Error(Exception):
@@ -224,13 +227,13 @@ class LibCuda:
     def _code(self, name: str) -> int:
         return int(self._world.fail.get(name, 0))
 
-    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:  # noqa: N802
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
         assert mode == 1, "a capture that is not thread-local"
         if not self._code("begin"):
             self._world.streams[stream.value].captured = []
         return self._code("begin")
 
-    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:  # noqa: N802
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
         of = self._world.streams[stream.value]
         work, of.captured = of.captured or [], None
         if self._code("empty"):
@@ -240,13 +243,13 @@ class LibCuda:
         graph._obj.value = number
         return self._code("end")
 
-    def cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> int:  # noqa: N802
+    def cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> int:
         assert nodes is None
         work = self._world.graphs[graph.value]
         count._obj.value = len(work) + (self._world.kernels - 1 if work else 0)
         return 0
 
-    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:  # noqa: N802
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
         assert flags == 0
         number = next(self._world.numbers)
         self._world.graphs[number] = self._world.graphs[graph.value]
@@ -254,25 +257,25 @@ class LibCuda:
         self._world.took(0, "graph")
         return self._code("instantiate")
 
-    def cuGraphUpload(self, executable: Any, stream: Any) -> int:  # noqa: N802
+    def cuGraphUpload(self, executable: Any, stream: Any) -> int:
         return self._code("upload")
 
-    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:  # noqa: N802
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
         self._world.launched.append(len(self._world.graphs[executable.value]))
         for work in self._world.graphs[executable.value]:
             self._world.streams[stream.value].put(work)
         return self._code("launch")
 
-    def cuGraphDestroy(self, graph: Any) -> int:  # noqa: N802
+    def cuGraphDestroy(self, graph: Any) -> int:
         del self._world.graphs[graph.value]
         return 0
 
-    def cuGraphExecDestroy(self, executable: Any) -> int:  # noqa: N802
+    def cuGraphExecDestroy(self, executable: Any) -> int:
         del self._world.graphs[executable.value]
         self._world.note("-graph")
         return 0
 
-    def cuGetErrorName(self, code: int, text: Any) -> int:  # noqa: N802
+    def cuGetErrorName(self, code: int, text: Any) -> int:
         text._obj.value = b"CUDA_ERROR_FAKE"
         return 0
 
@@ -390,3 +393,26 @@ def make_tensorrt(world: World, version: str = "10.3.0") -> Any:
     if is_new:
         trt.ExecutionContextAllocationStrategy = types.SimpleNamespace(USER_MANAGED="user")
     return trt
+
+
+def install(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> World:
+    """Put a GPU with a TensorRT of that version into this machine."""
+    world = World()
+    driver = make_driver(world)
+    monkeypatch.setitem(sys.modules, "pycuda", types.SimpleNamespace(driver=driver))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt(world, version))
+    monkeypatch.setattr(cugraph, "open_library", lambda: LibCuda(world))
+    return world
+
+
+def built(monkeypatch: pytest.MonkeyPatch, plan: bytes | None = None) -> list[str]:
+    """Stand in for the child process, which no fake reaches; its words are tested with the real library."""
+    builds: list[str] = []
+
+    def build_aside(*arguments: object, **_: object) -> bytes:
+        builds.append(str(arguments[2]))
+        return plan or plan_of(1, 64, 64)
+
+    monkeypatch.setattr(tensorrt, "build_aside", build_aside)
+    return builds

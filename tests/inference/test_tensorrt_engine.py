@@ -5,14 +5,13 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bright import CENTRE, SLOPE, write_bright_model
-from fake_gpu import Error, LibCuda, World, make_driver, make_tensorrt, plan_of
+from fake_gpu import Error, World, built, install, plan_of
 
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference import tensorrt
@@ -20,7 +19,7 @@ from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
 from edge_agent.inference.probe import probe
-from edge_agent.inference.tensorrt import cugraph, segmenter
+from edge_agent.inference.tensorrt import segmenter
 from edge_agent.inference.tensorrt.api import load_library
 from edge_agent.inference.tensorrt.cuda import Gpu
 from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
@@ -34,16 +33,6 @@ QUIET = TensorRtEngine(slots=3, keep_warm_ms=0)
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return install(monkeypatch)
-
-
-def install(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> World:
-    world = World()
-    driver = make_driver(world)
-    monkeypatch.setitem(sys.modules, "pycuda", types.SimpleNamespace(driver=driver))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt(world, version))
-    monkeypatch.setattr(cugraph, "open_library", lambda: LibCuda(world))
-    return world
 
 
 @pytest.fixture
@@ -118,11 +107,10 @@ def test_an_answer_that_never_came_is_not_believed(world: World, model: Model) -
 
 
 @pytest.mark.parametrize(
-    ("failing", "why"), [("begin", "BeginCapture"), ("end", "EndCapture"), ("instantiate", "Instantiate"), ("empty", "0 nodes"), ("upload", "Upload")]
+    ("failing", "why"),
+    [("begin", "BeginCapture"), ("end", "EndCapture"), ("instantiate", "Instantiate"), ("empty", "0 nodes"), ("upload", "Upload")],
 )
-def test_without_a_graph_it_enqueues(
-    world: World, model: Model, failing: str, why: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_graph_it_enqueues(world: World, model: Model, failing: str, why: str, capfd: pytest.CaptureFixture[str]) -> None:
     world.fail[failing] = 1
     engine = start(model)
     assert engine.graph_nodes == 0
@@ -226,7 +214,9 @@ def test_everything_is_freed_in_order_and_once(world: World, model: Model) -> No
     engine.release(infer(engine))
     engine.close()
     log = world.log
-    order = [max(i for i, each in enumerate(log) if each == what) for what in ("-graph", "-execution", "-engine", "-runtime", "-device")]
+    order = [
+        max(i for i, each in enumerate(log) if each == what) for what in ("-graph", "-execution", "-engine", "-runtime", "-device")
+    ]
     assert order == sorted(order)
     assert log.index("-device") > max(i for i, each in enumerate(log) if each == "-runtime")
     assert log[-2:] == ["-context", "detach"]
@@ -260,7 +250,9 @@ def test_a_failing_gpu_fails_what_is_under_way_and_ends_the_thread(
     assert "-context" not in world.log  # a broken context ends with the process
 
 
-@pytest.mark.parametrize("failing", [{"execute": True}, {"to_device": Error("cuMemcpyHtoDAsync failed: unspecified launch failure")}])
+@pytest.mark.parametrize(
+    "failing", [{"execute": True}, {"to_device": Error("cuMemcpyHtoDAsync failed: unspecified launch failure")}]
+)
 def test_what_fails_in_launching_is_told_to_its_part(
     world: World, model: Model, ended: queue.SimpleQueue[BaseException | None], failing: dict[str, object]
 ) -> None:
@@ -375,18 +367,6 @@ def test_the_probe_takes_its_answers(world: World, model: Model) -> None:
     engine = start(model)
     assert probe(engine, model, lambda _: "") == []
     engine.close()
-
-
-def built(monkeypatch: pytest.MonkeyPatch, plan: bytes = plan_of(1, ROWS, COLS)) -> list[str]:
-    """Stand in for the child process, which no fake reaches; its words are tested with the real library."""
-    builds: list[str] = []
-
-    def build_aside(*arguments: object, **_: object) -> bytes:
-        builds.append(str(arguments[2]))
-        return plan
-
-    monkeypatch.setattr(tensorrt, "build_aside", build_aside)
-    return builds
 
 
 def test_an_engine_is_built_once_and_loaded_after(

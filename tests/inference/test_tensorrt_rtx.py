@@ -89,7 +89,7 @@ def test_a_build_for_this_machines_gpu_says_what_is_missing(tmp_path: Path) -> N
     try:
         assert build(network, tmp_path)  # with a GPU
     except EngineUnavailable as error:
-        assert "driver" in str(error) or "GPU" in str(error)  # noqa: PT017  # either is right: it is this machine's
+        assert "driver" in str(error) or "GPU" in str(error)  # either is right: it is this machine's
 
 
 def test_a_folder_that_takes_nothing_is_told(tmp_path: Path) -> None:
