@@ -5,6 +5,7 @@ Exit code 0 where the answer is the one hoped for. The kernel is PTX, so that no
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -122,10 +123,7 @@ def main() -> int:
     except (AssertionError, EdgeAgentError) as error:
         print(error, flush=True)
         return 1
-    finally:
-        sys.stdout.flush()
-    import os
-
+    sys.stdout.flush()
     os._exit(0)  # a broken context cannot be taken down in order
 
 
