@@ -83,7 +83,8 @@ def maps_of(engine: Segmenter, frames: list[Pixels]) -> Pixels:
 def run_many(engine: Segmenter, count: int) -> tuple[float, float, float]:
     """All slots busy until `count` are done: images/s, and one inference's p50 and p99 in ms from submit to answer."""
     done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-    times, began, submitted = [], time.perf_counter(), 0
+    times: list[float] = []
+    began, submitted = time.perf_counter(), 0
     while len(times) < count:
         while submitted < count and (slot := engine.lease()) is not None:
             slot.ticket = time.monotonic_ns()

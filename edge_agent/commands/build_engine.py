@@ -7,9 +7,11 @@ already built, whole and for this machine is left as it is. Each new engine is h
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.status import Status
 
 from edge_agent.errors import EXIT_OK, UsageError
 from edge_agent.inference import ENGINES
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
                 settings,
                 model,
                 folder,
-                lambda text, name=name, status=status: status.update(f"{name}: {text}"),
+                partial(_show, status, name),
                 rebuild=args.rebuild,
             )
             try:
@@ -47,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
                 engine.close()
         print(f"{name}: {engine.engine_id}, {latency_ms:.3f} ms, {engine.memory} memory, {engine.graph_nodes} nodes in the graph")
     return EXIT_OK
+
+
+def _show(status: Status, name: str, text: str) -> None:
+    if text:
+        status.update(f"{name}: {text}")
 
 
 def settings_of(station: Station) -> TensorRtEngine:
