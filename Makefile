@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check tools format lint types imports benchmark six-classes soak-camera clean
+.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -31,6 +31,10 @@ format: $(STAMP)
 # What tools/ needs beside: to train and export models, and to run their tests.
 tools: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+
+# On a machine with an NVIDIA GPU: proves the engine there, and writes a dated report.
+prove-gpu: $(STAMP)
+	tools/prove_gpu.sh
 
 benchmark: $(STAMP)
 	$(BIN)/edge-agent benchmark plumbing

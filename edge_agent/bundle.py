@@ -14,9 +14,10 @@ import numpy as np
 
 from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
-from edge_agent.errors import ConfigurationError, EngineError
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference import open_segmenter
+from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
@@ -28,7 +29,7 @@ from edge_agent.measurement.region import RegionMeasurer
 from edge_agent.measurement.scale import Transform
 from edge_agent.recipe import Recipe, Zone, load_recipe
 from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part, Pixels
-from edge_agent.settings import Station
+from edge_agent.settings import AutoEngine, Station
 
 _MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
 
@@ -64,10 +65,11 @@ class Layout:
 
 
 class Bundle:
-    """Recipe, model and engine of one generation. Used by one line's inspect thread."""
+    """Recipe, model and engine of one generation. Used by one line's inspect thread. `refusal` says why it cannot be Ready."""
 
-    def __init__(self, recipe: Recipe, segmenter: Segmenter, identity: Identity, keeps_maps: bool) -> None:
+    def __init__(self, recipe: Recipe, segmenter: Segmenter, identity: Identity, keeps_maps: bool, refusal: str = "") -> None:
         self.recipe = recipe
+        self.refusal = refusal
         self.keeps_maps = keeps_maps or recipe.evidence.probability_map != "never"
         self.segmenter = segmenter
         self.identity = identity
@@ -220,10 +222,12 @@ class Foundry:
         self._keeps_maps = keeps_maps
         self._model = model
         self._deadline_ms = deadline_ms
-        self._segmenters: dict[bytes, Segmenter] = {}
+        self._segmenters: dict[bytes, tuple[Segmenter, float]] = {}  # with the latency of one inference in ms
 
-    def forge(self, recipe_name: str, generation: int, guard_ms: float) -> Bundle:
-        """Read recipe and model, open and warm up the engine. Raises ConfigurationError, EngineError."""
+    def forge(self, recipe_name: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
+        """Read recipe and model, open and warm up the engine. With `may_wait` a missing engine makes a bundle that is not ready.
+
+        Raises ConfigurationError, EngineError."""
         settings = self._station.settings
         file = self._station.path(settings.recipes) / f"{recipe_name}.yaml"
         if file.parent != self._station.path(settings.recipes):
@@ -233,7 +237,7 @@ class Foundry:
         require_fit(recipe, model, str(file))
         if self._deadline_ms is None:
             require_time(recipe, guard_ms, str(file))
-        segmenter, engine_id = self._open(recipe, model)
+        segmenter, latency_ms, engine_id = self._open(recipe, model, may_wait)
         identity = Identity(
             recipe.name,
             recipe.hash,
@@ -242,42 +246,64 @@ class Foundry:
             self._deadline_ms or recipe.deadline_ms,
             generation,
         )
-        return Bundle(recipe, segmenter, identity, self._keeps_maps)
+        refusal = self._too_slow(segmenter, latency_ms, identity.deadline_ms - guard_ms)
+        return Bundle(recipe, segmenter, identity, self._keeps_maps, refusal)
 
-    def _open(self, recipe: Recipe, model: Model) -> tuple[Segmenter, str]:
-        """The engine that judges by this recipe, and its id: the calibrated one that the station chose, or the model as it is."""
+    def _engine(self, model: Model, may_wait: bool) -> tuple[Segmenter, float]:
+        """The model's engine, opened at its first recipe, and the latency of one inference in ms."""
+        opened = self._segmenters.get(model.papers.interface)
+        if opened is not None:
+            return opened
+        station = self._station
+        try:
+            segmenter = open_segmenter(station.settings.engine, model, station.base, station.path(station.settings.state))
+            opened = self._segmenters[model.papers.interface] = (segmenter, segmenter.warm_up())
+        except EngineLost:
+            raise
+        except EngineError as error:
+            if not may_wait:
+                raise
+            return AbsentSegmenter(model, str(error)), 0.0
+        return opened
+
+    def _too_slow(self, segmenter: Segmenter, latency_ms: float, budget_ms: float) -> str:
+        """Why parts of this bundle would be FAULT not_ready; '' where it may judge them."""
+        if isinstance(segmenter, AbsentSegmenter):
+            return segmenter.why
+        if isinstance(self._station.settings.engine, AutoEngine) and latency_ms >= budget_ms:
+            return (
+                f"one inference on {segmenter.engine_id} takes {latency_ms:.1f} ms, the recipe's deadline less the guard leaves "
+                f"{budget_ms:g} ms. Mend the GPU (docs/gpu.md), raise the deadline, or set engine: {{kind: cpu}}."
+            )
+        return ""
+
+    def _open(self, recipe: Recipe, model: Model, may_wait: bool) -> tuple[Segmenter, float, str]:
+        """The engine that judges by this recipe, its latency and its id: the calibrated one's where the station chose one."""
         try:
             chosen = self._chosen(recipe, model)
+        except EngineLost:
+            raise
         except (ForeignChoice, ConfigurationError, EngineError) as error:
             say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error))
             chosen = None
         if chosen is not None:
             return chosen
-        segmenter = self._segmenter(model)
-        return segmenter, segmenter.engine_id
+        segmenter, latency_ms = self._engine(model, may_wait)
+        return segmenter, latency_ms, segmenter.engine_id
 
-    def _chosen(self, recipe: Recipe, model: Model) -> tuple[Segmenter, str] | None:
+    def _chosen(self, recipe: Recipe, model: Model) -> tuple[Segmenter, float, str] | None:
         """None where a model is given in place of the recipe's: then it is that file which is looked at."""
         found = None if self._model else read_choice(self._station.path(self._station.settings.state), recipe, model)
         if found is None:
             return None
         choice, calibrated = found
-        segmenter = self._segmenter(calibrated)
+        segmenter, latency_ms = self._engine(calibrated, may_wait=False)
         require_engine(choice, segmenter.engine_id)
         say("engine.choice_used", recipe=recipe.name, model=model.papers.name, candidate=choice.label, speedup=choice.speedup)
-        return segmenter, f"{segmenter.engine_id}/{choice.label}"
-
-    def _segmenter(self, model: Model) -> Segmenter:
-        """The warm engine of a file, opened once. Raises ConfigurationError, EngineError."""
-        segmenter = self._segmenters.get(model.papers.interface)
-        if segmenter is None:
-            segmenter = open_segmenter(self._station.settings.engine, model, self._station.base)
-            segmenter.warm_up()
-            self._segmenters[model.papers.interface] = segmenter
-        return segmenter
+        return segmenter, latency_ms, f"{segmenter.engine_id}/{choice.label}"
 
     def close(self) -> None:
-        for segmenter in self._segmenters.values():
+        for segmenter, _ in self._segmenters.values():
             segmenter.close()
 
 

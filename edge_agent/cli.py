@@ -32,6 +32,7 @@ COMMANDS = {
     "collect": "the datacenter's side: receive and store results and pictures",
     "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",
+    "build-engine": "build the GPU's engines ahead of the station's start",
     "evaluate": "judge a model on labelled images: slips, false rejects, thresholds",
     "calibrate": "make a model cheaper (FP16, INT8), where its verdicts stay",
     "benchmark": "measure the station: plumbing, station, camera, metrics, engine",

@@ -6,6 +6,7 @@ no further trigger, parts in flight get their outcome, the outbox commits, the c
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -19,10 +20,11 @@ from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
-from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
 from edge_agent.grabber import Budget, Registrar
+from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
@@ -42,6 +44,7 @@ _POLL_S = 0.05
 _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
 _RECOVER_S = 30.0
 _HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
+_ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
@@ -64,7 +67,7 @@ class Daemon:
         self._observe = observe
         self._stop = threading.Event()
         self._building = threading.Lock()  # one recipe change after another
-        self._failed = ""  # the thread that ended by an error
+        self._failure: EdgeAgentError | None = None  # what ends the daemon, though nobody asked it to stop
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
         self._budget = Budget(parts)
         self._parts = parts
@@ -85,7 +88,7 @@ class Daemon:
         settings = self.station.settings
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
         bundles = {
-            (line.name, view.name): self._foundry.forge(view.recipe, 1, line.deadline_guard_ms)
+            (line.name, view.name): self._foundry.forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
             for line in settings.lines
             for view in line.each_view
         }
@@ -220,13 +223,21 @@ class Daemon:
             if not was_ready and all(line.book.ready for line in self.lines):
                 was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
         summary = self.close()
-        if self._failed:
-            raise EdgeAgentError(f"the thread {self._failed} ended by an unexpected error. Report the traceback in the log.")
+        if self._failure is not None:
+            raise self._failure
         return summary
 
     def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
-        self._failed = failure.thread.name if failure.thread else "unknown"
-        say("station.thread_failed", thread=self._failed, exc_info=failure.exc_value)
+        if isinstance(failure.exc_value, EngineLost):
+            say("engine.lost", why=str(failure.exc_value))
+            return self._fail(failure.exc_value)
+        name = failure.thread.name if failure.thread else "unknown"
+        say("station.thread_failed", thread=name, exc_info=failure.exc_value)
+        return self._fail(EdgeAgentError(f"the thread {name} ended by an unexpected error. Report the traceback in the log."))
+
+    def _fail(self, failure: EdgeAgentError) -> None:
+        """Drain and end by this error, or by the one before."""
+        self._failure = self._failure or failure
         self._stop.set()
 
     def look_at_views(self) -> None:
@@ -240,6 +251,8 @@ class Daemon:
             self.sender.start()
         for line in self.lines:
             line.start()
+        if self._without_engine():
+            threading.Thread(target=self._await_engines, name="open-engine", daemon=True).start()
         process.settle(self._hot_threads(), self._core)
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
@@ -296,6 +309,37 @@ class Daemon:
             return answer(Reply(ok=True))
 
         threading.Thread(target=build, name="build-bundle", daemon=True).start()
+
+    # --- engines that were missing at the start ---------------------------------------------------------------------
+    def _without_engine(self) -> list[Line]:
+        return [line for line in self.lines if isinstance(line.bundle.segmenter, AbsentSegmenter)]
+
+    def _await_engines(self) -> None:
+        """Look for the engines again and again; a line whose engine has come gets it between two parts, and turns ready."""
+        told = ""
+        for waited in itertools.count():
+            why = next((line.bundle.refusal for line in self._without_engine()), "")
+            if why and why != told:
+                say("engine.unavailable", why=why)
+            told = why
+            if not why or self._stop.wait(_ENGINE_AGAIN_S[min(waited, len(_ENGINE_AGAIN_S) - 1)]):
+                break
+            process.unbind()
+            try:
+                self._equip()
+            except (ConfigurationError, EngineLost) as error:
+                self._fail(error)
+                break
+
+    def _equip(self) -> None:
+        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineLost."""
+        with self._building:
+            for line in self._without_engine():
+                recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
+                bundle = self._foundry.forge(recipe, generation, line.guard_ms, may_wait=True)
+                line.swap(bundle)
+                if not isinstance(bundle.segmenter, AbsentSegmenter):
+                    say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)
 
     # --- closing --------------------------------------------------------------------------------------------------
     def close(self) -> dict[str, Any]:

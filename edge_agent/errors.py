@@ -69,6 +69,14 @@ class EngineError(EdgeAgentError):
     """The engine failed or its map cannot be believed; the part comes out as FAULT engine."""
 
 
+class EngineUnavailable(EngineError):
+    """The engine cannot be had now, but may come: a library, a GPU, a driver, memory. Up and not ready meanwhile."""
+
+
+class EngineLost(EngineError):
+    """The device failed under way and nothing of this process can use it again: the process ends, to be started anew."""
+
+
 class DeliveryError(EdgeAgentError):
     """A message, a queue file or a collector's answer cannot be used."""
 

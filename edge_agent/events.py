@@ -48,6 +48,21 @@ EVENTS: dict[str, Event] = {
     "camera.hangs": Event("error", "the camera's driver does not return; its frame slots are never used again", "restart"),
     "camera.recovered": Event("info", "the camera delivers again"),
     "engine.failed": Event("error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`"),
+    "engine.unavailable": Event("error", "the engine cannot be had; its lines are not ready; it is tried again", "see `why`"),
+    "engine.available": Event("info", "the engine that was missing is there; its lines judge parts"),
+    "engine.fallback": Event("warning", "TensorRT cannot be used: the CPU judges the parts, much slower", "see `why`, docs/gpu.md"),
+    "engine.lost": Event("error", "the GPU failed under way; the process ends, to be started again", "see `why`, docs/gpu.md"),
+    "engine.building": Event("info", "an engine is built for this GPU, which may take minutes"),
+    "engine.build_goes_on": Event("info", "the engine is still being built"),
+    "engine.built": Event("info", "the engine is built, agrees with the CPU and is stored"),
+    "engine.refused": Event("warning", "a stored engine is damaged or foreign; it is built again", "see `why`"),
+    "engine.unverified": Event(
+        "warning", "a built engine could not be held against the CPU's maps", "pip install 'edge-agent[cpu]'"
+    ),
+    "engine.not_stored": Event(
+        "warning", "a built engine cannot be stored; the next start builds it again", "free space in `state`"
+    ),
+    "engine.slower": Event("warning", "the engine works, but slower than it could", "see `why`"),
     "engine.model_doubtful": Event("warning", "the model can run, but something speaks against its papers", "see `why`"),
     "engine.choice_used": Event("info", "a calibrated engine judges, which passed the gate on this station"),
     "engine.choice_refused": Event(

@@ -94,6 +94,7 @@ class Grabber:
         self._due: Registered | None = None
         self._is_due = False  # the camera owes the picture of a part that it said was due
         self._words = 0
+        self._met: Bundle | None = None  # the one that the line's readiness and the engine's knowledge of the slots are for
         self._attempt = 0  # openings since a camera last had something to say
         self._has_failed = False  # and that has been said
         self._last_s = 0.0  # when a stop gives up what the camera still owes
@@ -175,15 +176,31 @@ class Grabber:
                 "set its region back, or start the station again"
             )
 
+    def _meet(self, bundle: Bundle) -> None:
+        """A bundle judges from here on: its engine learns of the slots where a frame is its tensor, the line may turn ready."""
+        assert self.ring is not None
+        known, self._met = self._met, bundle
+        engine = bundle.segmenter
+        if (known is None or known.segmenter is not engine) and self.ring.slot_bytes == engine.rows * engine.cols:
+            engine.adopt(self.ring.memory)
+        if known is not None and known.refusal != bundle.refusal:
+            self._set_ready()
+
     def _set_ready(self) -> None:
+        """The camera is open: ready, unless the engine is missing or too slow, or the line is about to stop."""
+        bundle = self._bundle()
+        self._meet(bundle)
         with self._lock:
             if self._stopping.is_set():
                 return
-            self.book.ready, self.book.why_not_ready = True, ""
+            self.book.ready, self.book.why_not_ready = not bundle.refusal, bundle.refusal
         self.book.verified = self.camera.counts_triggers
         if self._has_failed:
             self._has_failed = False
             say("camera.recovered", line=self.book.name, camera=self.camera.name)
+        if bundle.refusal:
+            say("line.not_ready", line=self.book.name, why=bundle.refusal)
+            return
         if not self.book.verified:
             say("line.unverified", line=self.book.name, camera=self.camera.name)
         identity = self._bundle().identity
@@ -209,6 +226,8 @@ class Grabber:
         assert self.ring is not None
         ring, camera = self.ring, self.camera
         while not self._is_over():
+            if self._bundle() is not self._met:
+                self._meet(self._bundle())
             while (camera.is_live or not self._lent) and (slot := ring.lease()) is not None:
                 self._lent.add(slot)
                 camera.lend(slot, ring.view(slot))
@@ -278,7 +297,7 @@ class Grabber:
         assert self.ring is not None
         registered = self._take_due() if self._is_due else self._of_picture(picture.trigger_ns or time.monotonic_ns())
         self._lent.discard(picture.slot)
-        if registered is None or self.book.mode == OFFLINE:
+        if registered is None or self.book.mode == OFFLINE or registered[1].refusal:
             self.ring.give_back(picture.slot)
             if registered is None:
                 self.skipped += 1

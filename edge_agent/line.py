@@ -3,7 +3,7 @@
 Threads of a line:
   grab     (`Grabber`)   the camera's own: registers each trigger with the publisher, brings its picture in a frame slot.
   inspect  (`_inspect`)  checks the picture, prepares tensors, submits them, measures maps, judges, hands over evidence.
-  engine   (OpenVINO's)  computes; its callback only puts the tensor slot into the inspect thread's queue.
+  engine   (OpenVINO's, or `gpu`)  computes; its callback only puts the tensor slot into the inspect thread's queue.
 Threads around it: publisher (deadlines, verdicts), evidence (PNG), outbox writer, sender, main.
 
 One part: `Grabber` -> `_begin` -> `_submit` -> engine -> `_on_map` -> `_conclude`.
@@ -51,6 +51,7 @@ class Line:
     ) -> None:
         self.book = book
         self.bundle = bundle
+        self.guard_ms = settings.deadline_guard_ms
         self._publisher = publisher
         self._evidence = evidence
         self._work: queue.SimpleQueue[Picture | TensorSlot | object] = queue.SimpleQueue()

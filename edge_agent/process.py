@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 
 from edge_agent.errors import ConfigurationError, EdgeAgentError
-from edge_agent.settings import CpuEngine, StationSettings
+from edge_agent.settings import AutoEngine, CpuEngine, StationSettings
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -67,7 +67,7 @@ def choose_core(settings: StationSettings) -> int | None:
     if wanted == "any":
         return None
     if wanted == "auto":
-        is_alone = len(settings.lines) == 1 and not isinstance(settings.engine, CpuEngine)
+        is_alone = len(settings.lines) == 1 and not isinstance(settings.engine, (CpuEngine, AutoEngine))
         return allowed[-1] if is_alone and len(allowed) > 1 else None
     if wanted not in allowed:
         raise ConfigurationError(f"python_core: {wanted} is none of the cores this process may use ({_told(allowed)}). Name one.")

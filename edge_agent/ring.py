@@ -26,6 +26,7 @@ class Ring:
         self._memory = mmap.mmap(-1, slots * stride)
         whole = np.frombuffer(self._memory, np.uint8)
         whole[::page] = 0  # touch every page now rather than under the first parts
+        self.memory: Pixels = whole  # all slots, for an engine that wants their pages locked
         self._views: list[Pixels] = [whole[i * stride : i * stride + slot_bytes] for i in range(slots)]
         self._state = bytearray(slots)
         self._lock = threading.Lock()  # of two who return the same slot, only one may succeed

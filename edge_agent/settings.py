@@ -42,7 +42,25 @@ class RecordedEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="r
     order: str | None = None
 
 
-EngineSettings = CpuEngine | RecordedEngine
+class TensorRtEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="tensorrt"):
+    """TensorRT or TensorRT-RTX on an NVIDIA GPU. `slots` inferences overlap; `memory` auto is copied, or whatever a GPU that shares
+    the host's memory is faster with; an idle engine runs once each `keep_warm_ms`, 0 never."""
+
+    library: Literal["auto", "tensorrt", "tensorrt_rtx"] = "auto"
+    device: Annotated[int, msgspec.Meta(ge=0, le=63)] = 0
+    slots: Annotated[int, msgspec.Meta(ge=2, le=8)] = 3
+    memory: Literal["auto", "copied", "mapped"] = "auto"
+    graph: bool = True
+    keep_warm_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 250
+    workspace_mb: Megabytes = 1024
+    optimization: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
+
+
+class AutoEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="auto"):
+    """TensorRT where it works, else the CPU, with a warning; never ready where one inference outlasts the recipe's deadline."""
+
+
+EngineSettings = CpuEngine | RecordedEngine | TensorRtEngine | AutoEngine
 
 
 class ViewSettings(Strict, frozen=True, kw_only=True):

@@ -27,8 +27,8 @@ Run = Callable[[], None]
 
 
 def measure_engines(name: str, seconds: float, candidates: Path | None) -> Iterator[dict[str, Any]]:
-    """Yield one row for each engine, precision and batch. `candidates` is calibrate's DIR; without it they are made here from noise:
-    as fast, but fit for no part. Raises ConfigurationError."""
+    """Yield one row for each engine, precision and batch. `candidates` is calibrate's DIR; without it they are made here from
+    noise: as fast, but fit for no part. Raises ConfigurationError."""
     model = load_model(find_model(name))
     graphs = _graphs(model, candidates)
     size = (model.papers.input.rows, model.papers.input.cols)

@@ -26,7 +26,7 @@ from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Configu
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import CpuEngine, Station, load_station
+from edge_agent.settings import RecordedEngine, Station, load_station
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Examination:
             if recipe is None:
                 continue
             folder = station.path(settings.models) / recipe.model.name
-            model = self.attempt(partial(self.model if isinstance(settings.engine, CpuEngine) else load_model, folder))
+            model = self.attempt(partial(load_model if isinstance(settings.engine, RecordedEngine) else self.model, folder))
             if model is not None:
                 self.attempt(partial(self._fit, recipe, model, file))
             self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))

@@ -53,6 +53,9 @@ class Segmenter(Protocol):
         """Start inference on `source`: the slot's own `tensor`, or any C-contiguous (rows, cols) uint8 array that stays
         unchanged until `done`."""
 
+    def adopt(self, memory: Pixels) -> None:
+        """Be told of memory that pictures will be submitted from as they are; it outlives the engine. May do nothing."""
+
     def warm_up(self) -> float:
         """Run every slot once; return the median latency in ms."""
 

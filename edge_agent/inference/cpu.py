@@ -94,6 +94,9 @@ class CpuSegmenter:
             tensor = self._sources[address] = self._ov.Tensor(source.reshape(self._shape), shared_memory=True)
         return tensor
 
+    def adopt(self, memory: Pixels) -> None:
+        """Nothing: any memory serves."""
+
     def warm_up(self) -> float:
         """Run every slot a few times; return the median latency in ms. Raises EngineError."""
         times = []

@@ -61,6 +61,9 @@ class RecordedSegmenter:
         slot.done_ns = time.monotonic_ns()
         done(slot)
 
+    def adopt(self, memory: Pixels) -> None:
+        """Nothing: any memory serves."""
+
     def warm_up(self) -> float:
         return 0.0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from running import GOOD, Station, wait_until
@@ -15,6 +17,11 @@ from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
 
 
+def bundle_of(identity: Any) -> Any:
+    """A bundle as far as a grabber knows it: who judges, whether it may, and the engine's size, which no frame has."""
+    return SimpleNamespace(identity=identity, refusal="", segmenter=SimpleNamespace(rows=0, cols=0))
+
+
 class Bench:
     """A grabber with a real publisher; pictures it delivers are judged PASS with their level kept."""
 
@@ -23,7 +30,7 @@ class Bench:
         self.levels: dict[str, int] = {}
         self.keeps = False
         self.kept: list[int] = []
-        bundle = type("Bundle", (), {"identity": station.line.identity})()
+        bundle = bundle_of(station.line.identity)
         self.grabber = Grabber(station.line, camera, frames, station.publisher, Budget(parts), lambda: bundle, self.deliver, 0.05)
         self.grabber.thread.start()
 
@@ -237,7 +244,7 @@ def test_a_run_of_so_many_parts_takes_no_more(bench) -> None:
 def test_a_preview_leaves_out_what_comes_while_two_are_judged(station: Callable[..., Station]) -> None:
     here = station()
     camera = Script()
-    bundle = type("Bundle", (), {"identity": here.line.identity})()
+    bundle = bundle_of(here.line.identity)
     held: list[tuple[object, ...]] = []
     grabber = Grabber(here.line, camera, 6, here.publisher, Budget(0), lambda: bundle, held.append, 0.05, keeps_latest_only=True)
     grabber.thread.start()

@@ -68,6 +68,8 @@ SETTING_SECTIONS = {
     settings.LineSettings: "## Lines",
     settings.ViewSettings: "Each of `views`",
     settings.CpuEngine: "`kind: cpu`",
+    settings.TensorRtEngine: "`kind: tensorrt`",
+    settings.AutoEngine: "`kind: auto`",
     settings.RecordedEngine: "`kind: recorded`",
     settings.PlcSettings: "## Plc",
     settings.UplinkSettings: "## Uplink",

@@ -1,0 +1,81 @@
+"""Build the TensorRT engines of a station ahead of its start: `edge-agent build-engine --config station.yaml`.
+
+Run it on the station itself, after an update of its models, driver or TensorRT: an engine is for one GPU and its driver. What is
+already built, whole and for this machine is left as it is. Each new engine is held against the CPU's maps before it is stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from edge_agent.errors import EXIT_OK, UsageError
+from edge_agent.inference import ENGINES
+from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.tensorrt import open_tensorrt
+from edge_agent.recipe import load_recipe
+from edge_agent.settings import AutoEngine, Station, TensorRtEngine, load_station
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the station's settings")
+    parser.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="these, not the recipes' models")
+    parser.add_argument("--rebuild", action="store_true", help="build anew what is there")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
+
+
+def run(args: argparse.Namespace) -> int:
+    station = load_station(args.config, args.overrides)
+    settings = settings_of(station)
+    folder = station.path(station.settings.state) / ENGINES
+    console = Console(stderr=True)
+    for model in models_of(station, args.model):
+        name = model.papers.name
+        with console.status(f"{name}: looking") as status:
+            engine = open_tensorrt(
+                settings,
+                model,
+                folder,
+                partial(_show, status, name),
+                rebuild=args.rebuild,
+            )
+            try:
+                latency_ms = engine.warm_up()
+            finally:
+                engine.close()
+        print(f"{name}: {engine.engine_id}, {latency_ms:.3f} ms, {engine.memory} memory, {engine.graph_nodes} nodes in the graph")
+    return EXIT_OK
+
+
+def _show(status: Status, name: str, text: str) -> None:
+    if text:
+        status.update(f"{name}: {text}")
+
+
+def settings_of(station: Station) -> TensorRtEngine:
+    """The settings to build by. Raises UsageError where the station has no TensorRT engine."""
+    match station.settings.engine:
+        case TensorRtEngine() as settings:
+            return settings
+        case AutoEngine():
+            return TensorRtEngine()
+        case other:
+            raise UsageError(
+                f"engine.kind is {type(other).__struct_config__.tag}; only `tensorrt` and `auto` have engines to build"
+            )
+
+
+def models_of(station: Station, folders: list[Path]) -> list[Model]:
+    """The models named, or those of every recipe of the station, each once. Raises ConfigurationError."""
+    if folders:
+        return [load_model(folder) for folder in folders]
+    names = {
+        load_recipe(station.path(station.settings.recipes) / f"{view.recipe}.yaml").model.name
+        for line in station.settings.lines
+        for view in line.each_view
+    }
+    return [load_model(station.path(station.settings.models) / name) for name in sorted(names)]

@@ -1,0 +1,121 @@
+"""Has an engine built in a process of its own, and tells how far it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.errors import UNREADABLE, ConfigurationError, EngineError, EngineUnavailable
+from edge_agent.inference.tensorrt.child import Order, Word
+from edge_agent.inference.tensorrt.network import Network
+
+Progress = Callable[[str], None]  # what the builder is at; at least every few seconds while it lives
+_CHILD = "edge_agent.inference.tensorrt.child"
+
+
+def build_aside(
+    network: Network,
+    timing: Path,
+    library: str,
+    workspace_mb: int,
+    optimization: int,
+    progress: Progress,
+    *,
+    device: int = 0,
+    capabilities: tuple[str, ...] = (),
+) -> bytes:
+    """Return the plan. Blocks for seconds to many minutes.
+
+    Raises ConfigurationError for a network that cannot be built, EngineUnavailable where the GPU, its memory, the library or the
+    disk do not suffice, EngineError for a builder that died."""
+    try:
+        timing.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=timing.parent, prefix=".build-") as folder:
+            onnx, plan = Path(folder, "network.onnx"), Path(folder, "plan")
+            onnx.write_bytes(network.onnx)
+            order = Order(
+                onnx=str(onnx),
+                plan=str(plan),
+                timing=str(timing),
+                library=library,
+                workspace_mb=workspace_mb,
+                optimization=optimization,
+                capabilities=capabilities,
+                device=device,
+            )
+            _run(order, progress)
+            return plan.read_bytes()
+    except OSError as error:
+        raise EngineUnavailable(
+            f"{timing.parent} cannot hold an engine: {error.strerror}. Free space there, or make it writable."
+        ) from None
+
+
+def _run(order: Order, progress: Progress) -> None:
+    """Run the builder to its end. Raises what its last word means."""
+    with tempfile.TemporaryFile() as errors:
+        command = [sys.executable, "-m", _CHILD]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=_seeing(order.device))
+        last = _listen(child, order, progress)
+        errors.seek(0, os.SEEK_END)
+        errors.seek(max(0, errors.tell() - 400))
+        said = errors.read().decode(errors="replace").strip()
+    _require_done(last, child.returncode, said)
+
+
+def _seeing(device: int) -> dict[str, str]:
+    """The environment in which that GPU is the first, which a builder takes."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else []
+    chosen = names[device] if device < len(names) else str(device)
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _listen(child: subprocess.Popen[bytes], order: Order, progress: Progress) -> Word:
+    """Give the order, pass on the progress, return the last word when the builder has ended."""
+    assert child.stdin and child.stdout
+    last = Word(kind="died")
+    try:
+        with child.stdin as stdin:
+            stdin.write(msgspec.json.encode(order))
+        for line in child.stdout:
+            word = _read(line)
+            if word is None:
+                continue
+            if word.kind in ("progress", "alive"):
+                progress(f"{word.text} {word.step}/{word.steps}" if word.text else "")
+            else:
+                last = word
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+    return last
+
+
+def _read(line: bytes) -> Word | None:
+    """A line of the builder's; None for what its library printed."""
+    try:
+        return msgspec.json.decode(line, type=Word)
+    except UNREADABLE:
+        return None
+
+
+def _require_done(last: Word, code: int, said: str) -> None:
+    if last.kind == "done":
+        return
+    if last.kind == "model":
+        raise ConfigurationError(last.text)
+    if last.kind == "unavailable":
+        raise EngineUnavailable(last.text)
+    if last.kind == "failed":
+        raise EngineError(last.text)
+    why = f"signal {-code}" if code < 0 else f"exit code {code}"
+    hint = " Exit by signal 9 is mostly want of memory: free some, or lower engine.workspace_mb." if code == -9 else ""
+    raise EngineUnavailable(f"the builder ended by {why} before the engine was there: {said or 'it said nothing'}.{hint}")

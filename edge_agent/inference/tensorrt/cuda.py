@@ -1,0 +1,152 @@
+"""One GPU through pycuda: its primary context, streams, events and memory. Nothing but this file imports pycuda.
+
+The primary context is the one that TensorRT uses too. `push` it on the one thread that will call the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_agent.errors import EngineError, EngineUnavailable
+from edge_agent.inference.tensorrt import cugraph
+from edge_agent.records import Pixels
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nothing waits for the legacy stream
+_NAN_BITS = 0x7FC00000  # of a float32 that is not a number
+_NO_DEVICE = ("no cuda-capable device", "no device", "system has unsupported", "not initialized", "unknown error")
+_OLD_DRIVER = ("insufficient", "forward compat", "system driver mismatch", "version mismatch")
+
+
+class Gpu:
+    """A device by its number, known but without a context until `push`."""
+
+    def __init__(self, index: int = 0) -> None:
+        """Raises EngineUnavailable, with the remedy, where pycuda, the driver or the device is missing."""
+        try:
+            import pycuda.driver as driver
+        except (ImportError, OSError) as error:
+            raise EngineUnavailable(
+                f"the engine `tensorrt` needs pycuda: {error}. Install it: pip install 'edge-agent[gpu]'. Where libcuda.so.1 is "
+                "missing, install the NVIDIA driver."
+            ) from None
+        self._driver = driver
+        try:
+            driver.init()
+            count = driver.Device.count()
+            if index >= count:
+                raise EngineUnavailable(f"engine.device is {index}, this machine has {count} NVIDIA GPUs. Name one of them.")
+            self._device = driver.Device(index)
+            self.name: str = self._device.name()
+            self.capability = "{}.{}".format(*self._device.compute_capability())
+            self.is_integrated = bool(self._device.get_attribute(driver.device_attribute.INTEGRATED))
+        except driver.Error as error:
+            raise _absent(str(error)) from None
+        self.driver_version = f"{driver.get_driver_version()}{_kernel_driver()}"
+        self.Error: type[Exception] = driver.Error
+        self._context: Any = None
+        self._graphs: Any = None
+
+    @contextlib.contextmanager
+    def translated(self, what: str) -> Iterator[None]:
+        """Turn pycuda's errors into EngineUnavailable for want of memory, EngineError for the rest."""
+        try:
+            yield
+        except self._driver.MemoryError as error:
+            raise EngineUnavailable(
+                f"{what}: the GPU {self.name} has too little free memory ({error}). End what else uses it, or lower engine.slots."
+            ) from None
+        except self._driver.Error as error:
+            raise EngineError(f"{what}: {error}") from None
+
+    def push(self) -> None:
+        """Make the primary context this thread's."""
+        with self.translated("the GPU's context"):
+            self._context = self._device.retain_primary_context()
+            self._context.push()
+
+    def pop(self) -> None:
+        """Undo `push`, on the same thread, when everything made since is freed."""
+        self._driver.Context.pop()
+        self._context.detach()
+        self._context = None
+
+    # --- made at the start --------------------------------------------------------------------------------------------
+    def stream(self) -> Any:
+        return self._driver.Stream(_NON_BLOCKING)
+
+    def event(self) -> Any:
+        return self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
+
+    def device_memory(self, size: int) -> Any:
+        """`size` bytes on the GPU; `int()` of it is their address, `free()` ends it."""
+        return self._driver.mem_alloc(max(1, size))
+
+    def pinned(self, size: int) -> Pixels:
+        """(size,) uint8 page-locked host memory; `free_host` ends it."""
+        pinned: Pixels = self._driver.pagelocked_empty((size,), np.uint8)
+        return pinned
+
+    def mapped(self, size: int) -> tuple[Pixels, int]:
+        """Host memory as `pinned` that the GPU reads and writes itself, and its address there."""
+        array = self._driver.pagelocked_empty((size,), np.uint8, mem_flags=self._driver.host_alloc_flags.DEVICEMAP)
+        return array, int(array.base.get_device_pointer())
+
+    def free_host(self, array: Pixels) -> None:
+        array.base.free()  # type: ignore[union-attr]
+
+    def lock(self, memory: Pixels) -> Any:
+        """Page-lock somebody else's memory, so that copies from it are asynchronous; `unlock` what is returned before it goes."""
+        return self._driver.register_host_memory(memory, self._driver.mem_host_register_flags.PORTABLE)
+
+    def unlock(self, locked: Any) -> None:
+        locked.base.unregister()
+
+    def capture(self, stream: Any, enqueue: Callable[[], None], least_nodes: int) -> cugraph.Graph:
+        """See `cugraph.capture`."""
+        if self._graphs is None:
+            self._graphs = cugraph.open_library()
+        return cugraph.capture(self._graphs, int(stream.handle), enqueue, least_nodes)
+
+    # --- for each inference -------------------------------------------------------------------------------------------
+    def to_device(self, address: int, source: Pixels, stream: Any) -> None:
+        self._driver.memcpy_htod_async(address, source, stream)
+
+    def to_host(self, target: Pixels, address: int, stream: Any) -> None:
+        self._driver.memcpy_dtoh_async(target, address, stream)
+
+    def poison(self, address: int, stream: Any) -> None:
+        """Write a float32 that is not a number."""
+        self._driver.memset_d32_async(address, _NAN_BITS, 1, stream)
+
+    def free_bytes(self) -> int:
+        return int(self._driver.mem_get_info()[0])
+
+
+def _absent(why: str) -> EngineUnavailable:
+    lower = why.lower()
+    if any(word in lower for word in _OLD_DRIVER):
+        return EngineUnavailable(f"the NVIDIA driver is too old for this CUDA: {why}. Update the driver and restart the machine.")
+    if any(word in lower for word in _NO_DEVICE):
+        return EngineUnavailable(
+            f"there is no NVIDIA GPU that can be used: {why}. Look at `nvidia-smi`, or set engine: {{kind: cpu}}."
+        )
+    return EngineUnavailable(f"the NVIDIA GPU cannot be opened: {why}. Look at `nvidia-smi` and the kernel's log.")
+
+
+def _kernel_driver() -> str:
+    """The kernel module's version, where it can be read: an engine is for one driver."""
+    for file, pattern in (
+        ("/proc/driver/nvidia/version", r"(\d+\.\d+(?:\.\d+)?)"),
+        ("/etc/nv_tegra_release", r"(R\d+.*?REVISION: [\d.]+)"),
+    ):
+        with contextlib.suppress(OSError):
+            found = re.search(pattern, Path(file).read_text())
+            if found:
+                return f"/{found[1]}"
+    return ""

@@ -1,0 +1,302 @@
+"""A GPU at the lowest call: `pycuda.driver` and libcuda's graph functions, with memory that is really there.
+
+Work put into a stream waits until somebody synchronises or, unless the world holds it, asks an event. Every allocation and every
+release is written down; what is used after its release raises.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_tensorrt import make_tensorrt, plan_of
+
+from edge_agent.inference import tensorrt
+from edge_agent.inference.tensorrt import cugraph
+
+
+class Error(Exception):
+    """pycuda.driver.Error."""
+
+
+class MemoryError_(Error):
+    """pycuda.driver.MemoryError."""
+
+
+class World:
+    """What the three fakes share. `fail[name]` makes that call raise or, of libcuda and TensorRT, give a bad answer."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.allocations = 0
+        self.fail: dict[str, Any] = {}
+        self.holds = False  # nothing runs by itself until it is let go
+        self.integrated = False
+        self.memory_limit = 1 << 40
+        self.used = 0
+        self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.launched: list[int] = []
+        self.pushed = 0
+        self.kernels = 1  # nodes for one inference
+        self.numbers = itertools.count(1)
+        self.broken: Exception | None = None
+        self.engine_peak: float | None = None
+        self.is_miscompiled = False  # maps come upside down
+
+    def note(self, what: str) -> None:
+        self.log.append(what)
+
+    def tripped(self, name: str) -> None:
+        if name in self.fail:
+            raise self.fail[name]
+
+    def took(self, size: int, what: str) -> None:
+        self.allocations += 1
+        self.used += size
+        self.note(f"+{what}")
+        if self.used > self.memory_limit:
+            raise MemoryError_("cuMemAlloc failed: out of memory")
+
+
+class Stream:
+    def __init__(self, world: World, flags: int) -> None:
+        assert flags == 1, "a stream that waits for the legacy stream"
+        self.world, self.handle = world, next(world.numbers)
+        self.waiting: list[Callable[[], None]] = []
+        self.captured: list[Callable[[], None]] | None = None
+        world.streams[self.handle] = self
+        world.took(0, "stream")
+
+    def put(self, work: Callable[[], None]) -> None:
+        (self.waiting if self.captured is None else self.captured).append(work)
+
+    def run(self) -> None:
+        if self.world.broken is not None:
+            raise self.world.broken
+        work, self.waiting = self.waiting, []
+        for each in work:
+            each()
+
+    def synchronize(self) -> None:
+        if self.captured is not None:
+            raise Error("cuStreamSynchronize failed: operation not permitted when stream is capturing")
+        self.run()
+
+    def __del__(self) -> None:
+        self.world.note("-stream")
+
+
+class Event:
+    def __init__(self, world: World) -> None:
+        self.world, self.done, self.stream = world, True, None
+        world.took(0, "event")
+
+    def record(self, stream: Stream) -> None:
+        self.done, self.stream = False, stream
+        stream.put(self._pass)
+
+    def _pass(self) -> None:
+        self.done = True
+
+    def query(self) -> bool:
+        if self.world.broken is not None:
+            raise self.world.broken
+        if not self.world.holds and self.stream is not None:
+            self.stream.run()
+        return self.done
+
+    def __del__(self) -> None:
+        self.world.note("-event")
+
+
+class Memory:
+    """Device or host memory; an address is a real one."""
+
+    def __init__(self, world: World, size: int, what: str) -> None:
+        world.took(size, what)
+        self.world, self.what, self.size = world, what, size
+        self.bytes = (ctypes.c_uint8 * max(1, size))()
+        self.address = ctypes.addressof(self.bytes)
+        self.is_freed = False
+        self.__array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (self.address, False), "version": 3}
+
+    def free(self) -> None:
+        assert not self.is_freed, f"{self.what} is freed twice"
+        assert self.world.pushed, f"{self.what} is freed without a context"
+        self.is_freed = True
+        self.world.used -= self.size
+        self.world.note(f"-{self.what}")
+
+    unregister = free
+
+    def get_device_pointer(self) -> int:
+        return self.address
+
+    def __int__(self) -> int:
+        assert not self.is_freed
+        return self.address
+
+
+def make_driver(world: World) -> Any:
+    """What stands for `pycuda.driver`."""
+    driver = types.ModuleType("pycuda.driver")
+
+    class Context:
+        def push(self) -> None:
+            world.pushed += 1
+            world.note("+context")
+
+        @staticmethod
+        def pop() -> None:
+            world.pushed -= 1
+            world.note("-context")
+
+        def detach(self) -> None:
+            world.note("detach")
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        count = staticmethod(lambda: world.fail.get("devices", 1))
+        name = staticmethod(lambda: "Fake T4")
+        compute_capability = staticmethod(lambda: (7, 5))
+        get_attribute = staticmethod(lambda _: int(world.integrated))
+
+        def retain_primary_context(self) -> Context:
+            return Context()
+
+    def copy(target: int, source: int, size: int) -> Callable[[], None]:
+        return lambda: ctypes.memmove(target, source, size) and None
+
+    def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
+        world.tripped("to_device")
+        stream.put(copy(address, source.ctypes.data, source.nbytes))
+
+    def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
+        stream.put(copy(target.ctypes.data, address, target.nbytes))
+
+    def memset(address: int, value: int, count: int, stream: Stream) -> None:
+        stream.put(lambda: ctypes.memmove(address, np.full(count, value, np.uint32).ctypes.data, 4 * count) and None)
+
+    def pagelocked(shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> np.ndarray:
+        assert dtype is np.uint8
+        return np.asarray(Memory(world, shape[0], "mapped" if mem_flags else "pinned"))
+
+    def register(memory: np.ndarray, flags: int) -> Any:
+        world.tripped("register")
+        assert flags
+        world.took(0, "locked")
+        held = Memory(world, 0, "locked")
+        world.allocations -= 1
+        world.log.pop()
+        return types.SimpleNamespace(base=held, memory=memory)
+
+    driver.Error, driver.MemoryError = Error, MemoryError_
+    driver.init = lambda: world.tripped("init")
+    driver.Device, driver.Context = Device, Context
+    driver.Stream = lambda flags=0: Stream(world, flags)
+    driver.Event = lambda flags: Event(world)
+    driver.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
+    driver.device_attribute = types.SimpleNamespace(INTEGRATED=18)
+    driver.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
+    driver.mem_host_register_flags = types.SimpleNamespace(PORTABLE=1)
+    driver.mem_alloc = lambda size: Memory(world, size, "device")
+    driver.pagelocked_empty, driver.register_host_memory = pagelocked, register
+    driver.memcpy_htod_async, driver.memcpy_dtoh_async, driver.memset_d32_async = to_device, to_host, memset
+    driver.get_driver_version = lambda: 13000
+    driver.mem_get_info = lambda: (world.memory_limit - world.used, world.memory_limit)
+    return driver
+
+
+class LibCuda:
+    """libcuda's graph functions; each answers with a CUresult."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _code(self, name: str) -> int:
+        return int(self._world.fail.get(name, 0))
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
+        assert mode == 1, "a capture that is not thread-local"
+        if not self._code("begin"):
+            self._world.streams[stream.value].captured = []
+        return self._code("begin")
+
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        of = self._world.streams[stream.value]
+        work, of.captured = of.captured or [], None
+        if self._code("empty"):
+            work = []
+        number = next(self._world.numbers)
+        self._world.graphs[number] = work
+        graph._obj.value = number
+        return self._code("end")
+
+    def cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> int:
+        assert nodes is None
+        work = self._world.graphs[graph.value]
+        count._obj.value = len(work) + (self._world.kernels - 1 if work else 0)
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
+        assert flags == 0
+        number = next(self._world.numbers)
+        self._world.graphs[number] = self._world.graphs[graph.value]
+        executable._obj.value = number
+        self._world.took(0, "graph")
+        return self._code("instantiate")
+
+    def cuGraphUpload(self, executable: Any, stream: Any) -> int:
+        return self._code("upload")
+
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        self._world.launched.append(len(self._world.graphs[executable.value]))
+        for work in self._world.graphs[executable.value]:
+            self._world.streams[stream.value].put(work)
+        return self._code("launch")
+
+    def cuGraphDestroy(self, graph: Any) -> int:
+        del self._world.graphs[graph.value]
+        return 0
+
+    def cuGraphExecDestroy(self, executable: Any) -> int:
+        del self._world.graphs[executable.value]
+        self._world.note("-graph")
+        return 0
+
+    def cuGetErrorName(self, code: int, text: Any) -> int:
+        text._obj.value = b"CUDA_ERROR_FAKE"
+        return 0
+
+
+def install(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> World:
+    """Put a GPU with a TensorRT of that version into this machine."""
+    world = World()
+    driver = make_driver(world)
+    monkeypatch.setitem(sys.modules, "pycuda", types.SimpleNamespace(driver=driver))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt(world, version))
+    monkeypatch.setattr(cugraph, "open_library", lambda: LibCuda(world))
+    return world
+
+
+def built(monkeypatch: pytest.MonkeyPatch, plan: bytes | None = None) -> list[str]:
+    """Stand in for the child process, which no fake reaches; its words are tested with the real library."""
+    builds: list[str] = []
+
+    def build_aside(*arguments: object, **_: object) -> bytes:
+        builds.append(str(arguments[2]))
+        return plan or plan_of(1, 64, 64)
+
+    monkeypatch.setattr(tensorrt, "build_aside", build_aside)
+    return builds

@@ -1,0 +1,186 @@
+"""A station whose engine is TensorRT: it comes late, is replaced by the CPU, breaks under way; never a wrong PASS or silence."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from bright import gray, with_defect
+from fake_gpu import Error, built, install
+from stations import Program, StationFolder
+
+from edge_agent import daemon as daemon_module
+from edge_agent.daemon import Daemon
+from edge_agent.errors import ConfigurationError, EngineLost
+from edge_agent.inference import tensorrt
+from edge_agent.settings import load_station
+from edge_agent.wire import Verdict
+
+pytest.importorskip("openvino")
+GPU = {"kind": "tensorrt", "slots": 2, "keep_warm_ms": 0}
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pycuda", "pycuda.driver", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def open_daemon(station: StationFolder) -> tuple[Daemon, list[Verdict]]:
+    daemon = Daemon(load_station(station.write()))
+    verdicts: list[Verdict] = []
+    daemon.publisher.on_verdict = verdicts.append
+    return daemon, verdicts
+
+
+def reasons(verdicts: list[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
+    return [(v.outcome, v.reasons) for v in sorted(verdicts, key=lambda v: v.seq)]
+
+
+def test_parts_are_judged_by_the_gpu(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = install(monkeypatch)
+    built(monkeypatch)
+    station.settings["engine"] = GPU
+    station.add_images(images(9))
+    daemon, verdicts = open_daemon(station)
+    daemon.run()
+    assert [outcome for outcome, _ in reasons(verdicts)] == ["PASS", "PASS", "NG"] * 3
+    assert verdicts[0].engine_id.startswith("tensorrt-10.3.0/Fake T4/")
+    assert "+locked" in world.log  # a frame of the network's size is fetched from the ring
+    assert world.used == 0
+
+
+def test_without_a_gpu_it_is_up_and_not_ready(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], no_gpu: None
+) -> None:
+    station.settings["engine"] = GPU
+    station.add_images(images(3))
+    daemon, verdicts = open_daemon(station)
+    daemon.run()
+    assert reasons(verdicts) == [("FAULT", ("not_ready",))] * 3
+
+
+def test_an_engine_that_comes_later_makes_the_line_ready(
+    station: StationFolder, no_gpu: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(daemon_module, "_ENGINE_AGAIN_S", (0.05,))
+    station.settings["engine"] = GPU
+    station.settings["cameras"] = [{"name": "camera", "kind": "synthetic", "rows": 64, "cols": 64, "trigger": "software"}]
+    daemon, verdicts = open_daemon(station)
+    book = daemon.lines[0].book
+    daemon.start()
+    wait(lambda: "pycuda" in book.why_not_ready or "TensorRT" in book.why_not_ready)
+    assert daemon.publisher.heartbeat()["lines"]["line"]["state"] == "Error"
+    daemon.lines[0].grabber.trigger("early")
+    install(monkeypatch)
+    built(monkeypatch)
+    wait(lambda: book.ready)
+    daemon.lines[0].grabber.trigger("late")
+    wait(lambda: len(verdicts) == 2)
+    daemon.close()
+    early, late = sorted(verdicts, key=lambda v: v.seq)
+    assert early.reasons == ("not_ready",)
+    assert late.reasons not in (("not_ready",), ("engine",))
+    assert "Fake T4" in late.engine_id
+    said = "".join(capfd.readouterr())
+    assert said.count("engine.unavailable") == 1
+    assert said.count("engine.available") == 1
+
+
+def wait(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.005)
+
+
+def test_auto_falls_back_to_the_cpu_and_says_so(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], no_gpu: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    station.settings["engine"] = {"kind": "auto"}
+    station.add_images(images(3))
+    daemon, verdicts = open_daemon(station)
+    daemon.run()
+    assert [outcome for outcome, _ in reasons(verdicts)] == ["PASS", "PASS", "NG"]
+    assert verdicts[0].engine_id.startswith("openvino")
+    assert "".join(capfd.readouterr()).count("engine.fallback") == 1
+
+
+def test_auto_is_not_ready_where_the_cpu_cannot_meet_the_deadline(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], no_gpu: None
+) -> None:
+    station.settings["engine"] = {"kind": "auto"}
+    station.recipe["deadline_ms"] = 5.001
+    station.add_images(images(2))
+    daemon, verdicts = open_daemon(station)
+    assert "the recipe's deadline less the guard" in daemon.lines[0].bundle.refusal
+    daemon.run()
+    assert {v.outcome for v in verdicts} == {"FAULT"}
+    assert not any(v.model_hash == "" for v in verdicts)
+
+
+def test_a_gpu_that_breaks_ends_the_daemon_after_its_parts(
+    station: StationFolder,
+    images: Callable[[int], list[np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # the daemon sets its own
+    world = install(monkeypatch)
+    built(monkeypatch)
+    station.settings["engine"] = GPU
+    station.add_images([with_defect(gray(), 10, 20, 8, 6)] * 200)
+    daemon, verdicts = open_daemon(station)
+
+    def note(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if len(verdicts) == 5:
+            world.broken = Error("cuEventQuery failed: an illegal memory access was encountered")
+
+    daemon.publisher.on_verdict = note
+    with pytest.raises(EngineLost, match="illegal memory access") as failure:
+        daemon.run()
+    assert failure.value.exit_code == 1
+    found = [(v.outcome, v.reasons) for v in sorted(verdicts, key=lambda v: v.seq)]
+    assert ("FAULT", ("engine",)) in found
+    assert not [each for each in found if each[0] == "PASS"]
+    assert daemon.summary()["triggers"] == len(found)
+    assert "".join(capfd.readouterr()).count("engine.lost") == 1
+
+
+def test_a_damaged_model_ends_it_for_good(station: StationFolder, no_gpu: None) -> None:
+    station.settings["engine"] = GPU
+    file = station.folder / "models" / "bright" / "model.onnx"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ConfigurationError, match="damaged or another model"):
+        Daemon(load_station(station.write()))
+
+
+def test_a_network_that_cannot_be_built_ends_it_for_good(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+
+    def build_aside(*_: Any, **__: Any) -> bytes:
+        raise ConfigurationError("tensorrt cannot build the network: no implementation for node 7.")
+
+    monkeypatch.setattr(tensorrt, "build_aside", build_aside)
+    station.settings["engine"] = GPU
+    with pytest.raises(ConfigurationError, match="node 7"):
+        Daemon(load_station(station.write()))
+
+
+def test_engines_are_built_ahead_or_the_reason_told(station: StationFolder, edge_agent: Program) -> None:
+    station.settings["engine"] = {"kind": "cpu"}
+    told = edge_agent("build-engine", "--config", station.write())
+    assert told.returncode == 2
+    assert "only `tensorrt` and `auto`" in told.stderr
+    station.settings["engine"] = {"kind": "tensorrt", "library": "tensorrt", "device": 63}
+    told = edge_agent("build-engine", "--config", station.write())
+    assert told.returncode == 1
+    assert "no TensorRT can be imported" in told.stderr or "needs pycuda" in told.stderr or "GPU" in told.stderr
