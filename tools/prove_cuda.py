@@ -20,7 +20,7 @@ ROUNDS = 2000
 # out[i] = in[i] + 1, after `spins` turns of nothing; `trap` where spins is 0.
 PTX = b"""
 .version 6.3
-.target sm_50
+.target sm_75
 .address_size 64
 .visible .entry stand_in(.param .u64 source, .param .u64 target, .param .u32 spins) {
   .reg .pred %p<3>; .reg .b32 %r<9>; .reg .b64 %d<6>; .reg .b16 %h<2>;
