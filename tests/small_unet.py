@@ -19,7 +19,9 @@ def write_small_unet(folder: Path, seed: int = 0) -> Path:
         shape = (given, taken, side, side) if op == "Conv" else (taken, given, side, side)
         weight = (random.normal(0, 0.03, shape)).astype(np.float32)
         weight[0, 0, side // 2 if op == "Conv" else slice(None), side // 2 if op == "Conv" else slice(None)] += through
-        weights.extend([numpy_helper.from_array(weight, f"{name}.w"), numpy_helper.from_array(np.zeros(given, np.float32), f"{name}.b")])
+        weights.extend(
+            [numpy_helper.from_array(weight, f"{name}.w"), numpy_helper.from_array(np.zeros(given, np.float32), f"{name}.b")]
+        )
         strides = [2, 2] if op == "ConvTranspose" else [1, 1]
         pads = [side // 2] * 4 if op == "Conv" else [0] * 4
         nodes.append(helper.make_node(op, [x, f"{name}.w", f"{name}.b"], [name], name=name, strides=strides, pads=pads))

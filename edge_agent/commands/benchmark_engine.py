@@ -97,4 +97,3 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
         cells = [f"{r['images_per_s']:.1f} ({r['latency_p50_ms']:.1f}, {r['latency_p99_ms']:.1f})" for r in of_it]
         table.add_row(f"{of_it[0]['engine']} {precision}", *cells)
     return table
-

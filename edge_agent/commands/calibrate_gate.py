@@ -42,9 +42,7 @@ class Judged:
     cases: list[Case]
 
 
-def judge(
-    model: Model, recipe: Recipe, engine: EngineSettings, images: Sequence[Golden], advance: Callable[[], None]
-) -> Judged:
+def judge(model: Model, recipe: Recipe, engine: EngineSettings, images: Sequence[Golden], advance: Callable[[], None]) -> Judged:
     """Run every image through the line with this model's file. Raises EdgeAgentError where not all come out."""
     verdicts: dict[int, Verdict] = {}
     margins: dict[int, float] = {}
