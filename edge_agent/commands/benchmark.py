@@ -1,5 +1,5 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
-`camera`: a GigE Vision camera against the bare C library. `engine`: every engine, precision and batch here; --json prints a line each.
+`camera`: a GigE Vision camera against the bare C library. `engine`: every engine, precision and batch; --json prints a line each.
 
 All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
 where a part is unaccounted for or memory grows.

@@ -28,7 +28,7 @@ Run = Callable[[], None]
 
 
 def measure_engines(name: str, seconds: float, candidates: Path | None) -> Iterator[dict[str, Any]]:
-    """Yield one row for each engine, precision and batch. `candidates` is calibrate's DIR; without it they are made here from noise:
+    """Yield one row for each engine, precision and batch. `candidates` is calibrate's DIR; without it they are made of noise:
     as fast, but fit for no part. Raises ConfigurationError."""
     model = load_model(find_model(name))
     graphs = _graphs(model, candidates)
