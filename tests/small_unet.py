@@ -1,4 +1,4 @@
-"""A U-Net of two levels with known wiring: tests of calibration work on it. Its first channel is the picture."""
+"""A U-Net of two levels with known wiring: what calibration is tested on. Its first channel is the picture: it sees brightness."""
 
 from __future__ import annotations
 

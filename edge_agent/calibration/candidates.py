@@ -18,6 +18,7 @@ CANDIDATES = {
     "int8": "8 bits",
     "int8_level0_fp16": "8 bits, the first level in half precision",
 }
+_FINISHED = "edge_agent."  # names of what finishing a graph adds: a candidate is finished once more when it is loaded
 _OPSET_OF_HALF_SCALES = 19  # from here on a Q/DQ pair may stand between tensors of half precision
 
 
@@ -26,10 +27,12 @@ def prepare(network: Any, ports: Sequence[str]) -> Any:
     input's, then the outputs'. What every candidate is made from. Raises ConfigurationError for a graph that cannot run."""
     folded = _folded(network)
     new = dict(zip([each.name for each in [*folded.graph.input, *folded.graph.output]], ports, strict=True))
-    for each in [*folded.graph.input, *folded.graph.output]:
-        each.name = new[each.name]
+    inner = {name for node in folded.graph.node for name in [*node.input, *node.output]}
+    new |= {name: f"calibrated.{name}" for name in inner - set(new) if name.startswith(_FINISHED)}
+    for each in [*folded.graph.input, *folded.graph.output, *folded.graph.initializer]:
+        each.name = new.get(each.name, each.name)
     for index, node in enumerate(folded.graph.node):
-        node.name = node.name or f"node{index}/{node.op_type}"
+        node.name = f"{index}/{node.name or node.op_type}"
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]
     if not trunk_of(folded).convolutions:

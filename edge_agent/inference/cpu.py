@@ -165,8 +165,8 @@ def _unusable(model: Model, error: RuntimeError) -> ConfigurationError:
 
 
 def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tuple[str, Callable[[], None]]:
-    """The engine's id and what runs `batch` pictures of noise (rows, cols) once, memory bound beforehand, and blocks: for
-    measuring. Without a `name` the inputs' own shapes stay. Raises ConfigurationError."""
+    """The engine's id and what runs `batch` pictures of noise (rows, cols) once and blocks, for measuring. `name` is the
+    input's. Raises ConfigurationError."""
     try:
         import openvino as ov
     except ImportError:
@@ -174,8 +174,7 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
     core = ov.Core()
     try:
         graph = core.read_model(network.SerializeToString(), b"")
-        if name:
-            graph.reshape({name: [batch, 1, *size]})
+        graph.reshape({name: [batch, 1, *size]})
         request = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
     except RuntimeError as error:
         raise ConfigurationError(f"OpenVINO cannot run a batch of {batch}: {str(error).strip()[-200:]}") from None

@@ -1,0 +1,49 @@
+"""Calibrate as its users start it: at a desk, at the station, refused and activated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from bright import gray, with_defect
+from small_unet import SIZE, write_small_unet
+from stations import Program, StationFolder
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+
+def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge_agent: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    config = station.write()
+    frames = [with_defect(gray(SIZE, SIZE), 4, 6, 9, 5) if i % 3 == 2 else gray(SIZE, SIZE, 90 + i) for i in range(33)]
+    station.add_images(frames)
+    recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
+    common = ("calibrate", "--model", folder, "--recipe", recipe, "--images", station.images, "--config", config, "--out", out)
+
+    made = edge_agent(*common, "--graphs-only")
+    assert made.returncode == 0, made.stderr
+    assert {"fp16.onnx", "int8.onnx", "int8_level0_fp16.onnx", "manifest.json"} <= {file.name for file in out.iterdir()}
+
+    gate = (*common, "--gate-only", "--only", "fp16", "--activate", "--seconds", "0.2")
+    passed = edge_agent(*gate, "--least-speedup", "0")
+    assert passed.returncode == 0, passed.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["gate"]["chosen"] == "fp16"
+    assert manifest["gate"]["comparisons"]["fp16"]["reference_ng"] == 11
+    assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
+    choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
+    assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]
+
+    refused = edge_agent(*gate, "--least-speedup", "1000")
+    assert refused.returncode == 1
+    assert "withdrawn" in refused.stderr
+    assert not (station.folder / "state" / "calibrated" / "part.json").exists()
+
+
+def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, edge_agent: Program) -> None:
+    config, model = station.write(), station.folder / "models" / "bright"
+    common = ("calibrate", "--model", model, "--recipe", station.folder / "recipes" / "part.yaml", "--out", station.folder / "out")
+    assert edge_agent(*common).returncode == 2
+    assert edge_agent(*common, "--camera", "camera").returncode == 2
+    assert edge_agent(*common, "--images", station.folder, "--activate", "--config", config, "--graphs-only").returncode == 2

@@ -1,0 +1,147 @@
+"""The station's choice of a calibrated engine: used where it belongs, refused loudly everywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from small_unet import write_small_unet
+from stations import StationFolder
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
+from edge_agent.bundle import Bundle, Foundry
+from edge_agent.calibration.candidates import make, prepare
+from edge_agent.inference.graph import finish, read_network
+from edge_agent.inference.model import CALIBRATED_PORTS, load_model
+from edge_agent.recipe import load_recipe
+from edge_agent.settings import load_station
+
+Said = list[tuple[str, dict[str, Any]]]
+
+
+class Home:
+    """A station whose recipe has a calibrated engine."""
+
+    def __init__(self, station: StationFolder) -> None:
+        station.recipe |= {"model": {"name": "unet"}, "regions": [{"name": "whole", "prepare": "resize"}]}
+        self.model = load_model(write_small_unet(station.folder / "models" / "unet"))
+        self.settings = load_station(station.write())
+        self.state = station.folder / "state"
+        self.recipe_file = station.folder / "recipes" / "part.yaml"
+        self.graph = make("fp16", prepare(finish(read_network(self.model), self.model.papers), CALIBRATED_PORTS), {})
+        self.engine_id = self.forge().identity.engine_id
+
+    def forge(self, **changes: Any) -> Bundle:
+        foundry = Foundry(self.settings, **changes)
+        try:
+            return foundry.forge("part", 1, 5)
+        finally:
+            foundry.close()
+
+    def choose(self, **changes: Any) -> Path:
+        content = self.graph.SerializeToString()
+        recipe = load_recipe(self.recipe_file)
+        choice = Choice(
+            candidate="fp16",
+            onnx=hashlib.sha256(content).hexdigest(),
+            model=self.model.hash,
+            rules=rules_hash(recipe),
+            engine=self.engine_id,
+            processor=processor(),
+            speedup=1.5,
+            images=100,
+            flips=0,
+            made_at="2026-01-01T00:00:00+00:00",
+        )
+        return write_choice(self.state, recipe, msgspec.structs.replace(choice, **changes), content)
+
+
+@pytest.fixture
+def home(station: StationFolder) -> Home:
+    return Home(station)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    heard: Said = []
+    monkeypatch.setattr("edge_agent.bundle.say", lambda name, **values: heard.append((name, values)))
+    return heard
+
+
+def test_a_choice_judges_and_its_identity_is_in_every_record(home: Home, said: Said) -> None:
+    home.choose()
+    identity = home.forge().identity
+    digest = hashlib.sha256(home.graph.SerializeToString()).hexdigest()
+    assert identity.engine_id == f"{home.engine_id}/fp16-{digest[:12]}"
+    assert identity.model_hash == home.model.hash
+    assert [name for name, _ in said] == ["engine.choice_used"]
+
+
+def test_a_model_given_by_hand_is_not_replaced(home: Home) -> None:
+    home.choose()
+    assert home.forge(model=home.model.onnx.parent).identity.engine_id == home.engine_id
+
+
+def test_a_change_that_no_verdict_depends_on_keeps_the_choice(home: Home) -> None:
+    home.choose()
+    home.recipe_file.write_text(home.recipe_file.read_text().replace("deadline_ms: 5000", "deadline_ms: 4000"))
+    assert "fp16" in home.forge().identity.engine_id
+
+
+def damage_graph(home: Home) -> None:
+    file = next((home.state / "calibrated").glob("*.onnx"))
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def lose_graph(home: Home) -> None:
+    next((home.state / "calibrated").glob("*.onnx")).unlink()
+
+
+def damage_choice(home: Home) -> None:
+    (home.state / "calibrated" / "part.json").write_text('{"candidate": "fp16", ')
+
+
+def other_version(home: Home) -> None:
+    file = home.state / "calibrated" / "part.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"v": 2}))
+
+
+def other_rules(home: Home) -> None:
+    home.recipe_file.write_text(home.recipe_file.read_text().replace("max: 0.9", "max: 0.8"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (damage_graph, "damaged"),
+        (lose_graph, "not there"),
+        (damage_choice, "damaged"),
+        (other_version, "damaged"),
+        (other_rules, "another recipe's rules"),
+        (lambda home: home.choose(model="0" * 64), "another model"),
+        (lambda home: home.choose(processor="Another CPU"), "another processor: it was made for Another CPU"),
+        (lambda home: home.choose(engine="openvino-1.0/cpu/latency"), "chosen on the engine openvino-1.0/cpu/latency"),
+    ],
+)
+def test_a_foreign_or_damaged_choice_is_never_used(home: Home, said: Said, spoil: Callable[[Home], Any], why: str) -> None:
+    home.choose()
+    spoil(home)
+    assert home.forge().identity.engine_id == home.engine_id
+    (name, values), *_ = said
+    assert name == "engine.choice_refused"
+    assert why in values["why"]
+
+
+def test_a_withdrawn_choice_leaves_nothing(home: Home) -> None:
+    home.choose()
+    assert withdraw_choice(home.state, load_recipe(home.recipe_file))
+    assert not withdraw_choice(home.state, load_recipe(home.recipe_file))
+    assert home.forge().identity.engine_id == home.engine_id
+    assert list((home.state / "calibrated").iterdir()) == []
