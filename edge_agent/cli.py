@@ -26,6 +26,7 @@ COMMANDS = {
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
     "counters": "what shift and lot came to; begin anew",
+    "challenge": "prove with master parts that bad ones still come out NG",
     "trigger": "have the daemon take a part now",
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",
