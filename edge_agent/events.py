@@ -58,9 +58,7 @@ EVENTS: dict[str, Event] = {
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
-    "challenge.failed": Event(
-        "error", "a master part came out wrong; the line is not ready", "look at light, focus and recipe; challenge again"
-    ),
+    "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", "mend the line; challenge again"),
     "challenge.overdue": Event("warning", "no challenge with master parts was passed in time", "edge-agent challenge"),
     "challenge.unreadable": Event("error", "the picture of a master part cannot be read; it came out as a FAULT", "see `why`"),
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),

@@ -1,7 +1,7 @@
 """Master parts: known good and known bad ones that prove, now and then, that the line still tells them apart.
 
-A master part is judged like any other and published as a shadow result that names it; no machine acts on it and no production counter
-counts it. One that does not come out as declared holds the line: every part is FAULT not_ready until all master parts came out right.
+A master part is judged like any other and published as a shadow result that names it; no machine acts on it and no counter of the
+production counts it. One that comes out wrong holds the line: every part is FAULT not_ready until all master parts came out right.
 Lives on the publisher thread; when the last challenge was passed, and what failed, is kept beside the counters.
 """
 

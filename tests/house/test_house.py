@@ -67,6 +67,8 @@ SETTING_SECTIONS = {
     camera_settings.VideoCamera: "`kind: video`",
     settings.LineSettings: "## Lines",
     settings.ViewSettings: "Each of `views`",
+    settings.ChallengeSettings: "`challenge` names master parts",
+    settings.MasterPart: "Each of `parts`",
     settings.CpuEngine: "`kind: cpu`",
     settings.RecordedEngine: "`kind: recorded`",
     settings.PlcSettings: "## Plc",

@@ -60,6 +60,7 @@ def test_pictures_of_master_parts_prove_the_line_while_it_runs(station: StationF
     if state == "Ready":
         return
     again = Daemon(settings)  # a restart is no way around it
+    again.start()
     try:
         assert "bad1" in again.publisher.book.lines["line"].hold
     finally:
