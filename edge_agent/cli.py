@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": "run a folder of images through the very same line",
     "check": "the doctor: settings, recipes, models and machine; every find with its remedy",
     "describe-model": "write a first model.yaml for an ONNX file",
+    "events": "every event the log can have, with its remedy",
     "watch": "show verdicts live",
     "control": "ask the daemon: status, trigger, recipe, mode",
     "counters": "what shift and lot came to; begin anew",

@@ -95,6 +95,12 @@ _writer: _Writer | None = None
 _threshold = logging.INFO  # below this nothing is said: what comes once per part must cost nothing where nobody listens
 
 
+def as_markdown() -> str:
+    """The table of docs/events.md."""
+    rows = [f"| `{name}` | {event.level} | {event.meaning} | {event.remedy} |" for name, event in EVENTS.items()]
+    return "\n".join(["| event | level | meaning | remedy |", "|---|---|---|---|", *rows])
+
+
 def say(name: str, **values: Any) -> None:
     """Log one event of the table at its level, with its remedy where it has one."""
     event = EVENTS[name]
