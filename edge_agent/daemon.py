@@ -27,7 +27,9 @@ from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
+from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
+from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
@@ -114,6 +116,7 @@ class Daemon:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
+            self._open_challenge(line)
         self.metrics = self._open_metrics()
 
     def _open_publisher(self) -> None:
@@ -149,6 +152,14 @@ class Daemon:
         sender = Sender(self.outbox, uplink.collector, self.station.settings.station)
         self._closers.append(sender.close)
         return sender
+
+    def _open_challenge(self, line: LineSettings) -> None:
+        publisher, settings = self.publisher, line.challenge
+        if settings is None or publisher.counters is None:
+            return
+        pictures = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base)
+        book, counters = publisher.book.lines[line.name], publisher.counters.lines[line.name]
+        publisher.challenges[line.name] = LineChallenge(settings, book, counters, pictures.run, publisher.now_us())
 
     def _open_metrics(self) -> MetricsServer | None:
         settings = self.station.settings

@@ -75,6 +75,11 @@ EVENTS: dict[str, Event] = {
     "plc.slow_subscriber": Event("warning", "a subscriber does not keep up; messages to it are dropped", "it can ask for a replay"),
     "plc.subscriber_recovered": Event("info", "no message was dropped for a second"),
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
+    "challenge.part_right": Event("info", "a master part came out as declared"),
+    "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
+    "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", "mend the line; challenge again"),
+    "challenge.overdue": Event("warning", "no challenge with master parts was passed in time", "edge-agent challenge"),
+    "challenge.unreadable": Event("error", "the picture of a master part cannot be read; it came out as a FAULT", "see `why`"),
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),
     "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),
     "counters.replaced": Event("warning", "the counters of shift and lot could not be read; they begin anew", "look at the disk"),
@@ -107,6 +112,12 @@ _LAST_WORDS_S = 1.0  # the end of the process waits so long for the log
 _Line = tuple[str, str, dict[str, Any]]  # level, event, values
 _writer: _Writer | None = None
 _threshold = logging.INFO  # below this nothing is said: what comes once per part must cost nothing where nobody listens
+
+
+def as_markdown() -> str:
+    """The table of docs/events.md."""
+    rows = [f"| `{name}` | {event.level} | {event.meaning} | {event.remedy} |" for name, event in EVENTS.items()]
+    return "\n".join(["| event | level | meaning | remedy |", "|---|---|---|---|", *rows])
 
 
 def say(name: str, **values: Any) -> None:

@@ -26,13 +26,14 @@ from edge_agent.grabber import Budget, Grabber, Registrar
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
-from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, late_instead
+from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, Pixels, late_instead
 from edge_agent.settings import LineSettings
 
 Observe = Callable[[Inspection, Judgement], None]
 Picture = tuple[Part, Bundle, Frame]
 _STOP, _TURN = object(), object()  # in the inspect thread's queue: end; a tensor slot is kept for this line
 _TICK_S = 0.1
+_NO_SLOT = -1
 
 
 class Line:
@@ -72,6 +73,10 @@ class Line:
     def start(self) -> None:
         self._inspector.start()
         self.grabber.thread.start()
+
+    def judge(self, part: Part, bundle: Bundle, pixels: Pixels, name: str) -> None:
+        """Judge a picture (rows, cols) uint8 that came from no camera: a master part's. It needs no frame slot."""
+        self._work.put((part, bundle, Frame(_NO_SLOT, pixels, 0, name, is_live=False)))
 
     def close(self) -> None:
         """End the inspect thread after everything queued. The grabber has stopped before."""
@@ -197,6 +202,7 @@ class Line:
             self._evidence(inspection, judgement)
         except Exception as error:
             say("part.failed", line=self.book.name, part=inspection.part.part_id, exc_info=error)
-        ring = self.grabber.ring
-        assert ring is not None
-        ring.give_back(inspection.frame.slot)
+        if inspection.frame.slot != _NO_SLOT:
+            ring = self.grabber.ring
+            assert ring is not None
+            ring.give_back(inspection.frame.slot)

@@ -68,6 +68,7 @@ class Part(msgspec.Struct):
     deadline_ns: int
     identity: Identity
     shadow: bool = False
+    challenge: str = ""  # the master part this is; then it is a shadow result, too
     journal_slot: int = -1
 
 

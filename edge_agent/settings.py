@@ -71,6 +71,29 @@ class ViewSettings(Strict, frozen=True, kw_only=True):
     recipe: Name
 
 
+class MasterPart(Strict, frozen=True, kw_only=True):
+    """A part that is known to be good or bad: what must come out, and for `NG` which rules it must break at least."""
+
+    name: Name
+    expect: Literal["PASS", "NG"]
+    reasons: tuple[str, ...] = ()
+    image: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.expect == "PASS" and self.reasons:
+            raise ValueError("a master part that must come out PASS breaks no rule: take reasons out")
+
+
+class ChallengeSettings(Strict, frozen=True, kw_only=True):
+    """Master parts, and when they must have come out right. `every_h` 0 and no `at_shift`: on command alone."""
+
+    parts: Annotated[tuple[MasterPart, ...], msgspec.Meta(min_length=1, max_length=32)]
+    every_h: Annotated[float, msgspec.Meta(ge=0, le=8760)] = 0
+    at_shift: bool = False
+    grace_min: Annotated[float, msgspec.Meta(ge=0, le=1440)] = 30
+    overdue: Literal["not_ready", "told"] = "not_ready"
+
+
 class LineSettings(Strict, frozen=True, kw_only=True):
     """One inspection point. `frames` is the number of frame slots; `delivery` is one trigger, one outcome, but for a preview."""
 
@@ -84,6 +107,8 @@ class LineSettings(Strict, frozen=True, kw_only=True):
     deadline_guard_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5  # FAULT late goes out this long before the deadline
     delivery: Literal["every", "latest"] = "every"
     announce_window_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50  # between a hardware trigger and its announcement
+
+    challenge: ChallengeSettings | None = None
 
     def __post_init__(self) -> None:
         alone = self.camera is not None and self.recipe is not None
@@ -232,6 +257,9 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
             if name not in cameras and document.is_whole("cameras"):
                 message = f"is {name!r}, which is none of the cameras {', '.join(cameras)}."
                 problems.append(document.problem(keys, message, "name one of them, or add it."))
+        if line.views and line.challenge is not None and any(master.image for master in line.challenge.parts):
+            message = "has images, which belong to one camera, and the line has views."
+            problems.append(document.problem(("lines", i, "challenge"), message, "bring the parts themselves, and take image out."))
         if line.delivery == "latest" and line.mode != "shadow":
             message = "leaves pictures out, which no machine may rely on."
             problems.append(document.problem(("lines", i, "delivery"), message, "set mode: shadow beside it, or delivery: every."))

@@ -39,6 +39,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     blobs: tuple[Blob, ...]
     findings: tuple[Finding, ...]
     shadow: bool = False
+    challenge: str = ""
     stages_ms: dict[str, float] = {}
     v: int = WIRE_VERSION
 

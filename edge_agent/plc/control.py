@@ -61,7 +61,11 @@ class Control:
                 return self._mode(request)
             case "counters":
                 return self._counters(request)
-        raise DeliveryError(f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode, counters")
+            case "challenge":
+                return self._challenge(request)
+        raise DeliveryError(
+            f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode, counters, challenge"
+        )
 
     def _known(self, line: str) -> str:
         if line not in self._publisher.book.lines:
@@ -111,6 +115,13 @@ class Control:
             if request.name:
                 counters.lines[line].begin_lot(line, request.name, self._publisher.now_us())
         return Reply(ok=True, status={line: told[line] for line in lines})
+
+    def _challenge(self, request: Request) -> Reply:
+        challenge = self._publisher.challenges.get(self._known(request.line))
+        if challenge is None:
+            raise DeliveryError(f"line {request.line} has no master parts; declare them in its settings, lines.*.challenge")
+        challenge.arm(request.name)
+        return Reply(ok=True)
 
     def _status(self) -> dict[str, object]:
         publisher = self._publisher

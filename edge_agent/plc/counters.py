@@ -73,6 +73,8 @@ class Kept(msgspec.Struct):
     lot: Tally
     last: tuple[int, int] = _NOBODY
     recovered: int = 0
+    challenged_us: int = 0  # when the last challenge with master parts was passed
+    challenge_failed: str = ""
 
 
 _OUT = msgspec.json.Encoder()
@@ -125,6 +127,11 @@ class LineCounters:
     def begin_lot(self, line: str, name: str, now_us: int) -> None:
         say("counters.lot_ended", line=line, **_said(self.kept.lot))
         self.kept.lot = Tally(now_us, name)
+        self._keep()
+
+    def note_challenge(self, passed_us: int, failed: str) -> None:
+        """Keep how the challenge with master parts stands: when it was passed last, and what failed since."""
+        self.kept.challenged_us, self.kept.challenge_failed = passed_us, failed
         self._keep()
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ class LineBook:
     mode: str = ONLINE
     ready: bool = False
     why_not_ready: str = "starting"
+    hold: str = ""  # why no part may pass, whatever the cameras do: a challenge that failed
+    challenge: str = ""  # the master part that comes next
     verified: bool = True  # a second source counts the line's triggers
     identity: Identity | None = None
     triggers: int = 0
@@ -62,7 +64,7 @@ class LineBook:
         """The line's state in the words of OPC 40100-1."""
         if self.mode == OFFLINE:
             return "Initialized"
-        return "Ready" if self.ready else "Error"
+        return "Ready" if self.ready and not self.hold else "Error"
 
 
 class PartBook:
@@ -78,8 +80,12 @@ class PartBook:
         self._open: dict[tuple[str, int], Part] = {}
         self._deadlines: list[tuple[int, int, str]] = []
 
-    def open_part(self, line: LineBook, part_id: str, now_ns: int, wall_us: int, identity: Identity | None = None) -> Part:
-        """Register a trigger: number it, store it in the journal, start its clock. The line, or the caller, has an identity."""
+    def open_part(
+        self, line: LineBook, part_id: str, now_ns: int, wall_us: int, identity: Identity | None = None, challenge: str = ""
+    ) -> Part:
+        """Register a trigger: number it, store it in the journal, start its clock. The line, or the caller, has an identity.
+
+        `challenge` names the master part this is; where one was announced for the line, its next part is that."""
         identity = identity or line.identity
         assert identity is not None
         deadline_ns = now_ns + int(identity.deadline_ms * 1e6) - self._guard_ns[line.name]
@@ -87,6 +93,8 @@ class PartBook:
         with self._lock:
             line.triggers += 1
             seq = line.triggers
+            if not challenge and line.challenge:
+                challenge, line.challenge = line.challenge, ""
             part = Part(
                 line.name,
                 self.epoch,
@@ -96,7 +104,8 @@ class PartBook:
                 now_ns,
                 deadline_ns,
                 identity,
-                line.mode == SHADOW,
+                line.mode == SHADOW or bool(challenge),
+                challenge,
             )
             raw = part.part_id.encode()
             part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw, part.shadow)
@@ -123,6 +132,9 @@ class PartBook:
     def next_deadline_ns(self) -> int | None:
         deadlines = self._deadlines
         return deadlines[0][0] if deadlines else None
+
+    def is_open(self, part: Part) -> bool:
+        return (part.line, part.seq) in self._open
 
     def open_parts(self) -> list[Part]:
         return list(self._open.values())

@@ -20,6 +20,7 @@ from edge_agent.clock import Clock, to_ms
 from edge_agent.errors import Reason
 from edge_agent.events import say
 from edge_agent.plc.alarms import Alarms
+from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.control import Control
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import BODY_BYTES, Journal
@@ -39,6 +40,7 @@ _BUSY_NS = 1_000_000  # outcomes that follow this closely are published together
 _NEVER_NS = 1 << 62
 _BATCH = 64  # outcomes published before deadlines and sockets get their turn
 _MOST_REASONS, _MOST_REASON = 8, 200  # of a verdict too long for its journal slot
+_HELD = Judgement(FAULT, (Reason.NOT_READY.value,))
 _INTERRUPTED = Judgement(FAULT, (Reason.INTERRUPTED.value,))
 
 
@@ -58,6 +60,7 @@ class Publisher:
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
         self.counters: Counters | None = None  # of shift and lot
+        self.challenges: dict[str, LineChallenge] = {}  # of the lines that have master parts
         self.statistics: dict[str, LineStatistics] | None = None  # by line; kept where somebody reads them
         self._first_ns = 0
         self._last_ns = 0
@@ -82,13 +85,15 @@ class Publisher:
     def start(self) -> None:
         self.thread.start()
 
-    def trigger(self, line: LineBook, part_id: str = "", identity: Identity | None = None, trigger_ns: int = 0) -> Part:
+    def trigger(
+        self, line: LineBook, part_id: str = "", identity: Identity | None = None, trigger_ns: int = 0, challenge: str = ""
+    ) -> Part:
         """Register a trigger before anything else happens to it; its clock runs from `trigger_ns` (0: from here), and `identity`
         (the line's, where none is given) is what it will be judged by."""
         now_ns, wall_us = self._clock.monotonic_ns(), self._clock.wall_us()
         if trigger_ns:
             now_ns, wall_us = trigger_ns, wall_us - (now_ns - trigger_ns) // 1000
-        part = self.book.open_part(line, part_id, now_ns, wall_us, identity)
+        part = self.book.open_part(line, part_id, now_ns, wall_us, identity, challenge)
         if self._is_asleep and part.deadline_ns < self._asleep_until_ns:
             self._rouse()
         return part
@@ -183,6 +188,8 @@ class Publisher:
         now_ns = self._clock.monotonic_ns()
         if now_ns >= part.deadline_ns:
             judgement = late_instead(judgement)
+        if line.hold and not part.shadow:
+            judgement = _HELD
         if not self.book.claim(part):
             line.discarded += 1
             say("part.discarded", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome)
@@ -196,6 +203,8 @@ class Publisher:
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
         self._count(line, part, judgement, verdict.latency_ms)
         say("part.judged", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome, reasons=judgement.reasons)
+        if part.challenge and part.line in self.challenges:
+            self.challenges[part.line].note(part.challenge, judgement, self.now_us())
         if self.on_verdict is not None:
             self.on_verdict(verdict)
         if not self._outbox(text, RECORD_PRIORITY, part.journal_slot):
@@ -220,6 +229,7 @@ class Publisher:
             blobs=judgement.blobs,
             findings=judgement.findings,
             shadow=part.shadow,
+            challenge=part.challenge,
             stages_ms=judgement.stages_ms,
         )
 
@@ -255,6 +265,8 @@ class Publisher:
         self.alarms.look(self.sockets, self.replay, now_ns)
         if self.counters is not None:
             self.counters.look(self._clock.wall_us())
+        for challenge in self.challenges.values():
+            challenge.look(self._clock.wall_us())
         body = encode_json(self.heartbeat())
         self.sockets.publish(self.sockets.heartbeat_topic, body)
         self.sockets.welcome(body)
@@ -273,7 +285,7 @@ class Publisher:
                     "open": line.open,
                     "recipe": line.identity.recipe if line.identity else "",
                     "verified": line.verified,
-                    "why": "" if line.ready else line.why_not_ready,
+                    "why": line.hold if line.ready else line.why_not_ready,
                 }
                 for name, line in self.book.lines.items()
             },

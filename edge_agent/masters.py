@@ -1,0 +1,56 @@
+"""Stored pictures of master parts go through the line's own engine and judge, between the parts of the production."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from edge_agent import process
+from edge_agent.camera.folder import read_gray
+from edge_agent.errors import EdgeAgentError
+from edge_agent.events import say
+from edge_agent.line import Line
+from edge_agent.plc.publisher import Publisher
+from edge_agent.records import FAULT, Judgement, Pixels
+from edge_agent.settings import ChallengeSettings
+
+_PATIENCE_S = 0.005
+
+
+class MasterPictures:
+    """Judges the pictures of one line's master parts, on a thread of their own; one run at a time."""
+
+    def __init__(self, line: Line, publisher: Publisher, settings: ChallengeSettings, base: Path) -> None:
+        self._line = line
+        self._publisher = publisher
+        self._files = {master.name: (base / master.image).resolve() for master in settings.parts if master.image}
+        self._running = threading.Lock()
+
+    def run(self) -> None:
+        """Begin a run, unless one is under way. Returns at once."""
+        if self._running.acquire(blocking=False):
+            threading.Thread(target=self._run, name="master-parts", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            process.unbind()
+            for name, file in self._files.items():
+                self._judge(name, file)
+        finally:
+            self._running.release()
+
+    def _judge(self, name: str, file: Path) -> None:
+        """One picture, to its end: master parts never stand in each other's way, nor two of them in the production's."""
+        pixels: Pixels | None = None
+        try:
+            pixels = read_gray(file)
+        except EdgeAgentError as error:
+            say("challenge.unreadable", line=self._line.book.name, master=name, why=str(error))
+        bundle = self._line.bundle
+        part = self._publisher.trigger(self._line.book, name, bundle.identity, challenge=name)
+        if pixels is None:
+            self._publisher.judged(part, Judgement(FAULT, ("bad_frame",)))
+        else:
+            self._line.judge(part, bundle, pixels, file.name)
+        while self._publisher.book.is_open(part):
+            threading.Event().wait(_PATIENCE_S)

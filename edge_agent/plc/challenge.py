@@ -1,0 +1,101 @@
+"""Master parts: known good and known bad ones that prove, now and then, that the line still tells them apart.
+
+A master part is judged like any other and published as a shadow result that names it; no machine acts on it and no counter of the
+production counts it. One that comes out wrong holds the line: every part is FAULT not_ready until all master parts came out right.
+Lives on the publisher thread; when the last challenge was passed, and what failed, is kept beside the counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge_agent.errors import DeliveryError
+from edge_agent.events import say
+from edge_agent.plc.counters import LineCounters
+from edge_agent.plc.parts import LineBook
+from edge_agent.records import Judgement
+from edge_agent.settings import ChallengeSettings
+
+_HOUR_US = 3_600_000_000
+_MINUTE_US = 60_000_000
+
+
+class LineChallenge:
+    """One line's challenge. `run_images` has the stored pictures of its master parts judged, elsewhere."""
+
+    def __init__(
+        self, settings: ChallengeSettings, book: LineBook, counters: LineCounters, run_images: Callable[[], None], now_us: int
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._counters = counters
+        self._run_images = run_images
+        self._masters = {master.name: master for master in settings.parts}
+        self._right: set[str] = set()  # came out as declared since the last challenge was passed, or one failed
+        self._started_us = now_us
+        self._tried_us = 0
+        self._is_overdue = False
+        self._set_hold()
+
+    def arm(self, name: str) -> None:
+        """The next part of the line is this master part; '' has the stored pictures of all judged. Raises DeliveryError."""
+        if not name:
+            if not self.has_images:
+                names = ", ".join(self._masters)
+                raise DeliveryError(f"no master part of line {self._book.name} has an image. Name one, and bring it: {names}")
+            return self._run_images()
+        if name not in self._masters:
+            raise DeliveryError(f"master part {name!r} is not known; one of {', '.join(self._masters)}")
+        self._book.challenge = name
+        return None
+
+    @property
+    def has_images(self) -> bool:
+        return any(master.image for master in self._masters.values())
+
+    def note(self, name: str, judgement: Judgement, now_us: int) -> None:
+        """Hold what came out against what was declared."""
+        master = self._masters[name]
+        is_right = judgement.outcome == master.expect and set(master.reasons) <= set(judgement.reasons)
+        if not is_right:
+            wanted = " ".join([master.expect, *master.reasons])
+            came = " ".join([judgement.outcome, *judgement.reasons])
+            self._right.clear()
+            self._counters.note_challenge(self._counters.kept.challenged_us, f"master part {name} came out {came}, not {wanted}")
+            say("challenge.failed", line=self._book.name, master=name, came=came, wanted=wanted)
+        else:
+            self._right.add(name)
+            say("challenge.part_right", line=self._book.name, master=name)
+            if self._right >= set(self._masters):
+                self._right.clear()
+                self._counters.note_challenge(now_us, "")
+                say("challenge.passed", line=self._book.name)
+        self._set_hold()
+
+    def look(self, now_us: int) -> None:
+        """Have the pictures judged when a challenge is due; without pictures somebody has to bring the parts in time."""
+        due_us = self._due_us()
+        if now_us < due_us:
+            is_overdue = False
+        else:
+            if all(master.image for master in self._masters.values()) and now_us - self._tried_us > _MINUTE_US:
+                self._tried_us = now_us
+                self._run_images()
+            is_overdue = now_us > max(due_us, self._started_us) + int(self._settings.grace_min * _MINUTE_US)
+        if is_overdue != self._is_overdue:
+            self._is_overdue = is_overdue
+            if is_overdue:
+                say("challenge.overdue", line=self._book.name)
+            self._set_hold()
+
+    def _due_us(self) -> int:
+        """When the next challenge is due by the schedule."""
+        passed_us = self._counters.kept.challenged_us
+        due_us = passed_us + int(self._settings.every_h * _HOUR_US) if self._settings.every_h else 1 << 62
+        if self._settings.at_shift and self._counters.kept.shift.since_us > passed_us:
+            due_us = min(due_us, self._counters.kept.shift.since_us)
+        return due_us
+
+    def _set_hold(self) -> None:
+        overdue = "a challenge with master parts is overdue" if self._is_overdue and self._settings.overdue == "not_ready" else ""
+        self._book.hold = self._counters.kept.challenge_failed or overdue

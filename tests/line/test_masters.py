@@ -1,0 +1,76 @@
+"""Stored pictures of master parts through the whole daemon, while parts of the production run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from bright import gray, with_defect
+from running import wait_until
+from stations import StationFolder
+
+from edge_agent.daemon import Daemon
+from edge_agent.errors import ConfigurationError
+from edge_agent.plc.gateway import ask
+from edge_agent.settings import load_station
+from edge_agent.wire import Request, Verdict
+
+Images = Callable[[int], list[np.ndarray]]
+
+
+def masters(station: StationFolder, bad: np.ndarray) -> None:
+    cv2.imwrite(str(station.folder / "bad.png"), bad)
+    cv2.imwrite(str(station.folder / "good.png"), gray())
+    parts: list[dict[str, Any]] = [
+        {"name": "bad1", "expect": "NG", "reasons": ["blob_count"], "image": "bad.png"},
+        {"name": "good1", "expect": "PASS", "image": "good.png"},
+    ]
+    station.settings["lines"][0]["challenge"] = {"parts": parts}
+
+
+@pytest.mark.parametrize(("bad", "state"), [(with_defect(gray(), 10, 20, 8, 6), "Ready"), (gray(), "Error")])
+def test_pictures_of_master_parts_prove_the_line_while_it_runs(station: StationFolder, bad: np.ndarray, state: str) -> None:
+    station.add_images([gray()])
+    station.settings["cameras"][0].update(repeat=True, rate_hz=20)
+    masters(station, bad)
+    settings = load_station(station.write())
+    daemon = Daemon(settings)
+    verdicts: list[Verdict] = []
+    daemon.publisher.on_verdict = verdicts.append
+    daemon.start()
+    try:
+        wait_until(lambda: len(verdicts) > 2, 30)
+        assert ask(settings.settings.plc.control, Request(op="challenge", line="line")).ok
+        wait_until(lambda: len([v for v in verdicts if v.challenge]) == 2, 30)
+        n = len(verdicts)
+        wait_until(lambda: len(verdicts) > n + 2, 30)
+        book = daemon.publisher.book.lines["line"]
+        assert book.state() == state
+    finally:
+        summary = daemon.close()
+    assert summary["triggers"] == summary["outcomes"] == summary["published"]
+    told = {v.challenge: v for v in verdicts if v.challenge}
+    assert all(v.shadow for v in told.values())
+    assert (told["bad1"].outcome, told["good1"].outcome) == ("NG" if state == "Ready" else "PASS", "PASS")
+    after = {v.outcome for v in verdicts[-2:]}
+    assert after == ({"PASS"} if state == "Ready" else {"FAULT"})
+    if state == "Ready":
+        return
+    again = Daemon(settings)  # a restart is no way around it
+    again.start()
+    try:
+        assert "bad1" in again.publisher.book.lines["line"].hold
+    finally:
+        again.close()
+
+
+def test_pictures_belong_to_a_line_of_one_camera(station: StationFolder, images: Images) -> None:
+    station.add_images(images(2))
+    masters(station, gray())
+    line = station.settings["lines"][0]
+    line["views"] = [{"name": "top", "camera": line.pop("camera"), "recipe": line.pop("recipe")}]
+    with pytest.raises(ConfigurationError, match="has images, which belong to one camera"):
+        load_station(station.write())

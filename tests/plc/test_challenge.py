@@ -1,0 +1,140 @@
+"""Master parts: what comes out wrong holds the line, what comes out right lets it go, and a schedule that is not kept is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from running import BAD, GOOD, Station, hear_json, judge_all, wait_until
+
+from edge_agent.plc.challenge import LineChallenge
+from edge_agent.plc.counters import Counters, LineCounters
+from edge_agent.plc.parts import LineBook
+from edge_agent.records import FAULT, NG, PASS, Judgement
+from edge_agent.settings import ChallengeSettings, MasterPart
+
+Start = Callable[..., Station]
+US = 1_784_000_000_000_000
+HOUR_US, MINUTE_US = 3_600_000_000, 60_000_000
+BAD1 = MasterPart(name="bad1", expect="NG", reasons=("blob_count",))
+GOOD1 = MasterPart(name="good1", expect="PASS")
+
+
+class Bench:
+    """One line's challenge, without a station; `asked` counts how often the pictures were to be judged."""
+
+    def __init__(self, file: Path, settings: ChallengeSettings) -> None:
+        self.asked = 0
+        self.book = LineBook("one", ready=True)
+        self.counters = LineCounters(file, US)
+        self.challenge = LineChallenge(settings, self.book, self.counters, self._ask, US)
+
+    def _ask(self) -> None:
+        self.asked += 1
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    return lambda *parts, **more: Bench(tmp_path / "one", ChallengeSettings(parts=parts or (BAD1, GOOD1), **more))
+
+
+def test_all_master_parts_together_pass_a_challenge(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.challenge.note("bad1", Judgement(NG, ("area", "blob_count")), US)
+    assert here.counters.kept.challenged_us == 0
+    here.challenge.note("good1", GOOD, US + 5)
+    assert (here.counters.kept.challenged_us, here.book.hold) == (US + 5, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "came"),
+    [
+        ("bad1", Judgement(PASS)),
+        ("bad1", Judgement(NG, ("area",))),
+        ("bad1", Judgement(FAULT, ("late",))),
+        ("good1", Judgement(NG, ("blob_count",))),
+        ("good1", Judgement(FAULT, ("no_part",))),
+    ],
+)
+def test_one_that_comes_out_wrong_holds_the_line_until_all_are_right(
+    bench: Callable[..., Bench], name: str, came: Judgement
+) -> None:
+    here = bench()
+    here.challenge.note("bad1", BAD, US)
+    here.challenge.note(name, came, US)
+    assert f"master part {name} came out {came.outcome}" in here.book.hold
+    assert here.book.state() == "Error"
+    here.counters.close()
+    again = bench()  # a restart is no way around it
+    assert again.book.state() == "Error"
+    again.challenge.note("good1", GOOD, US + 1)
+    assert again.book.state() == "Error"
+    again.challenge.note("bad1", BAD, US + 2)
+    assert again.book.state() == "Ready"
+
+
+def test_a_schedule_that_is_not_kept_holds_the_line_after_its_grace(bench: Callable[..., Bench]) -> None:
+    here = bench(every_h=8, grace_min=30)
+    here.challenge.look(US + 29 * MINUTE_US)  # never challenged: due at once
+    assert here.book.state() == "Ready"
+    here.challenge.look(US + 31 * MINUTE_US)
+    assert "overdue" in here.book.hold
+    for name, came in (("bad1", BAD), ("good1", GOOD)):
+        here.challenge.note(name, came, US + 40 * MINUTE_US)
+    here.challenge.look(US + 40 * MINUTE_US)
+    assert here.book.state() == "Ready"
+    here.challenge.look(US + 40 * MINUTE_US + 8 * HOUR_US + 29 * MINUTE_US)
+    assert here.book.state() == "Ready"
+    here.challenge.look(US + 40 * MINUTE_US + 8 * HOUR_US + 31 * MINUTE_US)
+    assert here.book.state() == "Error"
+    assert here.asked == 0  # nobody can judge parts that have to be brought
+
+
+def test_overdue_may_only_be_told(bench: Callable[..., Bench]) -> None:
+    here = bench(every_h=1, grace_min=0, overdue="told")
+    here.challenge.look(US + HOUR_US)
+    assert here.book.state() == "Ready"
+
+
+def test_a_new_shift_makes_a_challenge_due_and_pictures_are_judged_by_themselves(bench: Callable[..., Bench]) -> None:
+    here = bench(MasterPart(name="bad1", expect="NG", image="bad.png"), at_shift=True)
+    here.challenge.look(US + MINUTE_US + 1)
+    here.challenge.look(US + MINUTE_US + 2)
+    assert here.asked == 1
+    here.challenge.note("bad1", BAD, US + 2 * MINUTE_US)
+    here.challenge.look(US + 5 * MINUTE_US)
+    assert here.asked == 1
+    here.counters.begin_shift("one", US + 6 * MINUTE_US)
+    here.challenge.look(US + 7 * MINUTE_US)
+    assert here.asked == 2
+
+
+def test_the_next_part_is_the_master_part_and_no_part_of_the_production(station: Start, tmp_path: Path) -> None:
+    here = station()
+    publisher = here.publisher
+    assert "has no master parts" in here.ask(op="challenge", line="one", name="bad1").error
+    publisher.counters = counters = Counters(tmp_path / "counters", ["one"], (), US)
+    settings = ChallengeSettings(parts=(BAD1,))
+    publisher.challenges["one"] = LineChallenge(settings, here.line, counters.lines["one"], lambda: None, US)
+    hearing, shadow = here.subscriber("verdict.json/"), here.subscriber("shadow.json/")
+    assert "no master part of line one has an image" in here.ask(op="challenge", line="one").error
+    assert "one of bad1" in here.ask(op="challenge", line="one", name="bad2").error
+    assert here.ask(op="challenge", line="one", name="bad1").ok
+    judge_all(here, 2)  # the first is the master part, and passes: it should not
+    told = hear_json(shadow)
+    assert (told["challenge"], told["shadow"], told["outcome"], told["seq"]) == ("bad1", True, "PASS", 1)
+    live = hear_json(hearing)
+    assert (live["seq"], live["challenge"], live["outcome"], live["reasons"]) == (2, "", "FAULT", ["not_ready"])
+    status = here.ask(op="status").status["lines"]["one"]
+    assert status["state"] == "Error"
+    assert "master part bad1 came out PASS" in status["why"]
+    assert here.ask(op="challenge", line="one", name="bad1").ok
+    judge_all(here, 1, BAD)
+    wait_until(lambda: here.line.state() == "Ready")
+    judge_all(here, 1)
+    assert hear_json(hearing)["outcome"] == "PASS"
+    assert (counters.lines["one"].kept.shift.passed, counters.lines["one"].kept.shift.fault) == (1, 1)
+    assert counters.lines["one"].kept.shift.ng == 0
+    here.stop()
+    counters.close()
