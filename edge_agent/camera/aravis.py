@@ -256,7 +256,10 @@ class AravisCamera:
         self._buffers.push(buffer)
         is_wanted = self._settings.trigger != "software" or self._asked_s
         if self._pulses.news(1) and is_wanted:
-            why, at_ns = f"a picture did not come whole: {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
+            why, at_ns = (
+                f"a picture did not come whole: {STATUS[min(status, len(STATUS) - 1)]}",
+                self._pulses.seen_ns(self._pulses.told + 1),
+            )
             self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
 
     def _is_next(self, buffer: int) -> bool:

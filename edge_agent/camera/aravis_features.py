@@ -181,7 +181,9 @@ def _set_number(arv: Library, camera: int, feature: str, key: str, value: float)
         if in_words(str(error)) != str(error):  # the camera is another's, or gone: no value would do
             raise
         takes = "{:.10g} to {:.10g}".format(*arv.camera_bounds(camera, feature))
-        raise CameraError(f"{key} {value:.10g}: the camera does not take it; it takes {takes}. Set {key} to that. ({error})") from None
+        raise CameraError(
+            f"{key} {value:.10g}: the camera does not take it; it takes {takes}. Set {key} to that. ({error})"
+        ) from None
 
 
 def set_feature(arv: Library, device: int, name: str, value: Feature, key: str = "") -> None:
