@@ -10,8 +10,8 @@ a picture is, or the word that one is lost, is said by the parts announced withi
 | one claim | nobody's: its part has had its outcome |
 | several | nobody's: each that waits is FAULT ambiguous; the oldest of all is struck off, the others leave claims |
 
-A loss whose time is not known is taken to be of the oldest's time. What waits too long is FAULT no_frame; where the camera itself will
-still say that the picture is lost, it leaves a claim until that must have been said.
+A loss whose time is not known is taken to be of the oldest's time. What waits too long is FAULT no_frame; where the camera
+itself will still say that the picture is lost, it leaves a claim until that must have been said.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class _Entry:
 class Announced:
     """Several threads may use it, one at a time: whoever calls holds a lock. Times are monotonic, ns.
 
-    `register` makes a new part of a trigger at the time given, or says None where no part is wanted. Pictures of a camera that is not
-    live wait for the station: none is given up for its deadline, which is not the camera's fault."""
+    `register` makes a new part of a trigger at the time given, or says None where no part is wanted. Pictures of a camera that is
+    not live wait for the station: none is given up for its deadline, which is not the camera's fault."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 
 from edge_agent.camera import aravis_features as features
-from edge_agent.camera.aravis_channel import COUNT_EVERY_S, Channel, Counted
+from edge_agent.camera.aravis_channel import COUNT_EVERY_S, Channel
 from edge_agent.camera.aravis_clock import Clock, Taken
 from edge_agent.camera.aravis_find import address_of
 from edge_agent.camera.aravis_ids import FrameIds

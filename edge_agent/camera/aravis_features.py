@@ -187,7 +187,7 @@ def _set_number(arv: Library, camera: int, feature: str, key: str, value: float)
 
 
 def set_feature(arv: Library, device: int, name: str, value: Feature, key: str = "") -> None:
-    """Set one GenICam feature by its name and read it back: text is an enumeration or a string. `key` is what stands in the settings."""
+    """Set one GenICam feature by its name and read it back: text is an enumeration or a string. `key` is the settings'."""
     kind = {bool: "boolean", int: "integer", float: "float", str: "string"}[type(value)]
     try:
         arv.call(f"device_set_{kind}_feature_value", device, name, value)

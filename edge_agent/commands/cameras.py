@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _at(addresses: list[str]) -> tuple[list[Found], list[str]]:
-    """The GigE cameras there, and what is the matter with them or keeps them from being listed. Raises CameraError where none answers."""
+    """The GigE cameras there, and what is the matter with them, or with those not listed. Raises CameraError where none answers."""
     cameras, notes = [], []
     names: set[str] = set()
     for address in dict.fromkeys(addresses):

@@ -1,5 +1,5 @@
-"""What a station's cameras need of the machine and of one another, looked at without opening one. What makes a camera impossible is a
-problem; what makes it lose pictures, what is not there now, or leaves something unknown, is a warning."""
+"""What a station's cameras need of the machine and of one another, looked at without opening one. What makes a camera impossible is
+a problem; what makes it lose pictures, what is not there now, or leaves something unknown, is a warning."""
 
 from __future__ import annotations
 

@@ -32,8 +32,13 @@ def test_it_says_when_it_is_ready_and_how_to_use_it(edge_agent: Program, tmp_pat
     told, settings = ready.split("; in the settings: ")
     assert told == "camera S-7, 320x200, is ready"
     assert yaml.safe_load(settings) == {
-        **{"name": "simulated-camera-s-7", "kind": "aravis", "address": ADDRESS, "width": 320, "height": 200},
-        **{"trigger": "hardware", "counter": "Counter0"},
+        "name": "simulated-camera-s-7",
+        "kind": "aravis",
+        "address": ADDRESS,
+        "width": 320,
+        "height": 200,
+        "trigger": "hardware",
+        "counter": "Counter0",
     }
     truths = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
     assert 20 < len(truths) < 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from running import GOOD, Station, wait_until
@@ -47,8 +48,8 @@ class Bench:
 def bench(station: Callable[..., Station]):
     made: list[Bench] = []
 
-    def make(camera: Script, **words: int) -> Bench:
-        here = station()
+    def make(camera: Script, deadline_ms: float = 10_000, **words: int) -> Bench:
+        here = station(deadline_ms=deadline_ms)
         here.line.ready = False
         made.append(Bench(here, camera, **words))
         return made[-1]
@@ -56,6 +57,14 @@ def bench(station: Callable[..., Station]):
     yield make
     for each in made:
         each.grabber.stop(1)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What is said, with its values."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("edge_agent.grabber.say", lambda name, **values: heard.append((name, values)))
+    return heard
 
 
 @pytest.fixture
@@ -359,3 +368,38 @@ def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_erro
     assert here.grabber.ring.quarantined == 2
     here.grabber._lent.discard(camera.lent[0][0])
     hold.set()
+
+
+def announced(bench, camera: Script, part_id: str, **words: float) -> Bench:
+    here = bench(camera, **words)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger(part_id)
+    return here
+
+
+def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_tells_later(bench, told) -> None:
+    camera = Script("hardware", 0.2)
+    here = announced(bench, camera, "A")
+    announced_ns = time.monotonic_ns()
+    assert here.outcomes(1) == {"": 0, "no_frame": 1}
+    assert time.monotonic_ns() - announced_ns < 390_000_000, "the camera has as long again to tell, the part has not"
+    camera.acts.put(Lost(Reason.NO_FRAME, "the counter", 1, announced_ns))
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    lost = [values for name, values in told if name == "camera.lost"]
+    assert [(values["reason"], values["count"]) for values in lost] == [("no_frame", 1)] * 2
+    assert "part A" in lost[0]["why"]
+
+
+def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
+    here = announced(bench, Script("hardware", 20.0), "A", deadline_ms=150)
+    assert here.outcomes(1) == {"": 0, "no_frame": 1}
+
+
+def test_a_picture_that_comes_after_its_deadline_is_said_to_be_late(bench, told) -> None:
+    camera = Script("hardware")
+    here = bench(camera, deadline_ms=100)
+    camera.acts.put(camera.show(1, time.monotonic_ns() - 300_000_000))
+    assert here.outcomes(1)["late"] == 1
+    (values,) = [values for name, values in told if name == "camera.lost"]
+    assert values["reason"] == "late" and "ms after its trigger" in values["why"]
