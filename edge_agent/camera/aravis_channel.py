@@ -1,4 +1,4 @@
-"""A camera's control channel on a thread of its own: a call to a camera that does not answer blocks for seconds; no part waits for it.
+"""A camera's control channel on a thread of its own: a call that is not answered blocks for seconds; no part waits for it.
 
 One call at a time, in the order in which they were begun, for a device's features are not for several threads. What is looked at
 returns at once: what has been answered since, or None. It raises the CameraError that the call raised.
