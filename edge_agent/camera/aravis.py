@@ -341,17 +341,16 @@ class AravisCamera:
     # --- what time tells ------------------------------------------------------------------------------------------
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
-        settings = self._settings
-        if settings.trigger == "software":
+        if self._settings.trigger == "software":
             self._look_at_its_clock(now)
             self._open_channel.look_at_trigger()
             if self._asked_s and not self._ready and now > self._until_s:
                 self._give_up()
-        elif settings.trigger == "hardware":
+        elif self._settings.trigger == "hardware":
             if self._has_counter:
                 self._look_at_its_clock(now)
                 self._look_at_its_counter(now)
-        elif now - self._heard_s > max(1.0, _SILENCES / (settings.frame_rate_hz or 20)):
+        elif now - self._heard_s > max(1.0, _SILENCES / (self._settings.frame_rate_hz or 20)):
             raise CameraError(f"it runs free and has sent nothing for {now - self._heard_s:.1f} s. {_LOOK}")
 
     def _give_up(self) -> None:

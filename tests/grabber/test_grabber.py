@@ -61,7 +61,6 @@ def bench(station: Callable[..., Station]):
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What is said, with its values."""
     heard: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr("edge_agent.grabber.say", lambda name, **values: heard.append((name, values)))
     return heard
@@ -370,16 +369,11 @@ def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_erro
     hold.set()
 
 
-def announced(bench, camera: Script, part_id: str, **words: float) -> Bench:
-    here = bench(camera, **words)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger(part_id)
-    return here
-
-
 def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_tells_later(bench, told) -> None:
     camera = Script("hardware", 0.2)
-    here = announced(bench, camera, "A")
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
     announced_ns = time.monotonic_ns()
     assert here.outcomes(1) == {"": 0, "no_frame": 1}
     assert time.monotonic_ns() - announced_ns < 390_000_000, "the camera has as long again to tell, the part has not"
@@ -392,7 +386,9 @@ def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_
 
 
 def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
-    here = announced(bench, Script("hardware", 20.0), "A", deadline_ms=150)
+    here = bench(Script("hardware", 20.0), deadline_ms=150)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
     assert here.outcomes(1) == {"": 0, "no_frame": 1}
 
 
