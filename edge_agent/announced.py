@@ -10,7 +10,8 @@ a picture is, or the word that one is lost, is said by the parts announced withi
 | one claim | nobody's: its part has had its outcome |
 | several | nobody's: each that waits is FAULT ambiguous; the oldest of all is struck off, the others leave claims |
 
-A loss whose time is not known is taken to be of the oldest's time. What waits too long is FAULT no_frame, and leaves no claim.
+A loss whose time is not known is taken to be of the oldest's time. What waits too long is FAULT no_frame; where the camera
+itself will still say that the picture is lost, it leaves a claim until that must have been said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edge_agent.errors import Reason
 from edge_agent.records import Part
 
 Registered = tuple[Part, Bundle]
+_MOMENT_NS = 20_000_000
 
 
 @dataclass(slots=True)
@@ -35,9 +37,17 @@ class _Entry:
 class Announced:
     """Several threads may use it, one at a time: whoever calls holds a lock. Times are monotonic, ns.
 
-    `register` makes a new part of a trigger at the time given, or says None where no part is wanted."""
+    `register` makes a new part of a trigger at the time given, or says None where no part is wanted. Pictures of a camera that is
+    not live wait for the station: none is given up for its deadline, which is not the camera's fault."""
 
-    def __init__(self, window_ns: int, register: Callable[[int], Registered | None], fault: Callable[[Part, Reason], None]) -> None:
+    def __init__(
+        self,
+        window_ns: int,
+        register: Callable[[int], Registered | None],
+        fault: Callable[[Part, Reason], None],
+        is_live: bool = True,
+    ) -> None:
+        self._is_live = is_live
         self._window_ns = window_ns
         self._register = register
         self._fault = fault
@@ -58,7 +68,7 @@ class Announced:
     def take(self, word: str) -> Registered | None:
         """The part that was announced by this word; None where it was given up."""
         entry = self._entries.pop(word, None)
-        return entry.registered if entry else None
+        return entry.registered if entry and entry.is_waiting else None
 
     def shown_before(self, now_ns: int) -> Part | None:
         """The part that a picture of about now was taken for, since nobody had announced it."""
@@ -66,9 +76,13 @@ class Announced:
 
     def of_picture(self, trigger_ns: int) -> Registered | None:
         """Whose a picture is that was triggered then; None where it is nobody's."""
+        return self._of(trigger_ns, trigger_ns)
+
+    def _of(self, trigger_ns: int, clock_ns: int) -> Registered | None:
+        """A new part's clock runs from `clock_ns`."""
         near = [word for word, entry in self._entries.items() if abs(_time(entry) - trigger_ns) <= self._window_ns]
         if not near:
-            return self._new(trigger_ns)
+            return self._new(clock_ns)
         oldest = self._entries.pop(near[0])
         if len(near) == 1:
             return oldest.registered if oldest.is_waiting else None
@@ -76,22 +90,39 @@ class Announced:
             self._end(entry, Reason.AMBIGUOUS)
         return None
 
-    def of_loss(self, trigger_ns: int) -> Registered | None:
-        """Whose a lost picture is, and None where that part has had its outcome. `trigger_ns` is 0 where it is not known."""
+    def of_loss(self, trigger_ns: int, clock_ns: int) -> Registered | None:
+        """Whose a lost picture is, and None where that part has had its outcome. `trigger_ns` is 0 where it is not known; a new
+        part's clock runs from `clock_ns`, 0 for now."""
         if not trigger_ns and self._entries:
-            trigger_ns = _time(next(iter(self._entries.values())))
-        return self.of_picture(trigger_ns)
+            trigger_ns = clock_ns = _time(next(iter(self._entries.values())))
+        return self._of(trigger_ns, clock_ns)
 
-    def expire(self, oldest_ns: int) -> None:
-        """Give up what was announced before `oldest_ns`."""
-        for word in [word for word, entry in self._entries.items() if _time(entry) < oldest_ns]:
-            self._end(self._entries.pop(word), Reason.NO_FRAME)
+    def next_end_ns(self, wait_ns: int) -> int:
+        """When the next of those that wait is to be given up; 0 where none waits."""
+        return min((self._end_ns(entry, wait_ns) for entry in self._entries.values() if entry.is_waiting), default=0)
 
-    def give_up(self, reason: Reason) -> None:
-        """No picture comes any more for anything announced."""
+    def expire(self, now_ns: int, wait_ns: int, claim_ns: int) -> list[Part]:
+        """Give up, and return, what was announced `wait_ns` ago or is about to be late, and forget what was `claim_ns` ago."""
+        ended = [entry for entry in self._entries.values() if entry.is_waiting and self._end_ns(entry, wait_ns) <= now_ns]
+        for entry in ended:
+            self._end(entry, Reason.NO_FRAME)
+        for word in [word for word, entry in self._entries.items() if not entry.is_waiting and _time(entry) + claim_ns <= now_ns]:
+            del self._entries[word]
+        return [entry.registered[0] for entry in ended]
+
+    def give_up(self, reason: Reason) -> int:
+        """No picture comes any more for anything announced; say of how many that waited."""
+        count = sum(entry.is_waiting for entry in self._entries.values())
         for entry in self._entries.values():
             self._end(entry, reason)
         self._entries.clear()
+        return count
+
+    def _end_ns(self, entry: _Entry, wait_ns: int) -> int:
+        """A picture that comes less than a moment before the deadline is judged by nobody."""
+        part = entry.registered[0]
+        end_ns = part.trigger_ns + wait_ns
+        return min(end_ns, max(part.trigger_ns, part.deadline_ns - _MOMENT_NS)) if self._is_live else end_ns
 
     def _new(self, trigger_ns: int) -> Registered | None:
         registered = self._register(trigger_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -81,9 +82,19 @@ class AravisCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="ara
     def __post_init__(self) -> None:
         if (self.address is None) == (self.serial is None):
             raise ValueError("an aravis camera is found by exactly one of address and serial")
+        if self.address is not None and not _is_ipv4(self.address):
+            raise ValueError(f"address {self.address} is no IPv4 address; give the camera's, such as 192.168.10.20")
         if self.trigger == "hardware" and self.counter and self.trigger_activation.startswith("Level"):
             why = f"counter {self.counter} counts edges, and {self.trigger_activation} takes pictures for as long as it lasts"
             raise ValueError(f"{why}; trigger at an edge, or take counter out")
+
+
+def _is_ipv4(address: str) -> bool:
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 class V4l2Camera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="v4l2"):

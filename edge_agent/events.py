@@ -43,7 +43,7 @@ EVENTS: dict[str, Event] = {
     "part.discarded": Event("debug", "a result came after its part had its outcome, and was discarded"),
     "part.interrupted": Event("warning", "a part of the last run had no outcome; it is now FAULT interrupted"),
     "part.failed": Event("error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback"),
-    "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "see `why`"),
+    "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "do what `why` asks for"),
     "camera.lost": Event("warning", "parts get no usable picture; each is a FAULT with this reason", "see `why`"),
     "camera.hangs": Event("error", "the camera's driver does not return; its frame slots are never used again", "restart"),
     "camera.recovered": Event("info", "the camera delivers again"),

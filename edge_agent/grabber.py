@@ -15,7 +15,7 @@ from typing import Protocol
 from edge_agent.announced import Announced, Registered
 from edge_agent.bundle import Bundle
 from edge_agent.camera.base import Camera, Due, Lost, Picture
-from edge_agent.errors import CameraError, EndOfImages, Reason
+from edge_agent.errors import REASON_MEANINGS, CameraError, EndOfImages, Reason
 from edge_agent.events import say
 from edge_agent.plc.parts import OFFLINE, LineBook
 from edge_agent.records import Frame, Identity, Judgement, Part
@@ -39,6 +39,7 @@ _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
 _NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
+_MOST_NAMED = 5  # parts in a line of the log
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
 
@@ -89,7 +90,9 @@ class Grabber:
         self._deliver = deliver
         self._keeps_latest_only = keeps_latest_only
         self._count_at_s = 0.0
-        self._announced = Announced(int(announce_window_s * 1e9), lambda at_ns: self._fresh(trigger_ns=at_ns), publisher.fault)
+        self._announced = Announced(
+            int(announce_window_s * 1e9), lambda at_ns: self._fresh(trigger_ns=at_ns), publisher.fault, camera.is_live
+        )
         self._lent: set[int] = set()
         self._due: Registered | None = None
         self._is_due = False  # the camera owes the picture of a part that it said was due
@@ -212,7 +215,7 @@ class Grabber:
         if not self._has_failed:
             self._has_failed = True
             say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
-            say("line.not_ready", line=self.book.name, why=why)
+            say("line.not_ready", line=self.book.name, why=f"camera {self.camera.name} does not deliver: camera.failed says why")
 
     def _take_back(self) -> None:
         """Close the camera; what it was lent is the ring's again."""
@@ -234,7 +237,7 @@ class Grabber:
             if not self._lent and not camera.is_live and not self._is_due:
                 ring.wait_for_room(max(1, ring.slots // 4), _TICK_S)
                 continue
-            arrival = camera.wait(_TICK_S)
+            arrival = camera.wait(self._patience_s())
             if len(self._announced):
                 self._expire()
             if arrival is None or self._count_at_s < time.monotonic():
@@ -243,6 +246,18 @@ class Grabber:
             if arrival is not None:
                 self._attempt = 0
                 self._take(arrival)
+
+    def _patience_s(self) -> float:
+        """Until the next announced part is to be given up, where that is soon."""
+        if not len(self._announced):
+            return _TICK_S
+        with self._lock:
+            end_ns = self._announced.next_end_ns(self._wait_ns)
+        return min(_TICK_S, max(0.001, (end_ns - time.monotonic_ns()) / 1e9)) if end_ns else _TICK_S
+
+    @property
+    def _wait_ns(self) -> int:
+        return int(min(self.camera.frame_timeout_s, 1e8) * 1e9)
 
     def _is_over(self) -> bool:
         """True when nothing more is wanted and all that was triggered has been told, or takes too long."""
@@ -304,6 +319,10 @@ class Grabber:
             else:
                 self._publisher.fault(registered[0], Reason.NOT_READY)
             return
+        if (late_ns := time.monotonic_ns() - registered[0].deadline_ns) > 0:
+            waited_ms = (time.monotonic_ns() - registered[0].trigger_ns) / 1e6
+            why = f"the picture came {waited_ms:.0f} ms after its trigger, {late_ns / 1e6:.0f} ms after the last time to judge it"
+            self._say_lost(Reason.LATE, why)
         exposure = picture.exposure
         pixels = self.ring.view(picture.slot)[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
         self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name, self.camera.is_live)))
@@ -314,50 +333,50 @@ class Grabber:
 
     def _take_lost(self, lost: Lost) -> None:
         """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
-        if lost.why:
-            say(
-                "camera.lost",
-                line=self.book.name,
-                camera=self.camera.name,
-                reason=lost.reason.value,
-                why=lost.why,
-                count=lost.count,
-            )
-        trigger_ns = lost.trigger_ns if self._is_in_time(lost.trigger_ns) else 0
+        self._say_lost(lost.reason, lost.why or REASON_MEANINGS[lost.reason], lost.count)
         for _ in range(lost.count):
             if self._is_due:
                 registered = self._take_due()
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._of_loss(trigger_ns)
+                registered = self._of_loss(lost.trigger_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)
+
+    def _say_lost(self, reason: Reason, why: str, count: int = 1) -> None:
+        say("camera.lost", line=self.book.name, camera=self.camera.name, reason=reason.value, why=why, count=count)
 
     def _is_in_time(self, trigger_ns: int) -> bool:
         """False where a part triggered then would be late by now: its clock runs from here, and its reason says what happened."""
         return time.monotonic_ns() + _NEARLY_LATE_NS < trigger_ns + int(self._bundle().identity.deadline_ms * 1e6)
 
     def _of_loss(self, trigger_ns: int) -> Registered | None:
+        clock_ns = trigger_ns if self._is_in_time(trigger_ns) else 0
         if self.camera.trigger_mode != _HARDWARE:
-            return self._fresh(trigger_ns=trigger_ns)
+            return self._fresh(trigger_ns=clock_ns)
         with self._lock:
-            return self._announced.of_loss(trigger_ns)
+            return self._announced.of_loss(trigger_ns, clock_ns)
 
     def _expire(self) -> None:
-        """A part announced whose picture can no longer come is FAULT no_frame now.
+        """A part announced whose picture can no longer come, or not in time, is FAULT no_frame now.
 
-        A camera that counts its triggers gets as long again, to say itself that one is lost: saying both makes two parts of one."""
+        A camera that counts its triggers gets as long again, to say itself that one is lost: that is the same part's."""
         is_told = self.camera.trigger_mode == _HARDWARE and self.camera.counts_triggers
-        oldest_ns = time.monotonic_ns() - int(min(self.camera.frame_timeout_s, 1e8) * (2e9 if is_told else 1e9))
         with self._lock:
-            self._announced.expire(oldest_ns)
+            ended = self._announced.expire(time.monotonic_ns(), self._wait_ns, self._wait_ns * (2 if is_told else 1))
+        if ended:
+            named = ", ".join(part.part_id for part in ended[:_MOST_NAMED]) + ("..." if len(ended) > _MOST_NAMED else "")
+            why = f"announced, and no picture came within {self.camera.frame_timeout_s * 1000:g} ms or the deadline: part {named}"
+            self._say_lost(Reason.NO_FRAME, why, len(ended))
 
     def _give_up(self, reason: Reason) -> None:
         """No picture comes any more for what was triggered."""
         with self._lock:
-            self._announced.give_up(reason)
+            count = self._announced.give_up(reason)
         due = self._take_due()
         if due is not None:
             self._publisher.fault(due[0], reason)
+        if count or due is not None:
+            self._say_lost(reason, f"nothing came of them any more: {self.book.why_not_ready}", count + (due is not None))

@@ -1,7 +1,8 @@
 """GigE Vision and USB3 Vision through Aravis. A frame slot is the driver's buffer: nothing is copied where the camera sends Mono8.
 
 Everything here runs on the camera's own thread. Nothing relies on the driver to say that something is missing: a picture that
-does not come is told by a gap in the frame ids, by the camera's own count of trigger pulses, or by time.
+does not come is told by a gap in the frame ids, by the camera's own count of trigger pulses, or by time. Nothing here waits for the
+camera's answer once it is open: it is asked on a thread of its own (`aravis_channel`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from collections import deque
 from typing import Any
 
 from edge_agent.camera import aravis_features as features
+from edge_agent.camera.aravis_channel import COUNT_EVERY_S, Channel
 from edge_agent.camera.aravis_clock import Clock, Taken
+from edge_agent.camera.aravis_find import address_of
 from edge_agent.camera.aravis_ids import FrameIds
-from edge_agent.camera.aravis_library import STATUS, SUCCESS, find_devices, library
+from edge_agent.camera.aravis_library import STATUS, SUCCESS, library
 from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
+from edge_agent.camera.aravis_words import connect, in_words
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pixelformats import converter
 from edge_agent.camera.triggers import Triggers
@@ -23,8 +27,7 @@ from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, Reason
 from edge_agent.records import Pixels
 
-_COUNT_EVERY_S = 0.05
-_LATCH_EVERY_S = 1.0
+_LOOK = "Look at its cable and its power; it is opened again by itself."
 _SILENCES = 20  # free run: so many missing frame times, and at least a second, mean that nothing comes any more
 
 
@@ -46,15 +49,18 @@ class AravisCamera:
         self._buffers: Buffers | None = None
         self._triggers = Triggers(settings.name, settings.trigger)
         self._counters: dict[str, int] = {}
+        self._channel: Channel | None = None
+        self._who = f"camera {settings.name}"
         self._connection: tuple[int, Any] | None = None
 
     # --- opening and closing --------------------------------------------------------------------------------------
     def open(self) -> None:
         self.close()
         arv = self._arv = library()
-        address = self._settings.address or _address_of(self._settings.serial or "")
+        address = self._settings.address or address_of(self._settings.serial or "")
         try:
-            self._camera = arv.call("camera_new", address)
+            self._who = f"camera {self.name} at {address}"
+            self._camera = connect(arv, address, self._settings.heartbeat_ms)
             self._require_serial()
             arv.call("camera_stop_acquisition", self._camera)  # a station that was killed left it running
             self._set_up()
@@ -68,16 +74,21 @@ class AravisCamera:
             self._connection = arv.connect(device, "control-lost", self._on_control_lost)
             self._begin()
             arv.call("camera_start_acquisition", self._camera)
-            self._look_at_its_clock(time.monotonic())
+            if self._latch is not None:
+                self._clock.is_told(*self._latch.ask(arv, self._camera))
+            self._channel = Channel(self.name, arv, self._camera, self._latch)
         except CameraError as error:
             self.close()
-            raise CameraError(f"camera {self.name} at {address}: {error}") from None
+            raise self._named(error) from None
+
+    def _named(self, error: CameraError) -> CameraError:
+        return CameraError(f"{self._who}: {in_words(str(error), self._settings.heartbeat_ms)}")
 
     def _require_serial(self) -> None:
         """Raise CameraError where another camera answers than the one looked for: the list changes while others look."""
         wanted = self._settings.serial
         if wanted is not None:
-            features.require(self.name, "serial", wanted, self._arv.call("camera_get_device_serial_number", self._camera))
+            features.require("serial", wanted, self._arv.call("camera_get_device_serial_number", self._camera))
 
     def _set_up(self) -> None:
         """Everything in the settings, the region once more at the end: other features may have changed it."""
@@ -100,9 +111,9 @@ class AravisCamera:
         self._failure: CameraError | None = None  # raised once all that is known has been told
         self._pulses = Pulses(self.frame_timeout_s)
         self._clock = Clock()
-        self._next_count = self._next_latch = now
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._until_s = 0.0  # and until when its picture may come
+        self._told_when_counted = 0  # triggers told when the counter was last asked for
         self._heard_s = now
         self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
         self._finish_s = 0.0  # when the station began to stop
@@ -117,6 +128,9 @@ class AravisCamera:
         self._triggers.forget()
         camera, self._camera = self._camera, 0
         buffers, self._buffers = self._buffers, None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
         if not camera:
             return
         arv = self._arv
@@ -153,10 +167,10 @@ class AravisCamera:
             raise self._failure
         try:
             if self._lost_control:
-                raise CameraError(f"camera {self.name} does not answer any more, or began anew")
+                raise CameraError(f"it does not answer any more, or began anew. {_LOOK}")
             if self._settings.trigger == "software" and not self._asked_s:
                 return self._ask(timeout_s)
-            self._receive(min(timeout_s, _COUNT_EVERY_S))
+            self._receive(min(timeout_s, COUNT_EVERY_S))
             self._look_at_the_clock()
         except CameraError as error:
             self._end(error)
@@ -173,7 +187,7 @@ class AravisCamera:
             return False
         if self._failure is not None or self._settings.trigger != "hardware":
             return True
-        is_over = time.monotonic() > self._finish_s + self.frame_timeout_s + 2 * _COUNT_EVERY_S
+        is_over = time.monotonic() > self._finish_s + self.frame_timeout_s + 2 * COUNT_EVERY_S
         return is_over or (self._has_counter and not self._pulses.rest())
 
     def _take_rest(self, now: float) -> None:
@@ -182,12 +196,13 @@ class AravisCamera:
         while is_first and self._receive(0):
             pass
         if self._has_counter and not self._ready and (is_first or not self._pulses.rest()):
-            self._count_pulses(now)
+            self._told_when_counted = self._pulses.told
+            if (counted := self._open_channel.count_now(self.frame_timeout_s)) is not None:
+                self._compare(*counted)
 
     def _end(self, error: CameraError) -> None:
         """Tell what has come already, and of the pulses counted that nothing has come of; then the error."""
-        words = str(error)
-        self._failure = error if words.startswith("camera ") else CameraError(f"camera {self.name}: {words}")
+        self._failure = self._named(error)
         while True:
             try:
                 if not self._receive(0):
@@ -203,11 +218,10 @@ class AravisCamera:
         if word is None:
             self._look_at_its_clock(time.monotonic())
             return None
-        asked_s = time.monotonic()
-        self._ready.append(Due(word))  # should the camera not take it, this is told before the error
-        self._arv.call("camera_software_trigger", self._camera)
-        self._asked_s, self._until_s = asked_s, time.monotonic() + self.frame_timeout_s
-        return self._ready.popleft()
+        self._asked_s = time.monotonic()
+        self._until_s = self._asked_s + self.frame_timeout_s
+        self._open_channel.fire()
+        return Due(word)
 
     def _receive(self, timeout_s: float) -> bool:
         """Take the next buffer there is; False where none came in time."""
@@ -242,7 +256,10 @@ class AravisCamera:
         self._buffers.push(buffer)
         is_wanted = self._settings.trigger != "software" or self._asked_s
         if self._pulses.news(1) and is_wanted:
-            why, at_ns = f"a picture is {STATUS[min(status, len(STATUS) - 1)]}", self._pulses.seen_ns(self._pulses.told + 1)
+            why, at_ns = (
+                f"a picture did not come whole: {STATUS[min(status, len(STATUS) - 1)]}",
+                self._pulses.seen_ns(self._pulses.told + 1),
+            )
             self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
 
     def _is_next(self, buffer: int) -> bool:
@@ -258,11 +275,11 @@ class AravisCamera:
         if self._ids.began_anew(frame_id, camera_ns):
             self._buffers.push(buffer)
             self._tell(Lost(Reason.NO_FRAME, "a picture is of a camera that began anew"))
-            raise CameraError(f"camera {self.name}: the frame ids went from {self._ids.last} to {frame_id}; it began anew")
+            raise CameraError(f"the frame ids went from {self._ids.last} to {frame_id}; it began anew")
         self._ids.note(frame_id, camera_ns)
         missing, self._failed = self._pulses.news(max(0, step - 1 - self._failed)), 0
         if missing > 0:
-            self._tell_missing(missing, f"frame ids are missing before {frame_id}")
+            self._tell_missing(missing, f"of {missing} pictures before frame id {frame_id} nothing came")
         return True
 
     def _is_anothers(self, taken: Taken) -> bool:
@@ -270,7 +287,7 @@ class AravisCamera:
         taken_s = (taken.earliest_ns if self._pulses.owed else taken.likely_ns) / 1e9
         if self._settings.trigger != "software":
             is_anothers = self._pulses.is_given_up(taken_s - self.exposure_ns / 1e9)
-        elif is_anothers := not self._asked_s or taken_s < self._asked_s - NEARLY_S:
+        elif is_anothers := not self._asked_s or not (fired_s := self._open_channel.fired_s) or taken_s < fired_s - NEARLY_S:
             self._pulses.pay()
         if not is_anothers:
             self._pulses.has_shown()
@@ -307,7 +324,7 @@ class AravisCamera:
         elif not self._free:
             self._buffers.push(buffer)
             self._counters["overruns"] += 1
-            return self._tell(Lost(Reason.OVERRUN, trigger_ns=began_ns))
+            return self._tell(Lost(Reason.OVERRUN, "no frame slot was free when the picture came", trigger_ns=began_ns))
         else:
             slot, memory = self._free.popleft()
             self._convert(self._buffers.memory(buffer), memory[: self._rows * self._cols].reshape(self._rows, self._cols))
@@ -324,58 +341,60 @@ class AravisCamera:
     # --- what time tells ------------------------------------------------------------------------------------------
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
-        settings = self._settings
-        if settings.trigger == "software":
+        if self._settings.trigger == "software":
             self._look_at_its_clock(now)
+            self._open_channel.look_at_trigger()
             if self._asked_s and not self._ready and now > self._until_s:
                 self._give_up()
-        elif settings.trigger == "hardware":
-            if self._has_counter and now >= self._next_count:
+        elif self._settings.trigger == "hardware":
+            if self._has_counter:
                 self._look_at_its_clock(now)
-                self._count_pulses(now)
-        elif now - self._heard_s > max(1.0, _SILENCES / (settings.frame_rate_hz or 20)):
-            raise CameraError(f"camera {self.name} runs free and has sent nothing for {now - self._heard_s:.1f} s")
+                self._look_at_its_counter(now)
+        elif now - self._heard_s > max(1.0, _SILENCES / (self._settings.frame_rate_hz or 20)):
+            raise CameraError(f"it runs free and has sent nothing for {now - self._heard_s:.1f} s. {_LOOK}")
 
     def _give_up(self) -> None:
         """No picture for the software trigger. Should it come yet, the camera's clock tells; without one nothing more may come."""
         self._counters["missing"] += 1
-        why = f"no picture within {self._settings.frame_timeout_ms:g} ms of the trigger"
+        has_no_answer = self._open_channel.give_up_trigger()
+        within = f"within {self._settings.frame_timeout_ms:g} ms"
+        why = f"the camera did not answer the trigger {within}" if has_no_answer else f"no picture {within} of the trigger"
         self._tell(Lost(Reason.NO_FRAME, why))
         self._pulses.give_up(1)
+        if has_no_answer:
+            raise CameraError(f"it did not answer a trigger {within}. {_LOOK}")
         if not self._clock.is_known:
-            raise CameraError(f"camera {self.name}: {why}, and it has no clock by which to tell a late one: it is opened anew")
+            raise CameraError(f"{why}, and it has no clock by which to tell a late one: it is opened anew")
+
+    @property
+    def _open_channel(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
 
     def _look_at_its_clock(self, now: float) -> None:
-        """Ask the camera for its time, now and then: what it stamps is compared with what was given up."""
-        if self._latch is not None and now >= self._next_latch:
-            self._next_latch = now + _LATCH_EVERY_S
-            self._clock.is_told(*self._latch.ask(self._arv, self._camera))
+        """What the camera stamps is compared with what was given up: how its clock goes is asked now and then."""
+        if (told := self._open_channel.look_at_clock(now)) is not None:
+            self._clock.is_told(*told)
 
-    def _count_pulses(self, now: float) -> None:
-        """Compare the camera's own count of trigger pulses with the triggers told; what is older than a picture may be is lost."""
-        self._next_count = now + _COUNT_EVERY_S
-        device = self._arv.call("camera_get_device", self._camera)
-        if not self._pulses.read(now, int(self._arv.call("device_get_integer_feature_value", device, "CounterValue"))):
-            raise CameraError(f"camera {self.name} counts its triggers from 0 again: it began anew")
-        if self._pulses.is_too_few:
+    def _look_at_its_counter(self, now: float) -> None:
+        if not self._open_channel.is_counting:
+            self._told_when_counted = self._pulses.told
+        if (counted := self._open_channel.look_at_counter(now)) is not None:
+            self._compare(*counted)
+
+    def _compare(self, pulses: int, at_s: float) -> None:
+        """Hold the camera's own count of trigger pulses against the triggers told; what is older than a picture may be is lost."""
+        if not self._pulses.read(at_s, pulses):
+            raise CameraError("it counts its triggers from 0 again: it began anew")
+        if self._pulses.is_too_few(self._told_when_counted):
             self._has_counter = self.counts_triggers = False
             raise CameraError(
-                f"camera {self.name} sent more pictures than {self._settings.counter} counted pulses: it counts something "
+                f"it sent more pictures than {self._settings.counter} counted pulses: it counts something "
                 "else, and is not used any more. Look at trigger_source, trigger_activation and the camera's other triggers."
             )
-        while self._receive(0):  # whatever came while the camera did not answer is not lost
+        while self._receive(0):  # what has come already is not lost
             pass
         told = self._pulses.told
         if lost := self._pulses.overdue(time.monotonic()):
             why = f"the camera counted {told + lost} triggers, of {told} there was word"
             self._tell_missing(lost, why, self._pulses.given_up_ns)
-
-
-def _address_of(serial: str) -> str:
-    """Where the camera with this serial number answers. Raises CameraError."""
-    found = find_devices()
-    for device in found:
-        if device["serial"] == serial:
-            return device["id"] if device["protocol"] == "USB3Vision" else device["address"]
-    known = ", ".join(device["serial"] for device in found) or "none"
-    raise CameraError(f"no camera has the serial number {serial} (found: {known}). Look at its cable, or give its address.")

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 
 from edge_agent.camera.aravis_library import Library
+from edge_agent.camera.aravis_limits import refusal
+from edge_agent.camera.aravis_words import in_words
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.camera_settings import Feature
 from edge_agent.errors import CameraError
@@ -36,22 +38,22 @@ class Latch:
         return int(ticks * self.ns_per_tick), asked_ns, answered_ns
 
 
-def require(camera: str, feature: str, wanted: object, given: object) -> None:
+def require(feature: str, wanted: object, given: object) -> None:
     """Raise CameraError where the camera did not take what was set."""
     is_close = (
         isinstance(wanted, float) and isinstance(given, (int, float)) and abs(given - wanted) <= _NEARLY * max(abs(wanted), 1e-9)
     )
     if wanted != given and not is_close:
-        raise CameraError(f"camera {camera}: {feature} was set to {wanted} and reads {given}. Set what the camera takes.")
+        raise CameraError(f"{feature} was set to {wanted} and reads {given}. Set what the camera takes.")
 
 
 def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int]:
     """Set the region of interest where one is given, else all there is; return rows, cols. After binning: that changes it."""
-    most_rows, most_cols = _most_pixels(arv, camera)
+    most_rows, most_cols = most_pixels(arv, camera)
     cols, rows = settings.width or most_cols - settings.x, settings.height or most_rows - settings.y
     if settings.x + cols > most_cols or settings.y + rows > most_rows:
         raise CameraError(
-            f"camera {settings.name}: {cols}x{rows} pixels from x {settings.x}, y {settings.y} on do not fit into its "
+            f"{cols}x{rows} pixels from x {settings.x}, y {settings.y} on do not fit into its "
             f"{most_cols}x{most_rows}. Set x, y, width and height to what fits, after binning."
         )
     arv.call("camera_set_region", camera, settings.x, settings.y, cols, rows)
@@ -63,10 +65,10 @@ def require_region(arv: Library, camera: int, settings: Settings, rows: int, col
     """Raise CameraError where the camera's region is not what was set."""
     got = [c.c_int() for _ in range(4)]
     arv.call("camera_get_region", camera, *(c.byref(value) for value in got))
-    require(settings.name, "the region (x, y, width, height)", (settings.x, settings.y, cols, rows), tuple(v.value for v in got))
+    require("the region (x, y, width, height)", (settings.x, settings.y, cols, rows), tuple(v.value for v in got))
 
 
-def _most_pixels(arv: Library, camera: int) -> tuple[int, int]:
+def most_pixels(arv: Library, camera: int) -> tuple[int, int]:
     """Rows and cols of the whole sensor, as binned."""
     device = arv.call("camera_get_device", camera)
     if all(has_feature(arv, device, name) for name in ("WidthMax", "HeightMax")):
@@ -79,22 +81,24 @@ def _most_pixels(arv: Library, camera: int) -> tuple[int, int]:
 
 def set_up(arv: Library, camera: int, settings: Settings) -> None:
     """Pixel format, exposure, gain, rate and every other feature named. Raises CameraError for one the camera does not take."""
-    arv.call("camera_set_pixel_format_from_string", camera, settings.pixel_format)
-    got = arv.call("camera_get_pixel_format_as_string", camera)
-    require(settings.name, "pixel_format", settings.pixel_format, got)
+    device = arv.call("camera_get_device", camera)
+    try:
+        arv.call("camera_set_pixel_format_from_string", camera, settings.pixel_format)
+    except CameraError as error:
+        raise _refusal(arv, device, "PixelFormat", settings.pixel_format, error) from None
+    require("pixel_format", settings.pixel_format, arv.call("camera_get_pixel_format_as_string", camera))
     if settings.trigger == "free_run":
         arv.call("camera_clear_triggers", camera)
         if settings.frame_rate_hz is not None:
-            _set_number(arv, camera, settings.name, "frame_rate", settings.frame_rate_hz)
+            _set_number(arv, camera, "frame_rate", "frame_rate_hz", settings.frame_rate_hz)
     if settings.exposure_time_us is not None:
-        _set_number(arv, camera, settings.name, "exposure_time", settings.exposure_time_us)
+        _set_number(arv, camera, "exposure_time", "exposure_time_us", settings.exposure_time_us)
     if settings.gain is not None:
-        _set_number(arv, camera, settings.name, "gain", settings.gain)
-    device = arv.call("camera_get_device", camera)
+        _set_number(arv, camera, "gain", "gain", settings.gain)
     if settings.heartbeat_ms is not None and arv.call("camera_is_gv_device", camera):
-        set_feature(arv, device, settings.name, "GevHeartbeatTimeout", settings.heartbeat_ms)
+        set_feature(arv, device, "GevHeartbeatTimeout", settings.heartbeat_ms)
     for name, value in settings.features.items():
-        set_feature(arv, device, settings.name, name, value)
+        set_feature(arv, device, name, value, f"features.{name}")
 
 
 def set_trigger(arv: Library, camera: int, settings: Settings) -> None:
@@ -103,27 +107,30 @@ def set_trigger(arv: Library, camera: int, settings: Settings) -> None:
         return
     device = arv.call("camera_get_device", camera)
     source = "Software" if settings.trigger == "software" else settings.trigger_source
-    arv.call("camera_set_trigger", camera, source)
+    try:
+        arv.call("camera_set_trigger", camera, source)
+    except CameraError as error:
+        raise _refusal(arv, device, "TriggerSource", source, error) from None
     wanted: dict[str, Feature] = {"TriggerSelector": settings.trigger_selector, "TriggerMode": "On", "TriggerSource": source}
     if settings.trigger == "hardware":
         wanted["TriggerActivation"] = settings.trigger_activation
         if settings.trigger_delay_us is not None:
             wanted["TriggerDelay"] = settings.trigger_delay_us
     for name, value in wanted.items():
-        set_feature(arv, device, settings.name, name, value)
+        set_feature(arv, device, name, value)
     _require_time(arv, camera, settings)
 
 
 def set_counter(arv: Library, camera: int, settings: Settings) -> None:
     """Have the counter count from 0 the edges that trigger. Raises CameraError where it can only count others."""
     device = arv.call("camera_get_device", camera)
-    set_feature(arv, device, settings.name, "CounterSelector", settings.counter or "")
-    set_feature(arv, device, settings.name, "CounterEventSource", settings.trigger_source)
+    set_feature(arv, device, "CounterSelector", settings.counter or "")
+    set_feature(arv, device, "CounterEventSource", settings.trigger_source)
     if has_feature(arv, device, "CounterEventActivation"):
-        set_feature(arv, device, settings.name, "CounterEventActivation", settings.trigger_activation)
+        set_feature(arv, device, "CounterEventActivation", settings.trigger_activation)
     elif settings.trigger_activation == "AnyEdge":  # of a pulse's two edges it counts one, whichever it is
         raise CameraError(
-            f"camera {settings.name}: {settings.counter} has no CounterEventActivation and cannot count AnyEdge. "
+            f"{settings.counter} has no CounterEventActivation and cannot count AnyEdge. "
             "Set trigger_activation to one edge, or take counter out."
         )
     arv.call("device_execute_command", device, "CounterReset")
@@ -134,7 +141,7 @@ def _require_time(arv: Library, camera: int, settings: Settings) -> None:
     exposed_ms = (settings.trigger_delay_us or 0) / 1000 + exposure_us(arv, camera) / 1000
     if exposed_ms >= settings.frame_timeout_ms:
         raise CameraError(
-            f"camera {settings.name}: trigger delay and exposure take {exposed_ms:g} ms, frame_timeout_ms is "
+            f"trigger delay and exposure take {exposed_ms:g} ms, frame_timeout_ms is "
             f"{settings.frame_timeout_ms:g}: no picture comes in time. Expose for less, or wait longer."
         )
 
@@ -165,20 +172,36 @@ def has_feature(arv: Library, device: int, name: str) -> bool:
         return False
 
 
-def _set_number(arv: Library, camera: int, name: str, feature: str, value: float) -> None:
-    arv.call(f"camera_set_{feature}", camera, value)
-    require(name, feature, float(value), arv.call(f"camera_get_{feature}", camera))
+def _set_number(arv: Library, camera: int, feature: str, key: str, value: float) -> None:
+    """Set what cameras call by several names, and the library by one."""
+    try:
+        arv.call(f"camera_set_{feature}", camera, value)
+        require(key, float(value), arv.call(f"camera_get_{feature}", camera))
+    except CameraError as error:
+        if in_words(str(error)) != str(error):  # the camera is another's, or gone: no value would do
+            raise
+        takes = "{:.10g} to {:.10g}".format(*arv.camera_bounds(camera, feature))
+        raise CameraError(
+            f"{key} {value:.10g}: the camera does not take it; it takes {takes}. Set {key} to that. ({error})"
+        ) from None
 
 
-def set_feature(arv: Library, device: int, camera: str, name: str, value: Feature) -> None:
-    """Set one GenICam feature by its name and read it back: text is an enumeration or a string."""
+def set_feature(arv: Library, device: int, name: str, value: Feature, key: str = "") -> None:
+    """Set one GenICam feature by its name and read it back: text is an enumeration or a string. `key` is the settings'."""
     kind = {bool: "boolean", int: "integer", float: "float", str: "string"}[type(value)]
     try:
         arv.call(f"device_set_{kind}_feature_value", device, name, value)
         got = arv.call(f"device_get_{kind}_feature_value", device, name)
+        require(name, value, bool(got) if kind == "boolean" else got)
     except CameraError as error:
         if kind != "integer":
-            raise CameraError(f"camera {camera}: {name} = {value}: {error}") from None
-        return set_feature(arv, device, camera, name, float(value))  # YAML's 5 may be a float to the camera
-    require(camera, name, value, bool(got) if kind == "boolean" else got)
+            raise _refusal(arv, device, name, value, error, key) from None
+        return set_feature(arv, device, name, float(value), key)  # YAML's 5 may be a float to the camera
     return None
+
+
+def _refusal(arv: Library, device: int, feature: str, value: object, error: CameraError, key: str = "") -> CameraError:
+    """Of a value, unless the camera is another's, or gone: then none would do."""
+    if in_words(str(error)) != str(error):
+        return error
+    return refusal(arv, device, feature, f"{value:.10g}" if isinstance(value, float) else value, str(error), key)

@@ -52,6 +52,8 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_get_device_protocol": (_TEXT, (_UINT,)),
     "arv_camera_get_device": (_POINTER, (_POINTER,)),
     "arv_camera_is_gv_device": (_INT, (_POINTER,)),
+    "arv_gv_device_is_controller": (_INT, (_POINTER,)),
+    "arv_device_get_genicam_xml": (_TEXT, (_POINTER, _POINTER)),
     "arv_camera_gv_set_stream_options": (None, (_POINTER, _INT)),
     "arv_buffer_new_full": (_POINTER, (_SIZE, _POINTER, _POINTER, _POINTER)),
     "arv_buffer_get_status": (_INT, (_POINTER,)),
@@ -88,6 +90,9 @@ _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_get_gain": (_DOUBLE, (_POINTER,)),
     "arv_camera_set_frame_rate": (None, (_POINTER, _DOUBLE)),
     "arv_camera_get_frame_rate": (_DOUBLE, (_POINTER,)),
+    "arv_camera_get_exposure_time_bounds": (None, (_POINTER, _POINTER, _POINTER)),
+    "arv_camera_get_gain_bounds": (None, (_POINTER, _POINTER, _POINTER)),
+    "arv_camera_get_frame_rate_bounds": (None, (_POINTER, _POINTER, _POINTER)),
     "arv_camera_set_trigger": (None, (_POINTER, _TEXT)),
     "arv_camera_clear_triggers": (None, (_POINTER,)),
     "arv_camera_software_trigger": (None, (_POINTER,)),
@@ -98,6 +103,9 @@ _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_gv_auto_packet_size": (_UINT, (_POINTER,)),
     "arv_camera_create_stream": (_POINTER, (_POINTER, _POINTER, _POINTER)),
     "arv_device_is_feature_available": (_INT, (_POINTER, _TEXT)),
+    "arv_device_get_integer_feature_bounds": (None, (_POINTER, _TEXT, _POINTER, _POINTER)),
+    "arv_device_get_float_feature_bounds": (None, (_POINTER, _TEXT, _POINTER, _POINTER)),
+    "arv_device_dup_available_enumeration_feature_values_as_strings": (c.POINTER(_TEXT), (_POINTER, _TEXT, _POINTER)),
     "arv_device_execute_command": (None, (_POINTER, _TEXT)),
     "arv_device_set_boolean_feature_value": (None, (_POINTER, _TEXT, _INT)),
     "arv_device_get_boolean_feature_value": (_INT, (_POINTER, _TEXT)),
@@ -122,6 +130,8 @@ class Library:
         except OSError as error:
             raise CameraError(f"{error}. Install Aravis: sudo apt-get install -y libaravis-0.8-0") from None
         self._glib.g_error_free.argtypes = (c.POINTER(_Error),)
+        self._glib.g_free.argtypes = (_POINTER,)
+        self._glib.g_free.restype = None
         self._gobject.g_object_unref.argtypes = (_POINTER,)
         self._gobject.g_object_unref.restype = None
         self._gobject.g_value_init.argtypes = (c.POINTER(_Value), c.c_ulong)
@@ -158,6 +168,26 @@ class Library:
             return result
 
         return checked
+
+    def entries(self, device: int, feature: str) -> list[str]:
+        """What an enumeration may be set to. Raises CameraError, where the feature is none, too."""
+        count = c.c_uint()
+        words = self.call("device_dup_available_enumeration_feature_values_as_strings", device, feature, c.byref(count))
+        found = [words[i].decode(errors="replace") for i in range(count.value)] if words else []
+        self._glib.g_free(words)
+        return found
+
+    def bounds(self, device: int, feature: str, kind: str) -> tuple[float, float]:
+        """Least and most of a feature of `kind` integer or float. Raises CameraError."""
+        least, most = (c.c_int64(), c.c_int64()) if kind == "integer" else (c.c_double(), c.c_double())
+        self.call(f"device_get_{kind}_feature_bounds", device, feature, c.byref(least), c.byref(most))
+        return least.value, most.value
+
+    def camera_bounds(self, camera: int, feature: str) -> tuple[float, float]:
+        """Least and most of exposure_time (us), gain or frame_rate (1/s). Raises CameraError."""
+        least, most = c.c_double(), c.c_double()
+        self.call(f"camera_get_{feature}_bounds", camera, c.byref(least), c.byref(most))
+        return least.value, most.value
 
     def unref(self, thing: int) -> None:
         self._gobject.g_object_unref(thing)
@@ -207,21 +237,3 @@ def find_devices() -> list[dict[str, str]]:
             {key: arv.call(f"get_device_{name}", index) or "" for key, name in names.items()}
             for index in range(arv.call("get_n_devices"))
         ]
-
-
-def ask_device(address: str) -> dict[str, str]:
-    """What the camera at this address says it is, as in `find_devices`; nothing of it is set. Blocks for 2.5 s where none answers.
-
-    Raises CameraError."""
-    arv = library()
-    try:
-        camera = arv.call("camera_new", address)
-    except CameraError as error:
-        raise CameraError(f"no camera answers at {address}: {error}. Look at its cable, its power and its address.") from None
-    names = {"vendor": "vendor_name", "model": "model_name", "serial": "device_serial_number"}
-    try:
-        told = {key: arv.call(f"camera_get_{name}", camera) or "" for key, name in names.items()}
-        is_gige = bool(arv.call("camera_is_gv_device", camera))
-    finally:
-        arv.unref(camera)
-    return {"protocol": "GigEVision" if is_gige else "USB3Vision", "address": address, **told, "id": address}

@@ -60,10 +60,9 @@ class Pulses:
         """How many pulses were counted that there has been no word of: lost, where the camera is lost."""
         return max(0, self._last - self.told)
 
-    @property
-    def is_too_few(self) -> bool:
-        """True where there was word of many more pulses than were counted: the counter counts something else."""
-        return self.told > self._last + _MOST_TWICE
+    def is_too_few(self, told: int) -> bool:
+        """True where there was word of many more pulses, `told`, than were counted after: the counter counts something else."""
+        return told > self._last + _MOST_TWICE
 
     def is_given_up(self, triggered_s: float) -> bool:
         """True for the trigger of a picture that comes too late: it has been told as lost."""

@@ -34,18 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
     parser.add_argument(
-        "--ng-share", type=float, default=0.01, metavar="S", help="plumbing, metrics: the share of parts with a defect"
-    )
-    parser.add_argument("--model", default="demo-texture", help="station, engine: the model's name under models/")
-    parser.add_argument("--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
-    parser.add_argument(
         "--seconds", type=float, default=0, help="how long each side runs: station three times, camera five; 0 chooses 20 and 4"
     )
-    parser.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
-    parser.add_argument("--size", default="2448x2048", metavar="WxH", help="camera: of its pictures")
-    parser.add_argument("--rate", type=float, default=0, metavar="FPS", help="camera: of the simulated one; 0 is as fast as it can")
-    parser.add_argument("--address", default="", metavar="IP", help="camera: a real one's address, instead of a simulated one")
-    parser.add_argument("--faults", default="", metavar="SPEC", help="camera with --parts: as of simulate-camera, loss=0.1 say")
+    plumbing = parser.add_argument_group("plumbing, metrics")
+    plumbing.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="the share of parts with a defect")
+    station = parser.add_argument_group("station, engine")
+    station.add_argument("--model", default="demo-texture", help="the model's name under models/")
+    station.add_argument(
+        "--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both"
+    )
+    station.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
+    camera = parser.add_argument_group("camera")
+    camera.add_argument("--size", default="2448x2048", metavar="WxH", help="of its pictures")
+    camera.add_argument("--rate", type=float, default=0, metavar="FPS", help="of the simulated one; 0 is as fast as it can")
+    camera.add_argument("--address", default="", metavar="IP", help="a real one's address, instead of a simulated one")
+    camera.add_argument("--faults", default="", metavar="SPEC", help="with --parts: as of simulate-camera, loss=0.1 say")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.camera.aravis import AravisCamera
+from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
+from edge_agent.camera.aravis_words import connect
 from edge_agent.camera.base import Lost, Picture
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError, EdgeAgentError, UsageError
@@ -201,7 +203,7 @@ class _Bare:
         function.restype = result
         answer = function(*arguments, c.byref(error))
         if error:
-            raise CameraError(f"{name} failed")
+            raise CameraError(f"the C library's {name} failed at the camera of this benchmark. Look at its cable and its power.")
         return answer
 
     def tell(self, name: str, result: Any, *arguments: Any) -> Any:
@@ -215,6 +217,8 @@ class _Bare:
 
 def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
     bare = _Bare()
+    arv = library()
+    arv.unref(connect(arv, address))  # says what is the matter, where the bare library says no more than that it failed
     camera = c.c_void_p(bare.ask("arv_camera_new", c.c_void_p, address.encode()))
     stream = None
     try:

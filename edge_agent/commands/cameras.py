@@ -16,13 +16,19 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_agent.camera import v4l2_kernel as k
-from edge_agent.camera.aravis_library import ask_device, find_devices, library
+from edge_agent.camera.aravis_find import Asked, ask_device
+from edge_agent.camera.aravis_library import find_devices, library
+from edge_agent.camera.aravis_words import held
 from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera.v4l2_find import Seen, find_all
 from edge_agent.errors import CameraError, UsageError
 
 _USB3 = "USB3Vision"
 _PROTOCOLS = ("GigEVision", _USB3)
+_NOT_HEARD = (
+    "no GigE camera was heard. Discovery is a broadcast, which reaches neither another network nor 127.x.y.z, where simulated "
+    "cameras are: ask one by its address, edge-agent cameras --address IP."
+)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -37,17 +43,21 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", metavar="IP", help="ask only the GigE camera with this address")
+    parser.add_argument(
+        "--address", metavar="IP", action="append", help="ask only the GigE camera with this address; may be given again"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object with the cameras and notes")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.address:
-        _require_address(args.address)
-        camera, note = _at(args.address)
-        cameras, notes = [camera], [note] if note else []
+        for address in args.address:
+            _require_address(address)
+        cameras, notes = _at(args.address)
     else:
         cameras, notes = find_cameras(k.Kernel())
+        if not any(camera.kind == "aravis" for camera in cameras):
+            notes.append(_NOT_HEARD)
     if args.json:
         print(msgspec.json.encode({"cameras": cameras, "notes": notes}).decode())
     else:
@@ -57,17 +67,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _at(address: str) -> tuple[Found, str]:
+def _at(addresses: list[str]) -> tuple[list[Found], list[str]]:
+    """The GigE cameras there, and what is the matter with them, or with those not listed. Raises CameraError where none answers."""
+    cameras, notes = [], []
+    names: set[str] = set()
+    for address in dict.fromkeys(addresses):
+        try:
+            camera, note = _one_at(address, names)
+        except CameraError as error:
+            notes.append(f"no camera answers at {address}: {error}")
+            continue
+        cameras.append(camera)
+        notes += [note] if note else []
+    if not cameras:
+        raise CameraError("\n".join(notes))
+    return cameras, notes
+
+
+def _one_at(address: str, names: set[str]) -> tuple[Found, str]:
     """The GigE camera there, and why it cannot be opened now, '' where it can. Raises CameraError where none answers."""
     try:
-        return _of_aravis(ask_device(address), set()), ""
-    except CameraError as error:
+        asked = ask_device(address)
+    except CameraError:
         told = discover(address)
         if told is None:
             raise
-        why = str(error).removeprefix(f"no camera answers at {address}: ")
-        note = f"{address} answers, and cannot be opened now, as when another program holds it: {why}"
-        return _of_aravis({"protocol": "GigEVision", "address": address, **told}, set()), note
+        return _of_aravis({"protocol": "GigEVision", "address": address, **told}, names), f"{address}: {held()}."
+    return _of_aravis(asked.device, names, asked), f"{address}: {held()}." if asked.is_held else ""
 
 
 def _require_address(address: str) -> None:
@@ -83,7 +109,7 @@ def find_cameras(kernel: k.Kernel) -> tuple[list[Found], list[str]]:
     cameras, notes = [], []
     try:
         library()
-        cameras = [_of_aravis(device, names) for device in find_devices() if device["protocol"] in _PROTOCOLS]
+        cameras = [_of_aravis(device, names, _asked(device)) for device in find_devices() if device["protocol"] in _PROTOCOLS]
     except CameraError as error:
         notes.append(f"GigE Vision and USB3 Vision cameras are not looked for: {error}")
     seen = find_all(kernel)
@@ -95,16 +121,26 @@ def find_cameras(kernel: k.Kernel) -> tuple[list[Found], list[str]]:
     return cameras, notes
 
 
-def _of_aravis(device: dict[str, str], names: set[str]) -> Found:
-    name = _name(device["model"], device["serial"], names)
+def _asked(device: dict[str, str]) -> Asked | None:
+    """What a camera that was heard says when it is asked; None where it does not answer."""
+    try:
+        return ask_device(device["id"] if device["protocol"] == _USB3 else device["address"])
+    except CameraError:
+        return None
+
+
+def _of_aravis(device: dict[str, str], names: set[str], asked: Asked | None = None) -> Found:
+    """With what it was asked, where it answered, so that `check` can say what it needs of the machine."""
+    name = camera_name(device["model"], device["serial"], names)
     key = "serial" if device["protocol"] == _USB3 else "address"
-    settings = f"{{name: {name}, kind: aravis, {key}: {_quoted(device[key])}}}"
+    size = f", width: {asked.cols}, height: {asked.rows}" if asked is not None and asked.cols and asked.rows else ""
+    settings = f"{{name: {name}, kind: aravis, {key}: {_quoted(device[key])}{size}, trigger: free_run}}"
     return Found("aravis", device["address"], device["serial"], device["vendor"], device["model"], settings)
 
 
 def _of_v4l2(seen: Seen, is_only: bool, names: set[str]) -> Found:
     """Named by the best of what stays the same: its own serial number, the port it is in, its model."""
-    name = _name(seen.model, seen.serial, names)
+    name = camera_name(seen.model, seen.serial, names)
     found_by = ""
     if seen.serial and is_only:
         found_by = f"serial: {_quoted(seen.serial)}"
@@ -117,7 +153,7 @@ def _of_v4l2(seen: Seen, is_only: bool, names: set[str]) -> Found:
     return Found("v4l2", address, seen.serial, seen.vendor, seen.model, settings)
 
 
-def _name(model: str, serial: str, taken: set[str]) -> str:
+def camera_name(model: str, serial: str, taken: set[str]) -> str:
     """A name that settings take, unlike those `taken`, to which it is added."""
     plain = re.sub(r"[^a-z0-9]+", "-", f"{model} {serial}".lower()).strip("-")[:56].rstrip("-")
     if not isinstance(yaml.safe_load(plain or "1"), str):  # YAML would read 007 or `yes` as something else

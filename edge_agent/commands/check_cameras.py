@@ -1,5 +1,5 @@
-"""What a station's Aravis cameras need of the machine, looked at without opening one. What makes a camera impossible is a problem;
-what makes it lose pictures, or leaves something unknown, is a warning."""
+"""What a station's cameras need of the machine and of one another, looked at without opening one. What makes a camera impossible is
+a problem; what makes it lose pictures, what is not there now, or leaves something unknown, is a warning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
-from edge_agent.camera_settings import AravisCamera
+from edge_agent.camera_settings import AravisCamera, V4l2Camera
 from edge_agent.errors import CameraError, Problem
 from edge_agent.settings import Station
 from edge_agent.strictyaml import Document
 
+_BY_ID = Path("/dev/v4l/by-id")
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 _LEAST_FRAMES = 2  # in the kernel's buffer; see docs/cameras.md
 _REMEDY_RMEM = "sudo cp config/sysctl/60-edge-agent.conf /etc/sysctl.d/ && sudo sysctl --system"
@@ -50,8 +51,11 @@ def this_machine() -> Machine:
 
 def check_cameras(station: Station, document: Document, machine: Machine) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings, each with the line of its camera."""
-    problems, warnings = [], []
+    problems, warnings = _shared(station, document), []
     for i, camera in enumerate(station.settings.cameras):
+        if isinstance(camera, V4l2Camera) and (absent := _absent(camera)) is not None:
+            key, message, remedy = absent
+            warnings.append(document.problem(("cameras", i, *key), message, remedy))
         if not isinstance(camera, AravisCamera):
             continue
         if machine.lacks_library:
@@ -84,7 +88,41 @@ def _room(camera: AravisCamera, machine: Machine) -> _Told | None:
     return (), f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _REMEDY_RMEM
 
 
+def _shared(station: Station, document: Document) -> list[Problem]:
+    """A camera has one master: of two that are the same one, the second can never be opened."""
+    problems: list[Problem] = []
+    first: dict[tuple[str, str, str], str] = {}
+    for i, camera in enumerate(station.settings.cameras):
+        if not isinstance(camera, (AravisCamera, V4l2Camera)):
+            continue
+        for key in ("address", "serial", "by_id", "path"):
+            value = getattr(camera, key, None)
+            if not value:
+                continue
+            other = first.setdefault((type(camera).__name__, key, value), camera.name)
+            if other != camera.name:
+                message = f"is {value}, as is that of {other}: one camera cannot be two."
+                problems.append(
+                    document.problem(("cameras", i, key), message, f"give {camera.name} its own {key}, or take it out.")
+                )
+    return problems
+
+
+def _absent(camera: V4l2Camera) -> _Told | None:
+    """A link that is not there. One that has only a serial number is known when it is opened."""
+    link = Path(camera.path) if camera.path else _BY_ID / camera.by_id if camera.by_id else None
+    if link is None or link.exists():
+        return None
+    beside = sorted(each.name for each in link.parent.iterdir()) if link.parent.is_dir() else []
+    there = f"{link.parent} has {', '.join(beside) or 'nothing'}" if link.parent.is_dir() else f"{link.parent} does not exist"
+    message = f"is {link.name}, which is not there: {there}. The line is not ready until the camera is plugged in."
+    return ("path" if camera.path else "by_id",), message, "plug it in, or name the camera as edge-agent cameras shows it."
+
+
 def _counter(camera: AravisCamera) -> _Told | None:
+    if camera.counter is not None and camera.trigger != "hardware":
+        message = f"is {camera.counter}, and the trigger is {camera.trigger}: only pulses of trigger hardware are counted."
+        return ("counter",), message, "set trigger: hardware, or take counter out."
     if camera.trigger != "hardware" or camera.counter is not None:
         return None
     message = "is hardware without a counter: a pulse that the camera ignores stays unknown, the line is unverified."

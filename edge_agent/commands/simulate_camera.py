@@ -13,6 +13,7 @@ import json
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +23,10 @@ import cv2
 import numpy as np
 
 from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.commands.cameras import camera_name
 from edge_agent.errors import ConfigurationError, UsageError
 from edge_agent.records import Pixels
-from edge_agent.simulator import FRAME_FAULTS, Happening, SimulatedCamera, Truth, parse_faults
+from edge_agent.simulator import FRAME_FAULTS, MODEL_NAME, Happening, SimulatedCamera, Truth, parse_faults
 from edge_agent.simulator.pictures import Pictures
 
 _LEAST, _MOST = (1, 8), (16_384, 16_384)  # rows and columns
@@ -50,13 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exposure-us", type=float, default=1000.0, metavar="US", help="until a host sets another")
     parser.add_argument("--link", type=float, default=0.0, metavar="MBIT/S", help="pace packets as such a wire would; 0 is at once")
     parser.add_argument("--faults", default="", metavar="SPEC", help=_FAULTS_HELP)
-    parser.add_argument("--serial", default="SIM-1", metavar="S")
+    parser.add_argument("--serial", default="", metavar="S", help="by the address, where it is left out: SIM-2 of 127.0.0.2")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="end after so long; 0 is never")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="write what became of every trigger, one JSON object a line")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="write what became of every trigger, a JSON object a line")
 
 
 def run(args: argparse.Namespace) -> int:
     plan = parse_faults(args.faults)
+    args.serial = args.serial or _serial_of(args.address)
     _require_numbers(args)
     pictures, (rows, cols) = _pictures(args)
     with contextlib.ExitStack() as stack:
@@ -78,15 +81,25 @@ def run(args: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.set())
         with camera:
-            print(f"camera {args.serial}, {cols}x{rows}, is ready; in the settings: {_settings_line(args)}", flush=True)
+            print(f"camera {args.serial}, {cols}x{rows}, is ready; in the settings: {_settings_line(args, rows, cols)}", flush=True)
             over.wait(args.seconds or threading.TIMEOUT_MAX)
     print("camera stopped: " + ", ".join(f"{count} {name}" for name, count in camera.counters().items()), flush=True)
     return 0
 
 
-def _settings_line(args: argparse.Namespace) -> str:
-    trigger = "hardware" if args.trigger_rate else "free_run"
-    return f"{{name: {args.serial.lower()}, kind: aravis, address: {args.address}, trigger: {trigger}}}"
+def _settings_line(args: argparse.Namespace, rows: int, cols: int) -> str:
+    """As `cameras` shows it, but for the trigger, of which only this side knows."""
+    name = camera_name(MODEL_NAME, args.serial, set())
+    trigger = "hardware, counter: Counter0" if args.trigger_rate else "free_run"
+    return f"{{name: {name}, kind: aravis, address: {args.address}, width: {cols}, height: {rows}, trigger: {trigger}}}"
+
+
+def _serial_of(address: str) -> str:
+    """One for each address of this machine, so that no two that are simulated at a time have the same."""
+    _, *rest = address.split(".")
+    while len(rest) > 1 and rest[0] == "0":
+        del rest[0]
+    return f"SIM-{'-'.join(rest)}"[: _SERIAL_BYTES - 1]
 
 
 def _require_numbers(args: argparse.Namespace) -> None:
@@ -145,10 +158,12 @@ def _open_truth(file: Path) -> TextIO:
 
 
 def _writer(file: TextIO | None) -> Callable[[Truth | Happening], None]:
-    """Write each record as a line; without a file only the camera's own counters are kept."""
+    """Write each record as a line, with its time as in a verdict; without a file only the camera's own counters are kept."""
 
     def write(record: Truth | Happening) -> None:
         if file is not None:
-            file.write(json.dumps(asdict(record)) + "\n")
+            at_ns = record.trigger_ns if isinstance(record, Truth) else record.time_ns
+            at_us = (at_ns + time.time_ns() - time.monotonic_ns()) // 1000
+            file.write(json.dumps({**asdict(record), "trigger_time_us": at_us}) + "\n")
 
     return write

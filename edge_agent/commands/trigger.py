@@ -1,4 +1,5 @@
-"""Have a line take a part now: its camera, where that has a software trigger; else the part is announced for the next picture."""
+"""Have a line take a part now: its camera, where that has a software trigger; else the part is announced: the picture
+triggered within the line's `announce_window_ms` of it is its own, and where none is, it is FAULT no_frame."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class PlcSockets:
             self._prefixes[prefix] += 1 if is_new else -1
             self._prefixes = +self._prefixes
             self._is_wanted.clear()
-            if prefix.startswith((b"verdict", b"shadow")) or prefix == b"":
+            if prefix.startswith(b"verdict") or prefix == b"":  # shadow results are for no gateway
                 self.subscribers = max(0, self.subscribers + (1 if is_new else -1))
 
     def close(self) -> None:

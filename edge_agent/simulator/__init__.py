@@ -11,5 +11,6 @@ from __future__ import annotations
 from edge_agent.simulator.camera import SimulatedCamera
 from edge_agent.simulator.faults import FRAME_FAULTS, FaultPlan, Happening, Truth, parse_faults
 from edge_agent.simulator.pictures import read_sequence
+from edge_agent.simulator.registers import MODEL_NAME
 
-__all__ = ["SimulatedCamera", "FaultPlan", "FRAME_FAULTS", "Truth", "Happening", "parse_faults", "read_sequence"]
+__all__ = ["SimulatedCamera", "FaultPlan", "FRAME_FAULTS", "MODEL_NAME", "Truth", "Happening", "parse_faults", "read_sequence"]

@@ -93,7 +93,7 @@ class Exposures:
             if is_taken:
                 self._accept(now_ns)
             else:
-                self._record(Truth(self.triggers, 0, 0, "ignored", now_ns))
+                self._record(Truth(self.triggers, 0, 0, "ignored" if is_armed else "unarmed", now_ns))
             return is_taken
 
     def take(self, timeout_s: float) -> Shot | None:

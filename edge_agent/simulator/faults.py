@@ -37,8 +37,9 @@ _SINGLE = ("loss", "resend_loss", "resend", "first_id", "held", "seed")
 class Truth:
     """What became of one trigger. `trigger` counts all, from 1; `sequence` those that were exposed, 0 where it was not.
 
-    `fate` is good, loss (packets were lost on the way; they can be had on request), the name of a frame fault, or ignored (not
-    armed, exposing, or no room), stopped (the acquisition ended first), no_stream (no host to send to), power (power went)."""
+    `fate` is good, loss (packets were lost on the way; they can be had on request), the name of a frame fault, ignored (exposing,
+    or no room), unarmed (no host had it wait for such a trigger), stopped (the acquisition ended first), no_stream (no host to send
+    to), power (power went)."""
 
     trigger: int
     sequence: int

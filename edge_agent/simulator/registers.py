@@ -115,6 +115,7 @@ _BY_ADDRESS = {register.address: register for register in REGISTERS}
 _OWN = range(0xA000, 0xA120)
 
 # Text in bootstrap memory: address and length. Only the user's name may be written.
+MODEL_NAME = "Simulated camera"
 VENDOR, MODEL, DEVICE_VERSION, SERIAL, USER_NAME = (0x048, 32), (0x068, 32), (0x088, 32), (0x0D8, 16), (0x0E8, 16)
 XML_URL = (0x200, 512)
 
@@ -141,7 +142,7 @@ class RegisterMap:
         }
         self._texts = {
             VENDOR: "edge-agent",
-            MODEL: "Simulated camera",
+            MODEL: MODEL_NAME,
             DEVICE_VERSION: "1.0",
             SERIAL: serial,
             XML_URL: f"Local:camera.xml;{XML_ADDRESS:x};{len(self._xml):x}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,9 +162,17 @@ def test_a_camera_that_somebody_else_holds_is_said(bench) -> None:
         here.open()
 
 
-def test_an_absent_camera_is_said_with_its_address() -> None:
+def test_a_camera_that_another_program_reads_is_said_with_the_remedy(bench) -> None:
+    here = bench().open()
+    second = AravisCamera(Settings(name="second", address=here.simulated.address, socket="standard", heartbeat_ms=900))
+    with pytest.raises(CameraError, match=r"second at 127\..*control is denied: another program holds .* Stop .* after 900 ms"):
+        second.open()
+    second.close()
+
+
+def test_an_absent_camera_is_said_with_its_address_and_the_remedy() -> None:
     camera = AravisCamera(Settings(name="cam", address="127.3.250.250", socket="standard"))
-    with pytest.raises(CameraError, match=r"camera cam at 127\.3\.250\.250"):
+    with pytest.raises(CameraError, match=r"camera cam at 127\.3\.250\.250: no camera answers .* Look at its cable"):
         camera.open()
     camera.close()
 
@@ -175,6 +184,59 @@ def test_what_the_camera_does_not_take_is_said_with_both_values(bench) -> None:
         bench(features={"NoSuchFeature": 3}).open()
     with pytest.raises(CameraError, match="Mono7"):
         bench(pixel_format="Mono7").open()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"exposure_time_us": 99_999_999.0}, "exposure_time_us 99999999: .* takes 1 to 10000000"),
+        ({"gain": 9999.0}, "gain 9999: .* takes 0 to 24"),
+        ({"frame_rate_hz": 100_000.0}, "frame_rate_hz 100000: .* takes 0.01 to 10000"),
+        ({"width": 5000}, f"5000x{SIDE} pixels from x 0, y 0 on do not fit into its {SIDE}x{SIDE}"),
+        ({"pixel_format": "Mono99"}, "pixel_format Mono99: .* one of Mono8, Mono10"),
+        ({"trigger": "hardware", "trigger_source": "Line9"}, "trigger_source Line9: .* one of Software, Line0"),
+        ({"trigger": "hardware", "counter": "Counter7"}, "counter Counter7: .* one of Counter0"),
+        ({"features": {"Gama": 0.8}}, "at [0-9.]+: features.Gama = 0.8: the camera has no feature Gama, or not now; it has Gain"),
+        ({"features": {"Gain": "abc"}}, "features.Gain = abc: .* takes 0 to 24"),
+    ],
+)
+def test_a_wrong_value_is_said_with_its_limits(bench, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(CameraError, match=words):
+        bench(**given).open()
+
+
+@pytest.mark.parametrize("address", ["300.1.1.1", "belt", ""])
+def test_what_is_no_address_is_refused_by_the_settings(address: str) -> None:
+    with pytest.raises(ValueError, match="no IPv4 address"):
+        Settings(name="cam", address=address)
+
+
+def test_a_software_trigger_waits_for_no_camera_that_is_dead(bench) -> None:
+    here = bench(trigger="software", frame_timeout_ms=300).open()
+    here.camera.trigger("A")
+    assert [type(a) for a in here.arrivals(1)] == [Due, Picture]
+    here.simulated.freeze_control(30.0)
+    here.camera.trigger("B")
+    asked_s = time.monotonic()
+    due, lost = here.arrivals(1)
+    assert (due, lost.reason) == (Due("B"), Reason.NO_FRAME)
+    assert "did not answer the trigger within 300 ms" in lost.why
+    assert time.monotonic() - asked_s < 1.5, "the library alone waits longer for an answer"
+    with pytest.raises(CameraError, match=r"camera cam at 127\..*did not answer a trigger"):
+        here.camera.wait(0.1)
+
+
+def test_pictures_come_while_the_counter_cannot_be_read_and_none_is_an_overrun(bench) -> None:
+    here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=200).open()
+    here.simulated.freeze_control(0.7)
+    for number in range(1, 25):  # twice as many as there are slots
+        here.simulated.pulse()
+        (arrival,) = here.arrivals(1, 0.6)
+        assert isinstance(arrival, Picture), (number, arrival)
+    here.simulated.inject("ignored")
+    here.simulated.pulse()
+    (lost,) = here.arrivals(1)
+    assert (lost.reason, lost.count) == (Reason.NO_FRAME, 1)
 
 
 def test_features_are_set_by_their_names(bench) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aravis import require_aravis
 from bench_aravis import SIDE, Bench, benches, reasons
 
-from edge_agent.camera import aravis
+from edge_agent.camera import aravis, aravis_find
 from edge_agent.camera.base import Arrival, Due, Picture
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError
@@ -171,7 +171,7 @@ def test_the_camera_that_answers_must_have_the_serial_number(bench, monkeypatch:
     here = bench({"serial": "RIGHT"})
     address = here.simulated.address
     found = [{"protocol": "GigEVision", "address": address, "vendor": "", "model": "", "serial": "LEFT", "id": address}]
-    monkeypatch.setattr(aravis, "find_devices", lambda: found)
+    monkeypatch.setattr(aravis_find, "find_devices", lambda: found)
     camera = aravis.AravisCamera(Settings(name="cam", serial="LEFT", socket="standard"))
     with pytest.raises(CameraError, match=r"LEFT.*RIGHT"):
         camera.open()

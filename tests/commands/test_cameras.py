@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
-from aravis import LIBRARY
+from aravis import LIBRARY, Host
 from fake_v4l2 import FakeKernel
 from stations import Program
 
@@ -22,7 +24,7 @@ from edge_agent.commands import cameras
 from edge_agent.errors import CameraError
 from edge_agent.simulator import SimulatedCamera
 
-ADDRESS = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}.251"
+ADDRESS, OTHER = (f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}.{last}" for last in (251, 252))
 KEYS = {"kind", "address", "serial", "vendor", "model", "settings"}
 
 
@@ -61,7 +63,8 @@ def test_one_camera_is_asked_by_its_address(edge_agent: Program) -> None:
     assert found.keys() == KEYS
     assert (found["kind"], found["address"], found["serial"]) == ("aravis", ADDRESS, "S 7:x")
     assert found["vendor"] and found["model"]
-    assert as_settings(found["settings"]).address == ADDRESS
+    pasted = as_settings(found["settings"])
+    assert (pasted.address, pasted.width, pasted.height, pasted.trigger) == (ADDRESS, 640, 480, "free_run")
     assert f"  - {found['settings']}\n" in shown.stdout
 
 
@@ -72,7 +75,36 @@ def test_a_camera_that_another_holds_is_listed_and_left_alone(edge_agent: Progra
         told = edge_agent("cameras", "--json", "--address", ADDRESS, timeout_s=20)
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["cameras"][0]["serial"] == "SIM-1"
-    assert f"note: {ADDRESS} answers, and cannot be opened now" in told.stderr
+    assert f"note: {ADDRESS}: control is denied: another program holds the camera" in told.stderr
+
+
+@needs_aravis
+def test_a_camera_that_a_station_reads_is_said_to_be_held(edge_agent: Program) -> None:
+    with SimulatedCamera(ADDRESS), Host(ADDRESS):
+        told = edge_agent("cameras", "--json", "--address", ADDRESS, timeout_s=20)
+    assert "width: 640, height: 480" in json.loads(told.stdout)["cameras"][0]["settings"]
+    assert f"note: {ADDRESS}: control is denied: another program holds the camera" in told.stderr
+    assert "the camera lets go after its heartbeat, often 3000 ms" in told.stderr
+
+
+@needs_aravis
+def test_every_address_named_is_asked_and_two_lines_can_be_pasted_together(edge_agent: Program) -> None:
+    with SimulatedCamera(ADDRESS, serial="A"), SimulatedCamera(OTHER, serial="A"):
+        told = edge_agent("cameras", "--json", "--address", ADDRESS, "--address", OTHER, timeout_s=20)
+    pasted = [as_settings(each["settings"]) for each in json.loads(told.stdout)["cameras"]]
+    assert [each.address for each in pasted] == [ADDRESS, OTHER]
+    assert len({each.name for each in pasted}) == 2
+
+
+@needs_aravis
+def test_the_simulated_camera_and_cameras_tell_the_same_line(edge_agent: Program) -> None:
+    words = [sys.executable, "-m", "edge_agent", "simulate-camera", "--address", ADDRESS, "--size", "320x200"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as simulated:
+        assert simulated.stdout is not None
+        line = simulated.stdout.readline().strip().partition("in the settings: ")[2]
+        told = edge_agent("cameras", "--json", "--address", ADDRESS, timeout_s=20)
+        simulated.terminate()
+    assert json.loads(told.stdout)["cameras"][0]["settings"] == line != ""
 
 
 @needs_aravis
@@ -89,6 +121,7 @@ def test_found_or_not_it_ends_well(edge_agent: Program) -> None:
     assert told.returncode == 0, told.stderr
     answer = json.loads(told.stdout)
     assert answer.keys() == {"cameras", "notes"}
+    assert any("--address IP" in note for note in answer["notes"]) or any(each["kind"] == "aravis" for each in answer["cameras"])
     assert all(each.keys() == KEYS for each in answer["cameras"])
 
 

@@ -13,6 +13,7 @@ from stations import ROOT, Program, StationFolder
 
 from edge_agent import strictyaml
 from edge_agent.commands import check
+from edge_agent.commands import check_cameras as module
 from edge_agent.commands.check_cameras import Machine, check_cameras, frame_bytes
 from edge_agent.errors import Problem
 from edge_agent.settings import load_station
@@ -37,6 +38,7 @@ def look(station: StationFolder, machine: Machine, **camera: Any) -> tuple[list[
         (WELL, {}, "cameras.1", ["no width and height", str(32 << 20)]),
         (BARE, {**SIZE, "socket": "packet"}, "cameras.1.socket", ["CAP_NET_RAW", "setcap", "AmbientCapabilities=CAP_NET_RAW"]),
         (WELL, {**SIZE, "trigger": "hardware"}, "cameras.1.trigger", ["unverified", "counter: Counter0"]),
+        (WELL, {**SIZE, "counter": "Counter0"}, "cameras.1.counter", ["Counter0", "free_run", "trigger: hardware"]),
     ],
 )
 def test_what_a_machine_lacks_is_a_warning_with_its_remedy(
@@ -64,6 +66,34 @@ def test_what_a_machine_lacks_is_a_warning_with_its_remedy(
 )
 def test_a_machine_that_serves_gets_no_word(station: StationFolder, machine: Machine, camera: dict[str, Any]) -> None:
     assert look(station, machine, **camera) == ([], [])
+
+
+def test_two_cameras_that_are_the_same_one_are_a_problem(station: StationFolder) -> None:
+    same = {"kind": "aravis", "address": "10.0.0.2", **SIZE}
+    station.settings["cameras"][1:] = [{"name": "left", **same}, {"name": "right", **same}]
+    file = station.write()
+    (problem,), _ = check_cameras(load_station(file), strictyaml.read(file), WELL)
+    assert problem.key == "cameras.2.address"
+    assert "10.0.0.2, as is that of left" in problem.message and "right" in problem.remedy
+
+
+def test_a_link_that_is_not_there_is_a_warning_with_what_is(
+    station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings() -> list[Problem]:
+        return check_cameras(load_station(file), strictyaml.read(file), WELL)[1]
+
+    monkeypatch.setattr(module, "_BY_ID", tmp_path / "by-id")
+    station.settings["cameras"][1:] = [{"name": "usb", "kind": "v4l2", "by_id": "usb-Mine-index0"}]
+    file = station.write()
+    (warning,) = warnings()
+    assert warning.key == "cameras.1.by_id"
+    assert "by-id does not exist" in warning.message and "edge-agent cameras" in warning.remedy
+    (tmp_path / "by-id").mkdir()
+    (tmp_path / "by-id" / "usb-Other-index0").touch()
+    assert "by-id has usb-Other-index0" in warnings()[0].message
+    (tmp_path / "by-id" / "usb-Mine-index0").touch()
+    assert warnings() == []
 
 
 def test_without_the_library_an_aravis_camera_is_impossible(station: StationFolder) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import yaml
 from stations import Program
+
+from edge_agent.commands.simulate_camera import _serial_of
 
 ADDRESS = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}.253"
 
@@ -28,14 +31,32 @@ def test_it_says_when_it_is_ready_and_how_to_use_it(edge_agent: Program, tmp_pat
     ready, stopped = done.stdout.splitlines()
     told, settings = ready.split("; in the settings: ")
     assert told == "camera S-7, 320x200, is ready"
-    assert yaml.safe_load(settings) == {"name": "s-7", "kind": "aravis", "address": ADDRESS, "trigger": "hardware"}
+    assert yaml.safe_load(settings) == {
+        "name": "simulated-camera-s-7",
+        "kind": "aravis",
+        "address": ADDRESS,
+        "width": 320,
+        "height": 200,
+        "trigger": "hardware",
+        "counter": "Counter0",
+    }
     truths = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
     assert 20 < len(truths) < 60
     assert stopped == (
-        f"camera stopped: {len(truths)} triggers, 0 packets_lost, 0 resend_commands, 0 packets_resent, {len(truths)} ignored"
+        f"camera stopped: {len(truths)} triggers, 0 packets_lost, 0 resend_commands, 0 packets_resent, {len(truths)} unarmed"
     )
     assert [truth["trigger"] for truth in truths] == list(range(1, len(truths) + 1))
-    assert {truth["fate"] for truth in truths} == {"ignored"}  # nobody armed it
+    assert {truth["fate"] for truth in truths} == {"unarmed"}  # no host
+    now_us = time.time_ns() // 1000
+    assert all(now_us - 60e6 < truth["trigger_time_us"] <= now_us for truth in truths)
+
+
+def test_cameras_at_two_addresses_have_two_serial_numbers() -> None:
+    addresses = ("127.0.0.2", "127.0.0.3", "127.0.1.2", "192.168.100.200", "192.168.100.201")
+    serials = [_serial_of(address) for address in addresses]
+    assert serials[0] == "SIM-2"
+    assert len(set(serials)) == len(addresses)
+    assert all(len(serial) < 16 for serial in serials)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

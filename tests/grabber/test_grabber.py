@@ -54,8 +54,8 @@ class Bench:
 def bench(station: Callable[..., Station]):
     made: list[Bench] = []
 
-    def make(camera: Script, **words: int) -> Bench:
-        here = station()
+    def make(camera: Script, deadline_ms: float = 10_000, **words: int) -> Bench:
+        here = station(deadline_ms=deadline_ms)
         here.line.ready = False
         made.append(Bench(here, camera, **words))
         return made[-1]
@@ -63,6 +63,13 @@ def bench(station: Callable[..., Station]):
     yield make
     for each in made:
         each.grabber.stop(1)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("edge_agent.grabber.say", lambda name, **values: heard.append((name, values)))
+    return heard
 
 
 @pytest.fixture
@@ -366,3 +373,34 @@ def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_erro
     assert here.grabber.ring.quarantined == 2
     here.grabber._lent.discard(camera.lent[0][0])
     hold.set()
+
+
+def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_tells_later(bench, told) -> None:
+    camera = Script("hardware", 0.2)
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    announced_ns = time.monotonic_ns()
+    assert here.outcomes(1) == {"": 0, "no_frame": 1}
+    assert time.monotonic_ns() - announced_ns < 390_000_000, "the camera has as long again to tell, the part has not"
+    camera.acts.put(Lost(Reason.NO_FRAME, "the counter", 1, announced_ns))
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    assert here.outcomes(2) == {"": 1, "no_frame": 1}
+    lost = [values for name, values in told if name == "camera.lost"]
+    assert [(values["reason"], values["count"]) for values in lost] == [("no_frame", 1)] * 2
+    assert "part A" in lost[0]["why"]
+
+
+def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
+    here = bench(Script("hardware", 20.0), deadline_ms=150)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    assert here.outcomes(1) == {"": 0, "no_frame": 1}
+
+
+def test_a_picture_that_comes_after_its_deadline_is_said_to_be_late(bench, told) -> None:
+    camera = Script("hardware")
+    here = bench(camera, deadline_ms=100)
+    camera.acts.put(camera.show(1, time.monotonic_ns() - 300_000_000))
+    assert here.outcomes(1)["late"] == 1
+    assert [(name, values["reason"]) for name, values in told if name == "camera.lost"] == [("camera.lost", "late")]
