@@ -6,7 +6,9 @@ no further trigger, parts in flight get their outcome, the outbox commits, the c
 
 from __future__ import annotations
 
+import faulthandler
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,14 +24,19 @@ from edge_agent.clock import SystemClock
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
+from edge_agent.golden import prove
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
+from edge_agent.notify import notify, notify_reloading
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
+from edge_agent.pulse import Pulse
 from edge_agent.recovery import deliver_unfinished
+from edge_agent.reload import Reloader
 from edge_agent.settings import LineSettings, Station
+from edge_agent.supervision import Supervision
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import MOST_BATCH, Outbox
 from edge_agent.uplink.sender import Sender
@@ -59,6 +66,7 @@ class Daemon:
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
+        self._reload = threading.Event()  # asked for by SIGHUP
         self._building = threading.Lock()  # one recipe change after another
         self._failed = ""  # the thread that ended by an error
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
@@ -81,7 +89,7 @@ class Daemon:
         settings = self.station.settings
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
         bundles = {
-            (line.name, view.name): self._foundry.forge(view.recipe, 1, line.deadline_guard_ms)
+            (line.name, view.name): self._forge(view.recipe, 1, line.deadline_guard_ms)
             for line in settings.lines
             for view in line.each_view
         }
@@ -107,6 +115,23 @@ class Daemon:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
+
+        self._reloader = Reloader(self.station, self._views, self._forge)
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses())
+
+    def _forge(self, recipe: str, generation: int, guard_ms: float) -> Bundle:
+        """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model."""
+        bundle = self._foundry.forge(recipe, generation, guard_ms)
+        if self._observe is None and self._model is None:
+            station = self.station
+            prove(bundle, station.path(station.settings.recipes))
+        return bundle
+
+    def _pulses(self) -> list[Pulse]:
+        """Of every thread that a part or its record passes."""
+        senders = [self.sender.pulse] if self.sender is not None else []
+        lines = [pulse for line in self.lines for pulse in (line.grabber.pulse, line.pulse)]
+        return [self.publisher.pulse, self.outbox.pulse, self.evidence.pulse, *senders, *lines]
 
     def _open_publisher(self) -> None:
         settings = self.station.settings
@@ -180,12 +205,18 @@ class Daemon:
 
         Raises EdgeAgentError, after draining, where a thread ended by an error nobody foresaw: whoever started this daemon
         starts it again, and the journal has what was on its way."""
+        if not faulthandler.is_enabled():
+            faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's traceback
         self._listen_for_signals()
         threading.excepthook = self._on_thread_failure
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
             self.look_at_views()
+            self._supervision.look()
+            if self._reload.is_set():
+                self._reload.clear()
+                threading.Thread(target=self._reload_all, name="build-bundle", daemon=True).start()
             if not was_ready and all(line.book.ready for line in self.lines):
                 was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
         summary = self.close()
@@ -212,6 +243,8 @@ class Daemon:
         process.settle(self._hot_threads(), self._core)
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
+        self._supervision.look()
+        notify(READY=1)
 
     def _hot_threads(self) -> list[threading.Thread]:
         """Those that every part passes; the evidence thread encodes pictures, beside them."""
@@ -232,6 +265,28 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
+        if not sys.stdin or not sys.stdin.isatty():  # there a closed terminal is to end it, as ever
+            signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+
+    def _reload_all(self) -> None:
+        """Read settings, recipes and models again; swap what changed between two parts, or keep everything and say why."""
+        notify_reloading()
+        process.unbind()
+        with self._building:
+            try:
+                changed = self._reloader.fresh()
+            except Exception as error:
+                why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
+                self._supervision.note = f"reload refused, the recipes before stay: {why}"
+                say("station.reload_refused", why=why)
+            else:
+                for name, line, bundle in changed:
+                    line.swap(bundle)
+                    self.publisher.alarms.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                self._supervision.note = ""
+                say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in changed})
+        if not self._stop.is_set():
+            notify(READY=1)
 
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
@@ -252,7 +307,7 @@ class Daemon:
             process.unbind()
             with self._building:
                 try:
-                    bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1, guard_ms)
+                    bundle = self._forge(recipe, line.bundle.identity.generation + 1, guard_ms)
                 except EdgeAgentError as error:
                     say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
                     return answer(Reply(ok=False, error=str(error)))
@@ -275,6 +330,7 @@ class Daemon:
             return max(0.0, until - time.monotonic())
 
         self._cpu = _cpu_seconds()
+        notify(STOPPING=1, STATUS="draining: finishing parts in flight")
         for line in self.lines:
             line.grabber.ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
         for line in self.lines:

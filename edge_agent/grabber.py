@@ -16,6 +16,7 @@ from edge_agent.camera.base import Camera, Due, Lost, Picture
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.events import say
 from edge_agent.plc.parts import OFFLINE, LineBook
+from edge_agent.pulse import Pulse
 from edge_agent.records import Frame, Identity, Judgement, Part
 from edge_agent.ring import Ring
 
@@ -37,6 +38,7 @@ _LAST_S = 0.5  # a stop waits so long for pictures of parts that are triggered a
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
 _COUNT_EVERY_S = 0.5
+_OPENING_S = 120.0  # a driver may take so long to find, open or let go of a camera that is away
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
 
@@ -97,6 +99,7 @@ class Grabber:
         self._lock = threading.Lock()  # of `_announced`, and of what goes with it
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
+        self.pulse = Pulse(self.thread.name)
 
     def ask_to_stop(self) -> None:
         """Take no further trigger; returns at once."""
@@ -133,6 +136,7 @@ class Grabber:
     def _run(self) -> None:
         why = "stopped"
         while not self._stopping.is_set():
+            self.pulse.beat(_OPENING_S)
             try:
                 self.camera.open()
                 self._fit_ring()
@@ -150,9 +154,12 @@ class Grabber:
             except Exception as error:
                 self._set_not_ready(f"{type(error).__name__}: {error}")
             finally:
+                self.pulse.beat(_OPENING_S)
                 self._take_back()
+            self.pulse.rest()
             self._stopping.wait(_BACK_OFF_S[min(self._attempt, len(_BACK_OFF_S) - 1)])
             self._attempt += 1
+        self.pulse.rest()
         self.book.ready, self.book.why_not_ready = False, why
         self.finished.set()
         self._give_up(Reason.NOT_READY)
@@ -195,6 +202,7 @@ class Grabber:
         ring, camera = self.ring, self.camera
         until_s = 0.0
         while True:
+            self.pulse.beat()
             if self._stopping.is_set() or self._budget.is_spent:
                 until_s = until_s or time.monotonic() + _LAST_S
                 if not (self._is_due or self._announced) or time.monotonic() > until_s:

@@ -124,6 +124,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
     settings: StationSettings
     file: str
     base: Path
+    overrides: tuple[str, ...] = ()
 
     def path(self, text: str) -> Path:
         return (self.base / text).resolve()
@@ -138,7 +139,7 @@ def load_station(file: Path, overrides: list[str] | None = None) -> Station:
     for override in overrides or []:
         override_value(document.data, override)
     settings = strictyaml.convert(document, StationSettings, _contradictions)
-    return Station(settings=settings, file=str(file), base=file.resolve().parent)
+    return Station(settings=settings, file=str(file), base=file.resolve().parent, overrides=tuple(overrides or ()))
 
 
 def override_value(data: Any, override: str) -> None:
