@@ -13,7 +13,7 @@ package=out/edge-agent_${version}_${arch}.deb
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
     echo "edge-agent needs Python 3.10 or newer; $python is $("$python" --version). This distribution is too old for it." >&2; exit 1; }
 "$python" -c 'import venv, ensurepip' 2>/dev/null || { echo "Install Python's venv module: sudo apt-get install -y python3-venv" >&2; exit 1; }
-rm -rf "$root" && mkdir -p "$root/DEBIAN" out
+rm -rf "$root" build/lib build/bdist.* && mkdir -p "$root/DEBIAN" out
 
 # --- the virtual environment: its libraries are made once for one setup.cfg, the project is added each time ----------------------------
 export PYTHONDONTWRITEBYTECODE=1
