@@ -241,6 +241,9 @@ class Daemon:
         for line in self.lines:
             line.start()
         process.settle(self._hot_threads(), self._core)
+        wishes = self.station.settings.threads
+        process.favour((line.grabber.thread for line in self.lines), wishes.grab)
+        process.favour([self.publisher.thread], wishes.publisher)
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
         self._supervision.look()

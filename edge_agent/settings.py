@@ -101,6 +101,20 @@ class UplinkSettings(Strict, frozen=True, kw_only=True):
     allow_plaintext: bool = False
 
 
+class ThreadWish(Strict, frozen=True, kw_only=True):
+    """Where a thread may run, and before whom: `priority` is of SCHED_FIFO, 0 leaves it among all others."""
+
+    cpu: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=4095)], ...], msgspec.Meta(max_length=256)] = ()
+    priority: Annotated[int, msgspec.Meta(ge=0, le=99)] = 0
+
+
+class ThreadWishes(Strict, frozen=True, kw_only=True):
+    """Wishes for the threads on whose time the line depends: those of its cameras, and the publisher."""
+
+    grab: ThreadWish = ThreadWish()
+    publisher: ThreadWish = ThreadWish()
+
+
 class StationSettings(Strict, frozen=True, kw_only=True):
     """The whole station."""
 
@@ -116,6 +130,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 16_384
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
+    threads: ThreadWishes = ThreadWishes()
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,6 +69,8 @@ SETTING_SECTIONS = {
     settings.ViewSettings: "Each of `views`",
     settings.CpuEngine: "`kind: cpu`",
     settings.RecordedEngine: "`kind: recorded`",
+    settings.ThreadWishes: "## Threads",
+    settings.ThreadWish: "Each of `threads`",
     settings.PlcSettings: "## Plc",
     settings.UplinkSettings: "## Uplink",
 }
@@ -81,6 +83,7 @@ RECIPE_SECTIONS = {
     recipe.Presence: "## Presence",
     recipe.Quality: "## Quality",
     recipe.EvidencePlan: "## Evidence",
+    recipe.Golden: "## Golden",
 }
 
 
