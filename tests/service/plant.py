@@ -18,6 +18,7 @@ from edge_agent.wire import Reply, Request, Verdict
 
 UNIT, COLLECTOR = "edge-agent.service", "edge-agent-collector.service"
 STATE = "/var/lib/edge-agent/state"
+SETTINGS = "/etc/edge-agent/station.yaml"
 IMAGES = "/var/edge-agent-images"
 Part = tuple[int, int]  # epoch and number
 _FAST = """
@@ -44,6 +45,7 @@ class Plant:
         self.heard: dict[Part, Verdict] = {}
         self._gateway: Gateway | None = None
         self._control = ""
+        self._shipped = box.path(SETTINGS).read_bytes()
         self.clear()
 
     # --- the files ------------------------------------------------------------------------------------------------
@@ -142,6 +144,7 @@ class Plant:
             "sh", "-c", f"umount {STATE} 2>/dev/null; rm -rf /etc/systemd/system/{UNIT}.d {IMAGES} /var/lib/edge-agent/*/*.db*"
         )
         self.box.run("sh", "-c", f"rm -rf {STATE} /var/lib/edge-agent/collector")
+        self.box.path(SETTINGS).write_bytes(self._shipped)
         self.box.run("systemctl", "daemon-reload")
         self.box.run("systemctl", "reset-failed", check=False)
 

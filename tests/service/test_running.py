@@ -165,7 +165,7 @@ def test_a_full_disk_stops_no_verdict_and_what_is_lost_is_declared(plant: Plant,
 
 def test_without_network_camera_or_collector_it_is_plainly_not_ready_and_stays_up(plant: Plant) -> None:
     plant.watch_closely()
-    plant.station.settings["cameras"] = [{"name": "camera", "kind": "v4l2", "path": "/dev/video77"}]
+    plant.station.settings["cameras"] = [{"name": "camera", "kind": "v4l2", "serial": "absent-77"}]
     plant.station.settings["uplink"] = {"collector": "tcp://10.255.255.1:5558"}
     plant.station.settings["uplink"]["allow_plaintext"] = True
     plant.box.run("ip", "link", "set", "lo", "down")
@@ -177,7 +177,7 @@ def test_without_network_camera_or_collector_it_is_plainly_not_ready_and_stays_u
         while time.monotonic() < until:
             plant.listen(0.5)
             assert (plant.main_pid(), plant.restarts()) == (pid, 0)
-        assert "/dev/video77" in plant.status()
+        assert "absent-77" in plant.status()
         assert plant.ask("status").status["lines"]["line"]["state"] == "Error"
     finally:
         plant.box.run("ip", "link", "set", "lo", "up")
