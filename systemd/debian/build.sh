@@ -19,7 +19,7 @@ rm -rf "$root" build/lib build/bdist.* && mkdir -p "$root/DEBIAN" out
 export PYTHONDONTWRITEBYTECODE=1
 pip=(-m pip --quiet --disable-pip-version-check)
 libraries=build/deb-libraries
-stamp=$(cat setup.cfg "$0" | sha256sum)
+stamp=$({ cat setup.cfg; "$python" --version; } | sha256sum)
 if [ "$(cat "$libraries/.made-for" 2>/dev/null)" != "$stamp" ]; then
     rm -rf "$libraries"
     "$python" -m venv --system-site-packages "$libraries"
