@@ -128,7 +128,9 @@ class Plant:
     def stored(self) -> dict[Part, Verdict]:
         """Everything the collector has; it is stopped for that."""
         self.box.run("systemctl", "stop", COLLECTOR)
-        store = open_store(str(self.box.path("/var/lib/edge-agent/collector")))
+        copy = self.station.folder / f"collected-{time.monotonic_ns()}"  # SQLite would follow the link out of the box
+        shutil.copytree(self.box.path("/var/lib/edge-agent/collector"), copy)
+        store = open_store(str(copy))
         try:
             assert store.count("contradictions") == 0
             return {(verdict.epoch, verdict.seq): verdict for verdict in store.verdicts()}
