@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera clean
+.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera deb clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -47,6 +47,10 @@ six-classes: $(STAMP)
 # A station with a camera that fails in every way it can: about four minutes.
 soak-camera: $(STAMP)
 	$(BIN)/python tools/soak_camera.py --parts 10000 --seed 1 --rate 50 --out docs/measurements/camera-soak.md
+
+# out/edge-agent_VERSION_ARCH.deb, for this distribution and architecture; see docs/install.md.
+deb:
+	systemd/debian/build.sh
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

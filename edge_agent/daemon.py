@@ -6,8 +6,9 @@ no further trigger, parts in flight get their outcome, the outbox commits, the c
 
 from __future__ import annotations
 
-import itertools
+import faulthandler
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,33 +21,38 @@ from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
-from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
+from edge_agent.errors import EdgeAgentError, EngineLost
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
+from edge_agent.golden import prove
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
+from edge_agent.notify import notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
 from edge_agent.plc.statistics import LineStatistics
+from edge_agent.pulse import Pulse
 from edge_agent.recovery import deliver_unfinished
+from edge_agent.reload import Reloader
 from edge_agent.settings import LineSettings, Station
+from edge_agent.summary import summary_of
+from edge_agent.supervision import Supervision
+from edge_agent.swapping import Swapper
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import MOST_BATCH, Outbox
 from edge_agent.uplink.sender import Sender
-from edge_agent.wire import Reply
 
 _POLL_S = 0.05
 _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
 _RECOVER_S = 30.0
 _HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
-_ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
@@ -68,7 +74,7 @@ class Daemon:
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
-        self._building = threading.Lock()  # one recipe change after another
+        self._reload = threading.Event()  # asked for by SIGHUP
         self._failure: EdgeAgentError | None = None  # what ends the daemon, though nobody asked it to stop
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
         self._budget = Budget(parts)
@@ -90,7 +96,7 @@ class Daemon:
         settings = self.station.settings
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
         bundles = {
-            (line.name, view.name): self._foundry.forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
+            (line.name, view.name): self._forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
             for line in settings.lines
             for view in line.each_view
         }
@@ -119,6 +125,27 @@ class Daemon:
             self._open_challenge(line)
         self.metrics = self._open_metrics()
 
+        reloader = Reloader(self.station, self._views, self._forge)
+        self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
+        self.publisher.control.on_recipe = self._swapper.change_recipe
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses())
+
+    def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
+        """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
+
+        One without its engine cannot be proved, and judges no part either."""
+        bundle = self._foundry.forge(recipe, generation, guard_ms, may_wait=may_wait)
+        if self._observe is None and self._model is None and not isinstance(bundle.segmenter, AbsentSegmenter):
+            station = self.station
+            prove(bundle, station.path(station.settings.recipes))
+        return bundle
+
+    def _pulses(self) -> list[Pulse]:
+        """Of every thread that a part or its record passes."""
+        senders = [self.sender.pulse] if self.sender is not None else []
+        lines = [pulse for line in self.lines for pulse in (line.grabber.pulse, line.pulse)]
+        return [self.publisher.pulse, self.outbox.pulse, self.evidence.pulse, *senders, *lines]
+
     def _open_publisher(self) -> None:
         settings = self.station.settings
         books = [LineBook(line.name, line.mode) for line in settings.lines]
@@ -126,7 +153,6 @@ class Daemon:
         book = PartBook(self.journal, books, guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self.publisher.control.on_trigger = self._trigger
-        self.publisher.control.on_recipe = self._change_recipe
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
         folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
         self.publisher.counters = Counters(folder, names, settings.shifts, self.publisher.now_us())
@@ -225,12 +251,18 @@ class Daemon:
 
         Raises EdgeAgentError, after draining, where a thread ended by an error nobody foresaw: whoever started this daemon
         starts it again, and the journal has what was on its way."""
+        if not faulthandler.is_enabled():
+            faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's traceback
         self._listen_for_signals()
         threading.excepthook = self._on_thread_failure
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
             self.look_at_views()
+            self._supervision.look()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._swapper.reload()
             if not was_ready and all(line.book.ready for line in self.lines):
                 was_ready, self._cpu_start = True, _cpu_seconds()  # what opening the cameras took is not the parts'
         summary = self.close()
@@ -241,15 +273,10 @@ class Daemon:
     def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
         if isinstance(failure.exc_value, EngineLost):
             say("engine.lost", why=str(failure.exc_value))
-            return self._fail(failure.exc_value)
+            return self.fail(failure.exc_value)
         name = failure.thread.name if failure.thread else "unknown"
         say("station.thread_failed", thread=name, exc_info=failure.exc_value)
-        return self._fail(EdgeAgentError(f"the thread {name} ended by an unexpected error. Report the traceback in the log."))
-
-    def _fail(self, failure: EdgeAgentError) -> None:
-        """Drain and end by this error, or by the one before."""
-        self._failure = self._failure or failure
-        self._stop.set()
+        return self.fail(EdgeAgentError(f"the thread {name} ended by an unexpected error. Report the traceback in the log."))
 
     def look_at_views(self) -> None:
         """Lines of several views: are all ready, is one overdue?"""
@@ -262,11 +289,15 @@ class Daemon:
             self.sender.start()
         for line in self.lines:
             line.start()
-        if self._without_engine():
-            threading.Thread(target=self._await_engines, name="open-engine", daemon=True).start()
+        self._swapper.await_engines()
         process.settle(self._hot_threads(), self._core)
+        wishes = self.station.settings.threads
+        process.favour((line.grabber.thread for line in self.lines), wishes.grab)
+        process.favour([self.publisher.thread], wishes.publisher)
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
+        self._supervision.look()
+        notify(READY=1)
 
     def _hot_threads(self) -> list[threading.Thread]:
         """Those that every part passes; the evidence thread encodes pictures, beside them."""
@@ -287,6 +318,8 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
+        if not sys.stdin or not sys.stdin.isatty():  # there a closed terminal is to end it, as ever
+            signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
 
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
@@ -296,61 +329,19 @@ class Daemon:
         for view in self._views[line]:
             view.grabber.trigger(part_id)
 
-    def _change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
-        """Build the new bundle aside, swap between two parts, answer then."""
-        if len(self._views[name]) > 1:
-            raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
-        (line,) = self._views[name]
-        guard_ms = next(each.deadline_guard_ms for each in self.station.settings.lines if each.name == name)
+    # --- what swapping needs of the daemon ------------------------------------------------------------------------
+    def limit_ng_run(self, line: str, most: int) -> None:
+        """So many NG in a row raise the line's alarm."""
+        self.publisher.alarms.limit_ng_run(line, most)
 
-        def build() -> None:
-            process.unbind()
-            with self._building:
-                try:
-                    bundle = self._foundry.forge(recipe, line.bundle.identity.generation + 1, guard_ms)
-                except EdgeAgentError as error:
-                    say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
-                    return answer(Reply(ok=False, error=str(error)))
-                except Exception as error:
-                    say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
-                    return answer(Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays."))
-                line.swap(bundle)
-            self.publisher.alarms.limit_ng_run(name, bundle.recipe.alarm_after_ng)
-            say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
-            return answer(Reply(ok=True))
+    def note(self, text: str) -> None:
+        """Say this in the service's status until the next note."""
+        self._supervision.note = text
 
-        threading.Thread(target=build, name="build-bundle", daemon=True).start()
-
-    # --- engines that were missing at the start ---------------------------------------------------------------------
-    def _without_engine(self) -> list[Line]:
-        return [line for line in self.lines if isinstance(line.bundle.segmenter, AbsentSegmenter)]
-
-    def _await_engines(self) -> None:
-        """Look for the engines again and again; a line whose engine has come gets it between two parts, and turns ready."""
-        told = ""
-        for waited in itertools.count():
-            why = next((line.bundle.refusal for line in self._without_engine()), "")
-            if why and why != told:
-                say("engine.unavailable", why=why)
-            told = why
-            if not why or self._stop.wait(_ENGINE_AGAIN_S[min(waited, len(_ENGINE_AGAIN_S) - 1)]):
-                break
-            process.unbind()
-            try:
-                self._equip()
-            except (ConfigurationError, EngineLost) as error:
-                self._fail(error)
-                break
-
-    def _equip(self) -> None:
-        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineLost."""
-        with self._building:
-            for line in self._without_engine():
-                recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
-                bundle = self._foundry.forge(recipe, generation, line.guard_ms, may_wait=True)
-                line.swap(bundle)
-                if not isinstance(bundle.segmenter, AbsentSegmenter):
-                    say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)
+    def fail(self, failure: EdgeAgentError) -> None:
+        """Drain and end by this error, or by the one before."""
+        self._failure = self._failure or failure
+        self._stop.set()
 
     # --- closing --------------------------------------------------------------------------------------------------
     def close(self) -> dict[str, Any]:
@@ -361,6 +352,7 @@ class Daemon:
             return max(0.0, until - time.monotonic())
 
         self._cpu = _cpu_seconds()
+        notify(STOPPING=1, STATUS="draining: finishing parts in flight")
         for line in self.lines:
             line.grabber.ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
         self.look_at_views()  # not ready any more
@@ -386,33 +378,10 @@ class Daemon:
         self._closers.clear()
 
     def summary(self) -> dict[str, Any]:
-        """The counters of this run; they reconcile: triggers = outcomes = published."""
-        books = self.publisher.book.lines.values()
-        outcomes = {name: sum(book.outcomes[name] for book in books) for name in ("PASS", "NG", "FAULT")}
-        shipped = self.outbox.stats()
-        return {
-            "triggers": sum(book.triggers for book in books),
-            "outcomes": sum(outcomes.values()),
-            "pass": outcomes["PASS"],
-            "ng": outcomes["NG"],
-            "fault": outcomes["FAULT"],
-            "reasons": {reason: n for book in books for reason, n in book.reasons.items()},
-            "published": self.publisher.published,
-            "acknowledged": shipped.records_acknowledged,
-            "lost": shipped.records_lost,
-            "slips": None,
-            "false_rejects": None,
-            "latency_ms": _quantiles(self.publisher.latencies),
-            "map_to_verdict_ms": _quantiles(self.publisher.publish_latencies),
-            "seconds": self.publisher.seconds,
-            "cpu_seconds": self._cpu[0] - self._cpu_start[0],
-            "own_cpu_seconds": self._cpu[1] - self._cpu_start[1],
-        }
+        """The counters of this run."""
+        spent = {"cpu_seconds": self._cpu[0] - self._cpu_start[0], "own_cpu_seconds": self._cpu[1] - self._cpu_start[1]}
+        return summary_of(self.publisher, self.outbox) | spent
 
 
 def _cpu_seconds() -> tuple[float, float]:
     return time.process_time(), process.own_seconds()
-
-
-def _quantiles(latencies: Any) -> dict[str, float | None]:
-    return {"p50": latencies.quantile_ms(0.5), "p99": latencies.quantile_ms(0.99)}

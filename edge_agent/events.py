@@ -30,6 +30,19 @@ EVENTS: dict[str, Event] = {
     "station.stopping": Event("info", "a stop was asked for; parts in flight are being finished"),
     "station.stopped": Event("info", "everything is closed; the counters are final"),
     "station.thread_failed": Event("error", "a thread ended by an unexpected error; the daemon stops", "report the traceback"),
+    "station.stalled": Event(
+        "error", "a thread does not get on; systemd's watchdog ends the daemon", "report the traceback that follows"
+    ),
+    "station.stall_ended": Event("info", "the thread gets on again"),
+    "station.wish_refused": Event("warning", "a thread runs without its cores or priority", "LimitRTPRIO=, or mend threads.*"),
+    "station.reloaded": Event("info", "settings, recipes and models were read again; `changed` lines judge by new ones"),
+    "station.reload_refused": Event("error", "what was read again cannot be used; everything stays as it was", "see `why`"),
+    "station.restart_needed": Event(
+        "warning", "the settings differ in more than recipes; that counts at the next start", "restart"
+    ),
+    "line.unproven": Event(
+        "warning", "no golden pictures prove recipe and model before the first part", "give golden in the recipe"
+    ),
     "line.ready": Event("info", "the line judges parts"),
     "line.not_ready": Event("warning", "the line cannot judge parts; triggers come out as FAULT not_ready", "see `why`"),
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),

@@ -18,6 +18,7 @@ from edge_agent.camera.base import Camera, Due, Lost, Picture
 from edge_agent.errors import REASON_MEANINGS, CameraError, EndOfImages, Reason
 from edge_agent.events import say
 from edge_agent.plc.parts import OFFLINE, LineBook
+from edge_agent.pulse import Pulse
 from edge_agent.records import Frame, Identity, Judgement, Part
 from edge_agent.ring import Ring
 
@@ -40,6 +41,7 @@ _HARDWARE = "hardware"
 _NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
 _MOST_NAMED = 5  # parts in a line of the log
+_OPENING_S = 120.0  # a driver may take so long to find, open or let go of a camera that is away
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
 
@@ -104,6 +106,7 @@ class Grabber:
         self._lock = threading.Lock()  # of `_announced`, of being ready, and of what goes with them
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
+        self.pulse = Pulse(self.thread.name)
 
     def ask_to_stop(self) -> None:
         """Be not ready, and take no further trigger; returns at once."""
@@ -146,6 +149,7 @@ class Grabber:
     def _run(self) -> None:
         why = "stopped"
         while not self._stopping.is_set():
+            self.pulse.beat(_OPENING_S)
             try:
                 self.camera.open()
                 self._fit_ring()
@@ -161,9 +165,12 @@ class Grabber:
             except Exception as error:
                 self._set_not_ready(f"{type(error).__name__}: {error}")
             finally:
+                self.pulse.beat(_OPENING_S)
                 self._take_back()
+            self.pulse.rest()
             self._stopping.wait(_BACK_OFF_S[min(self._attempt, len(_BACK_OFF_S) - 1)])
             self._attempt += 1
+        self.pulse.rest()
         with self._lock:
             self.book.ready, self.book.why_not_ready = False, why
             self.finished.set()
@@ -229,6 +236,7 @@ class Grabber:
         assert self.ring is not None
         ring, camera = self.ring, self.camera
         while not self._is_over():
+            self.pulse.beat()
             if self._bundle() is not self._met:
                 self._meet(self._bundle())
             while (camera.is_live or not self._lent) and (slot := ring.lease()) is not None:

@@ -26,6 +26,7 @@ from edge_agent.grabber import Budget, Grabber, Registrar
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
+from edge_agent.pulse import Pulse
 from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, Pixels, late_instead
 from edge_agent.settings import LineSettings
 
@@ -69,6 +70,7 @@ class Line:
         book.identity = bundle.identity
         self._inspector = threading.Thread(target=self._inspect, name=f"inspect-{book.name}", daemon=True)
         self.threads = (self.grabber.thread, self._inspector)
+        self.pulse = Pulse(self._inspector.name)
 
     def start(self) -> None:
         self._inspector.start()
@@ -100,8 +102,12 @@ class Line:
             try:
                 item = self._work.get(timeout=_TICK_S)
             except queue.Empty:
+                if not self._in_flight:
+                    self.pulse.beat()  # nothing to do; an engine that owes a map must give it
                 self._submit()  # lets go of pictures whose time is over
                 continue
+            if not self._in_flight or isinstance(item, TensorSlot):
+                self.pulse.beat()
             if item is _STOP:
                 stopping = True
             elif item is _TURN:

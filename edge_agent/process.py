@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 
 from edge_agent.errors import ConfigurationError, EdgeAgentError
-from edge_agent.settings import AutoEngine, CpuEngine, StationSettings
+from edge_agent.events import say
+from edge_agent.settings import AutoEngine, CpuEngine, StationSettings, ThreadWish
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -39,6 +40,22 @@ def settle(threads: Iterable[threading.Thread], core: int | None) -> None:
         if core is not None and thread.native_id is not None:
             with contextlib.suppress(ProcessLookupError):  # a short run: it has ended already
                 os.sched_setaffinity(thread.native_id, {core})
+
+
+def favour(threads: Iterable[threading.Thread], wish: ThreadWish) -> None:
+    """Give running threads the cores and the real-time priority that the settings wish; what the kernel refuses is said."""
+    for thread in threads:
+        if thread.native_id is None:
+            continue
+        try:
+            if wish.cpu:
+                os.sched_setaffinity(thread.native_id, wish.cpu)
+            if wish.priority:
+                os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(wish.priority))
+        except ProcessLookupError:
+            continue  # a short run: it has ended already
+        except OSError as error:
+            say("station.wish_refused", thread=thread.name, cpu=wish.cpu, priority=wish.priority, why=str(error.strerror))
 
 
 def unbind() -> None:

@@ -162,6 +162,14 @@ class EvidencePlan(Strict, frozen=True, kw_only=True):
     pass_share: Share = 0.01  # of PASS parts, evenly spaced: their whole frame goes, and the map where NG's does
 
 
+class Golden(Strict, frozen=True, kw_only=True):
+    """Pictures that are known: before the station is ready each of `good` must pass and each of `bad` come out NG. Relative to the
+    recipe's file."""
+
+    good: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)]
+    bad: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)]
+
+
 class Recipe(Strict, frozen=True, kw_only=True):
     """One part's recipe. Zones, areas and regions are in frame pixels."""
 
@@ -177,11 +185,14 @@ class Recipe(Strict, frozen=True, kw_only=True):
     quality: Quality = Quality()
     evidence: EvidencePlan = EvidencePlan()
     alarm_after_ng: Whole = 0  # this many NG in a row raise an alarm; 0 is never
+    golden: Golden | None = None
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the canonical JSON of the recipe, 64 hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        """SHA-256 over the canonical JSON of the recipe, 64 hexadecimal digits; golden pictures prove it and are no part of it."""
+        meaning = msgspec.to_builtins(self)
+        del meaning["golden"]
+        return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()
 
 
 def load_recipe(file: Path) -> Recipe:

@@ -155,6 +155,20 @@ class MetricsSettings(Strict, frozen=True, kw_only=True):
     allow_plaintext: bool = False
 
 
+class ThreadWish(Strict, frozen=True, kw_only=True):
+    """Where a thread may run, and before whom: `priority` is of SCHED_FIFO, 0 leaves it among all others."""
+
+    cpu: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=4095)], ...], msgspec.Meta(max_length=256)] = ()
+    priority: Annotated[int, msgspec.Meta(ge=0, le=99)] = 0
+
+
+class ThreadWishes(Strict, frozen=True, kw_only=True):
+    """Wishes for the threads on whose time the line depends: those of its cameras, and the publisher."""
+
+    grab: ThreadWish = ThreadWish()
+    publisher: ThreadWish = ThreadWish()
+
+
 class StationSettings(Strict, frozen=True, kw_only=True):
     """The whole station."""
 
@@ -172,6 +186,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     journal_parts: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 16_384
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
+    threads: ThreadWishes = ThreadWishes()
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +195,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
     settings: StationSettings
     file: str
     base: Path
+    overrides: tuple[str, ...] = ()
 
     def path(self, text: str) -> Path:
         return (self.base / text).resolve()
@@ -194,7 +210,7 @@ def load_station(file: Path, overrides: list[str] | None = None) -> Station:
     for override in overrides or []:
         override_value(document.data, override)
     settings = strictyaml.convert(document, StationSettings, _contradictions)
-    return Station(settings=settings, file=str(file), base=file.resolve().parent)
+    return Station(settings=settings, file=str(file), base=file.resolve().parent, overrides=tuple(overrides or ()))
 
 
 def override_value(data: Any, override: str) -> None:

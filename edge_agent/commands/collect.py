@@ -9,6 +9,7 @@ from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import open_store, shown
 from edge_agent.errors import ConfigurationError
 from edge_agent.events import say
+from edge_agent.notify import notify
 from edge_agent.settings import PLAINTEXT, is_loopback
 
 
@@ -31,9 +32,11 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: receiver.stop())
     say("collector.started", bind=receiver.endpoint, store=shown(args.store))
+    notify(READY=1, STATUS=f"listening on {receiver.endpoint}")
     try:
         receiver.run()
     finally:
+        notify(STOPPING=1)
         receiver.close()
         store.close()
     say("collector.stopped", rows=receiver.received)

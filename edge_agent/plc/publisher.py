@@ -29,6 +29,7 @@ from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
 from edge_agent.plc.statistics import LineStatistics
+from edge_agent.pulse import Pulse
 from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
@@ -80,6 +81,8 @@ class Publisher:
         self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}
         self._next_heartbeat_ns = 0
         self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self.pulse = Pulse(self.thread.name)
+        self._heartbeat_s = settings.heartbeat_ms / 1000
 
     # --- called from other threads --------------------------------------------------------------------------------
     def start(self) -> None:
@@ -144,6 +147,7 @@ class Publisher:
     # --- the publisher thread -------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._stop.is_set():
+            self.pulse.beat(self._heartbeat_s)
             self._publish_waiting()
             now_ns = self._clock.monotonic_ns()
             for part in self.book.expired(now_ns):
@@ -152,6 +156,7 @@ class Publisher:
                 self._beat(now_ns)
             self._answer()
             self._sleep()
+        self.pulse.rest()
         self._finish()
 
     def _publish_waiting(self) -> None:

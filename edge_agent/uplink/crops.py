@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from edge_agent.events import say
+from edge_agent.pulse import Pulse
 from edge_agent.records import Pixels
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import PICTURE
@@ -33,6 +34,7 @@ class EvidenceWorker:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.refused = 0
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self.pulse = Pulse(self._thread.name)
         self._thread.start()
 
     def offer(self, note: PictureNote, pixels: Pixels, priority: int) -> bool:
@@ -61,15 +63,19 @@ class EvidenceWorker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            note, priority, index, shape = job
-            pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
-            try:
-                data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
-            except cv2.error as error:
-                self._outbox.declare_lost(PICTURE)
-                say("evidence.refused", line=note.line, part=note.part_id, why=str(error))
-                continue
-            finally:
-                self._free.put(index)
-            digest = hashlib.sha256(data).hexdigest()
-            self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)
+            self.pulse.beat()
+            self._encode(*job)
+            self.pulse.rest()
+
+    def _encode(self, note: PictureNote, priority: int, index: int, shape: tuple[int, ...]) -> None:
+        pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
+        try:
+            data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
+        except cv2.error as error:
+            self._outbox.declare_lost(PICTURE)
+            say("evidence.refused", line=note.line, part=note.part_id, why=str(error))
+            return
+        finally:
+            self._free.put(index)
+        digest = hashlib.sha256(data).hexdigest()
+        self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)

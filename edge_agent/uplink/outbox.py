@@ -23,6 +23,7 @@ from edge_agent import shipping
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
+from edge_agent.pulse import Pulse
 from edge_agent.uplink.rows import (
     delete_row,
     first_of,
@@ -39,6 +40,7 @@ from edge_agent.uplink.shedding import Shedder
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
 _MOST_QUEUED_BYTES = 64 << 20  # of pictures that wait for the disk in memory
 _IDLE_S, _RETRY_S = 0.2, 0.5
+_DISK_S = 60.0  # one commit may take so long on a disk that ails: nobody waits for it
 _FILE = "outbox.db"
 _GATHER_S = 0.02  # what comes first waits so long for company: one transaction and one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
@@ -129,6 +131,7 @@ class Outbox:
         except (apsw.Error, OSError) as error:
             raise DeliveryError(f"{self.file} cannot be opened: {error}. Free space there, or mend the disk.") from None
         self.thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self.pulse = Pulse(self.thread.name)
         self.thread.start()
 
     # --- any thread -----------------------------------------------------------------------------------------------
@@ -208,12 +211,14 @@ class Outbox:
     # --- the writer thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not (self._stop.is_set() and not len(self._queue)):
+            self.pulse.beat(_DISK_S)
             batch = self._queue.take(_IDLE_S, self._batch)
             if 0 < len(batch) < self._batch and all(isinstance(item, Put) for item in batch):
                 self._stop.wait(_GATHER_S)
                 batch += self._queue.take(0, self._batch - len(batch))
             if batch or self._losses.counts:
                 self._write(batch)
+        self.pulse.rest()
 
     def _write(self, batch: list[_Item]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
@@ -244,6 +249,7 @@ class Outbox:
     def _write_portion(self, puts: list[Put]) -> None:
         """Commit, however long the disk takes to have room; only a stop gives up, and declares the loss if it still can."""
         while not self._try_commit(puts):
+            self.pulse.beat(_DISK_S)  # a full disk is no stall
             if self._stop.wait(_RETRY_S):
                 for put in puts:
                     self._losses.add(put.kind, tokens=[put.token])

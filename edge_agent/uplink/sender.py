@@ -16,6 +16,7 @@ import zmq
 from edge_agent import shipping
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
+from edge_agent.pulse import Pulse
 from edge_agent.uplink.outbox import Outbox
 
 _POLL_MS = 20
@@ -24,6 +25,7 @@ _AWAY_S = 1.0
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
+_DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 
 
 class Sender:
@@ -45,6 +47,7 @@ class Sender:
         self._hello_at = 0.0
         self._is_other_past = False
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self.pulse = Pulse(self._thread.name)
 
     def start(self) -> None:
         self._thread.start()
@@ -81,6 +84,7 @@ class Sender:
                 self._stop.wait(1)
             finally:
                 socket.close()
+        self.pulse.rest()
 
     def _connect(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
@@ -105,6 +109,7 @@ class Sender:
     def _serve(self, socket: zmq.Socket[bytes]) -> None:
         """Work one connection until it makes no progress any more."""
         while not self._stop.is_set():
+            self.pulse.beat(_DISK_S)
             now = time.monotonic()
             if not self.is_connected and now - self._hello_at > _HELLO_S:
                 hello = shipping.Hello(station=self._station, stream=self._outbox.stream)

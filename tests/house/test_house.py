@@ -73,6 +73,8 @@ SETTING_SECTIONS = {
     settings.TensorRtEngine: "`kind: tensorrt`",
     settings.AutoEngine: "`kind: auto`",
     settings.RecordedEngine: "`kind: recorded`",
+    settings.ThreadWishes: "## Threads",
+    settings.ThreadWish: "Each of `threads`",
     settings.PlcSettings: "## Plc",
     settings.UplinkSettings: "## Uplink",
     settings.MetricsSettings: "## Metrics",
@@ -86,6 +88,7 @@ RECIPE_SECTIONS = {
     recipe.Presence: "## Presence",
     recipe.Quality: "## Quality",
     recipe.EvidencePlan: "## Evidence",
+    recipe.Golden: "## Golden",
 }
 
 

@@ -1,0 +1,37 @@
+"""What the service manager is told: datagrams of KEY=VALUE lines on the socket that NOTIFY_SOCKET names, as sd_notify(3) has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+
+
+def notify(**fields: str | int) -> bool:
+    """Tell systemd, READY=1 for instance; False where nobody asked to be told. Never blocks, never raises."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return False
+    text = "\n".join(f"{key}={_one_line(value)}" for key, value in fields.items())
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as end:
+        end.sendto(text.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+        return True
+    return False
+
+
+def notify_reloading() -> None:
+    """The settings are being read again; READY=1 ends it."""
+    notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+
+
+def watchdog_s() -> float:
+    """After how many seconds of silence systemd ends this process; 0 where it watches over none, or another."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    text = os.environ.get("WATCHDOG_USEC", "")
+    return int(text) / 1e6 if text.isdigit() else 0.0
+
+
+def _one_line(value: str | int) -> str:
+    return " ".join(str(value).split())

@@ -1,0 +1,93 @@
+"""Watches over the stages and tells the service manager: ready, how the lines do, and that every stage gets on.
+
+Called by the main thread. systemd ends a daemon that it no longer hears from, with SIGABRT, and faulthandler then leaves every
+thread's traceback in the log; so nothing is said while a stage stands still, and the reason goes out at once. A collector that
+cannot be reached, a line without triggers, a camera that is away and a full disk are no such reasons.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from edge_agent.events import say
+from edge_agent.notify import notify, watchdog_s
+from edge_agent.plc.parts import LineBook
+from edge_agent.pulse import Pulse
+
+_LIMIT_S = 10.0  # a stage that stands still for so long is stalled, where systemd does not say how long it waits
+_TELL_S = 1.0
+
+
+class Supervision:
+    """`look` is called every few hundredths of a second, for as long as the lines run."""
+
+    def __init__(self, books: Iterable[LineBook], pulses: Iterable[Pulse]) -> None:
+        self.note = ""  # what else the status says: that a reload was refused
+        self._books = list(books)
+        self._pulses = list(pulses)
+        patience_s = watchdog_s()
+        self._limit_s = patience_s / 2 or _LIMIT_S
+        self._ping_every_s = patience_s / 4
+        self._ping_at_s = self._tell_at_s = 0.0
+        self._stalled: set[str] = set()
+        self._counts = Counts(self._books)
+
+    def look(self) -> None:
+        """Say what turned, and what is due to the service manager."""
+        stalled = {pulse.name: seconds for pulse in self._pulses if (seconds := pulse.stalled_s(self._limit_s))}
+        self._say_turns(stalled)
+        now_s = time.monotonic()
+        if now_s >= self._tell_at_s:
+            self._tell_at_s = now_s + _TELL_S
+            notify(STATUS=self._status(now_s))
+        if self._ping_every_s and now_s >= self._ping_at_s and not stalled:
+            self._ping_at_s = now_s + self._ping_every_s
+            notify(WATCHDOG=1)
+
+    def _say_turns(self, stalled: dict[str, float]) -> None:
+        for name in stalled.keys() - self._stalled:
+            say("station.stalled", thread=name, seconds=round(stalled[name], 1))
+            notify(STATUS=f"stalled: the thread {name} does not get on", WATCHDOG="trigger")
+        for name in self._stalled - stalled.keys():
+            say("station.stall_ended", thread=name)
+        self._stalled = set(stalled)
+
+    def _status(self, now_s: float) -> str:
+        self._counts.take(now_s)
+        lines = "; ".join(_told(book) for book in self._books)
+        stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
+        note = f"; {self.note}" if self.note else ""
+        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{note}"
+
+
+def _told(book: LineBook) -> str:
+    state = book.state()
+    return f"{book.name} {state}" + (f" ({book.why_not_ready})" if state == "Error" else "")
+
+
+class Counts:
+    """The lines' rate and their last FAULT, from their counters as they were at each look."""
+
+    def __init__(self, books: list[LineBook]) -> None:
+        self.rate_hz = 0.0
+        self._books = books
+        self._parts = 0
+        self._reasons: dict[str, int] = {}
+        self._at_s = 0.0
+        self._fault, self._fault_at_s = "", 0.0
+
+    def take(self, now_s: float) -> None:
+        """Note the counters at a monotonic time."""
+        parts = sum(sum(book.outcomes.values()) for book in self._books)
+        if self._at_s:
+            self.rate_hz = (parts - self._parts) / max(now_s - self._at_s, 1e-3)
+        self._parts, self._at_s = parts, now_s
+        for book in self._books:
+            for reason, count in list(book.reasons.items()):
+                if count > self._reasons.get(f"{book.name}/{reason}", 0):
+                    self._reasons[f"{book.name}/{reason}"] = count
+                    self._fault, self._fault_at_s = f"{book.name} {reason}", now_s
+
+    def last_fault(self, now_s: float) -> str:
+        return f"last fault {self._fault}, {now_s - self._fault_at_s:.0f} s ago" if self._fault else "no fault"

@@ -1,0 +1,131 @@
+"""Bundles that change while parts run: a recipe asked for, a reload of everything, an engine that comes late.
+
+Each is built and proved aside, on a thread of its own and one after another, and swapped in between two parts. What cannot be used
+changes nothing and is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from edge_agent import process
+from edge_agent.bundle import Bundle
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
+from edge_agent.events import say
+from edge_agent.inference.absent import AbsentSegmenter
+from edge_agent.line import Line
+from edge_agent.notify import notify, notify_reloading
+from edge_agent.reload import Reloader
+from edge_agent.wire import Reply
+
+_ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
+
+
+class Forge(Protocol):
+    """Builds a bundle that its golden pictures have proved. Raises ConfigurationError, EngineError."""
+
+    def __call__(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle: ...
+
+
+class Owner(Protocol):
+    """What swapping needs of the daemon."""
+
+    def limit_ng_run(self, line: str, most: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def fail(self, failure: EdgeAgentError) -> None: ...
+
+
+class Swapper:
+    """Owns every change of a bundle after the start. `views` are the lines' threads by the name of their line."""
+
+    def __init__(
+        self, views: Mapping[str, Sequence[Line]], forge: Forge, reloader: Reloader, owner: Owner, stop: threading.Event
+    ) -> None:
+        self._views, self._forge, self._reloader, self._owner, self._stop = views, forge, reloader, owner, stop
+        self._building = threading.Lock()  # one change after another
+
+    def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
+        """Build the new bundle aside, swap between two parts, answer then. Raises ConfigurationError for a line with views."""
+        if len(self._views[name]) > 1:
+            raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
+        (line,) = self._views[name]
+        args = (name, line, recipe, answer)
+        threading.Thread(target=self._build, args=args, name="build-bundle", daemon=True).start()
+
+    def _build(self, name: str, line: Line, recipe: str, answer: Callable[[Reply], None]) -> None:
+        process.unbind()
+        with self._building:
+            try:
+                bundle = self._forge(recipe, line.bundle.identity.generation + 1, line.guard_ms)
+            except EdgeAgentError as error:
+                say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
+                return answer(Reply(ok=False, error=str(error)))
+            except Exception as error:
+                say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
+                return answer(Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays."))
+            line.swap(bundle)
+        self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+        say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
+        return answer(Reply(ok=True))
+
+    def reload(self) -> None:
+        """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why."""
+        threading.Thread(target=self._reload, name="build-bundle", daemon=True).start()
+
+    def _reload(self) -> None:
+        notify_reloading()
+        process.unbind()
+        with self._building:
+            try:
+                changed = self._reloader.fresh()
+            except Exception as error:
+                why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
+                self._owner.note(f"reload refused, the recipes before stay: {why}")
+                say("station.reload_refused", why=why)
+            else:
+                for name, line, bundle in changed:
+                    line.swap(bundle)
+                    self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                self._owner.note("")
+                say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in changed})
+        if not self._stop.is_set():
+            notify(READY=1)
+
+    def await_engines(self) -> None:
+        """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""
+        if self._without_engine():
+            threading.Thread(target=self._await_engines, name="open-engine", daemon=True).start()
+
+    def _without_engine(self) -> list[Line]:
+        return [line for views in self._views.values() for line in views if isinstance(line.bundle.segmenter, AbsentSegmenter)]
+
+    def _await_engines(self) -> None:
+        told = ""
+        for waited in itertools.count():
+            why = next((line.bundle.refusal for line in self._without_engine()), "")
+            if why and why != told:
+                say("engine.unavailable", why=why)
+            told = why
+            if not why or self._stop.wait(_ENGINE_AGAIN_S[min(waited, len(_ENGINE_AGAIN_S) - 1)]):
+                break
+            process.unbind()
+            try:
+                self._equip()
+            except (ConfigurationError, EngineLost) as error:
+                self._owner.fail(error)
+                break
+
+    def _equip(self) -> None:
+        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineLost."""
+        with self._building:
+            for line in self._without_engine():
+                recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
+                bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
+                line.swap(bundle)
+                if not isinstance(bundle.segmenter, AbsentSegmenter):
+                    say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)

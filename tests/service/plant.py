@@ -1,0 +1,159 @@
+"""A station in the box, by its files in /etc/edge-agent, with whoever listens to it out here: units started as systemd does."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from box import Box, wait_for
+from bright import gray, with_defect
+from stations import StationFolder
+
+from edge_agent.collector.store import open_store
+from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.wire import Reply, Request, Verdict
+
+UNIT, COLLECTOR = "edge-agent.service", "edge-agent-collector.service"
+STATE = "/var/lib/edge-agent/state"
+SETTINGS = "/etc/edge-agent/station.yaml"
+IMAGES = "/var/edge-agent-images"
+Part = tuple[int, int]  # epoch and number
+_FAST = """
+[Service]
+WatchdogSec=4
+"""
+
+
+class Plant:
+    """`station` holds the files to be; `start` installs them and starts the units."""
+
+    def __init__(self, box: Box, folder: Path) -> None:
+        self.box = box
+        self.station = StationFolder(folder)
+        self.station.add_images([gray(level=150 + k) for k in range(4)] + [with_defect(gray(), 10, 20, 8, 6)])
+        self.station.recipe.update(deadline_ms=60_000, golden={"good": ["golden/good.png"], "bad": ["golden/bad.png"]})
+        self.station.settings.update(
+            state=STATE,
+            models="/var/lib/edge-agent/models",
+            plc={"verdicts": f"ipc://{STATE}/v", "control": f"ipc://{STATE}/c", "expect_subscriber": False},
+            uplink={"collector": "tcp://127.0.0.1:5558"},
+        )
+        self.station.settings["cameras"][0].update(path=IMAGES, rate_hz=20, repeat=True)
+        self.heard: dict[Part, Verdict] = {}
+        self._gateway: Gateway | None = None
+        self._control = ""
+        self._shipped = box.path(SETTINGS).read_bytes()
+        self.clear()
+
+    # --- the files ------------------------------------------------------------------------------------------------
+    def write(self) -> None:
+        """Put settings, recipe, golden pictures, model and images where the package's station has them."""
+        self.station.write()
+        etc = self.box.path("/etc/edge-agent")
+        shutil.copy(self.station.folder / "station.yaml", etc / "station.yaml")
+        self.write_recipe()
+        (etc / "recipes" / "golden").mkdir(exist_ok=True)
+        shutil.copy(self.station.images / "0000.png", etc / "recipes" / "golden" / "good.png")
+        shutil.copy(self.station.images / "0004.png", etc / "recipes" / "golden" / "bad.png")
+        model = self.box.path("/var/lib/edge-agent/models/bright")
+        shutil.copytree(self.station.folder / "models" / "bright", model, dirs_exist_ok=True)
+        shutil.copytree(self.station.images, self.box.path(IMAGES), dirs_exist_ok=True)
+        self.box.run("chmod", "-R", "a+rX", "/etc/edge-agent", "/var/lib/edge-agent/models", IMAGES)
+
+    def write_recipe(self, **changes: Any) -> None:
+        self.station.recipe.update(changes)
+        file = self.box.path("/etc/edge-agent/recipes/part.yaml")
+        file.write_text(yaml.safe_dump(self.station.recipe))
+        file.chmod(0o644)
+
+    def drop_in(self, text: str) -> None:
+        """What `systemctl edit edge-agent` would write."""
+        folder = self.box.path("/etc/systemd/system") / f"{UNIT}.d"
+        folder.mkdir(exist_ok=True)
+        (folder / "test.conf").write_text(text)
+        self.box.run("systemctl", "daemon-reload")
+
+    def watch_closely(self) -> None:
+        self.drop_in(_FAST)
+
+    # --- the units ------------------------------------------------------------------------------------------------
+    def start(self, check: bool = True) -> None:
+        self.write()
+        self.box.run("systemctl", "start", UNIT, check=check)
+        if check:
+            base = self.box.path(STATE)
+            self._control = f"ipc://{base}/c"
+            self._gateway = Gateway(f"ipc://{base}/v", self._control)
+
+    def start_collector(self) -> None:
+        self.box.run("systemctl", "start", COLLECTOR)
+
+    def status(self) -> str:
+        return self.box.show(UNIT, "StatusText")
+
+    def restarts(self) -> int:
+        return int(self.box.show(UNIT, "NRestarts"))
+
+    def main_pid(self) -> int:
+        return int(self.box.show(UNIT, "MainPID"))
+
+    def ask(self, op: str) -> Reply:
+        return ask(self._control, Request(op=op), timeout_s=20)
+
+    # --- what comes of it -----------------------------------------------------------------------------------------
+    def hear(self, more: int, timeout_s: float = 60) -> list[Verdict]:
+        """Listen, acknowledge, ask for what was missed, until so many more verdicts have come; return those."""
+        assert self._gateway is not None
+        fresh: list[Verdict] = []
+        until = time.monotonic() + timeout_s
+        while len(fresh) < more:
+            assert time.monotonic() < until, f"heard {len(fresh)} of {more} verdicts"
+            fresh += self._gateway.verdicts(0.05)
+        self.heard.update({(verdict.epoch, verdict.seq): verdict for verdict in fresh})
+        return fresh
+
+    def listen(self, seconds: float) -> None:
+        assert self._gateway is not None
+        self.heard.update({(verdict.epoch, verdict.seq): verdict for verdict in self._gateway.verdicts(seconds)})
+
+    def stop(self) -> None:
+        """Stop the station, then the collector, listening meanwhile."""
+        self.box.run("systemctl", "stop", "--no-block", UNIT)
+        wait_for(lambda: self.listen(0.1) or self.box.show(UNIT, "ActiveState") in ("inactive", "failed"), "the station stops")
+        self.listen(0.2)
+
+    def stored(self) -> dict[Part, Verdict]:
+        """Everything the collector has; it is stopped for that."""
+        self.box.run("systemctl", "stop", COLLECTOR)
+        copy = self.station.folder / f"collected-{time.monotonic_ns()}"  # SQLite would follow the link out of the box
+        shutil.copytree(self.box.path("/var/lib/edge-agent/collector"), copy)
+        store = open_store(str(copy))
+        try:
+            assert store.count("contradictions") == 0
+            return {(verdict.epoch, verdict.seq): verdict for verdict in store.verdicts()}
+        finally:
+            store.close()
+
+    def clear(self) -> None:
+        """Leave the box as a fresh installation, with everything stopped."""
+        if self._gateway is not None:
+            self._gateway.close()
+        self.box.run("systemctl", "stop", UNIT, COLLECTOR, check=False)
+        self.box.run(
+            "sh", "-c", f"umount {STATE} 2>/dev/null; rm -rf /etc/systemd/system/{UNIT}.d {IMAGES} /var/lib/edge-agent/*/*.db*"
+        )
+        self.box.run("sh", "-c", f"rm -rf {STATE} /var/lib/edge-agent/collector")
+        self.box.path(SETTINGS).write_bytes(self._shipped)
+        self.box.run("systemctl", "daemon-reload")
+        self.box.run("systemctl", "reset-failed", check=False)
+
+
+def unbroken(parts: dict[Part, Verdict]) -> None:
+    """Every trigger has its outcome: numbers of each epoch run from 1 without a gap."""
+    assert parts
+    for epoch in {epoch for epoch, _ in parts}:
+        seqs = sorted(seq for each, seq in parts if each == epoch)
+        assert seqs == list(range(1, len(seqs) + 1)), f"a trigger of epoch {epoch} has no outcome"

@@ -1,0 +1,106 @@
+"""The package: it installs, runs a safe station at once, comes up at boot, and an upgrade keeps what a site changed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+from box import Box, wait_for
+from plant import UNIT
+
+from edge_agent import __version__
+
+SETTINGS = "/etc/edge-agent/station.yaml"
+
+
+def ready(box: Box) -> bool:
+    return "line1 Ready" in box.show(UNIT, "StatusText") and box.show(UNIT, "ActiveState") == "active"
+
+
+def test_installing_starts_a_safe_station_and_says_what_to_do_next(installed: tuple[Box, str]) -> None:
+    box, told = installed
+    assert "What to do next" in told
+    assert "systemctl status edge-agent" in told
+    wait_for(lambda: ready(box), "the example station is ready")
+    assert box.run("edge-agent", "--version").stdout.strip() == f"edge-agent {__version__}"
+    verdicts = box.run("edge-agent", "watch", "--count", 2, "--timeout", 60).stdout
+    assert verdicts.count("(shadow)") == 2
+    listening = box.run("ss", "-Htln").stdout.split("\n")
+    assert all("127.0.0.1" in line for line in listening if line.strip()), listening
+    assert box.run("stat", "-c", "%U", "/var/lib/edge-agent/state").stdout.strip() == "edge-agent"
+    assert "video" in box.run("id", "-nG", "edge-agent").stdout
+    assert box.run("systemctl", "is-enabled", "edge-agent").stdout.strip() == "enabled"
+    assert box.run("systemctl", "is-enabled", "edge-agent-collector", check=False).stdout.strip() == "disabled"
+    assert box.run("edge-agent", "check", "--config", SETTINGS).returncode == 0
+
+
+def test_it_comes_up_at_boot(installed: tuple[Box, str]) -> None:
+    box, _ = installed
+    box.reboot()
+    wait_for(lambda: ready(box), "the station is ready after a boot")
+    assert box.show(UNIT, "NRestarts") == "0"
+
+
+def test_the_units_are_sound_and_hardened(installed: tuple[Box, str]) -> None:
+    box, _ = installed
+    units = [f"/usr/lib/systemd/system/edge-agent{kind}.service" for kind in ("", "-collector", "-alarm@")]
+    box.run("systemd-analyze", "verify", "--man=no", *units[:2])
+    for unit in units[:2]:
+        box.run("systemd-analyze", "security", "--offline=true", "--threshold=16", unit)
+    drop_in = "/etc/systemd/system/edge-agent.service.d/packet-socket.conf"
+    box.run("install", "-D", "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf", drop_in)
+    box.run("systemctl", "daemon-reload")
+    try:
+        box.run("systemd-analyze", "security", "--threshold=22", UNIT)
+    finally:
+        box.run("rm", drop_in)
+        box.run("systemctl", "daemon-reload")
+
+
+def test_an_upgrade_keeps_settings_and_the_station_runs_again(installed: tuple[Box, str], deb: Path) -> None:
+    box, _ = installed
+    settings = box.path(SETTINGS)
+    before = settings.read_text()
+    settings.write_text(before.replace("station: example", "station: hall7"))
+    box.path("/var/edge-agent.deb").unlink()
+    later(deb, box.path("/var/later.deb"), f"{__version__}+1")
+    box.run("dpkg", "--force-unsafe-io", "-i", "/var/later.deb", timeout_s=300)
+    box.path("/var/later.deb").unlink()
+    assert "station: hall7" in settings.read_text()
+    assert box.run("dpkg-query", "-W", "-f", "${Version} ${Status}", "edge-agent").stdout == f"{__version__}+1 install ok installed"
+    wait_for(lambda: ready(box), "the station runs again")
+    heard = box.run("edge-agent", "watch", "--json", "--count", 1, "--timeout", 60).stdout
+    assert '"station":"hall7"' in heard
+    settings.write_text(before)
+
+
+def later(deb: Path, to: Path, version: str) -> None:
+    """The same package under another version: only the control member of the archive is written anew."""
+    data = deb.read_bytes()
+    assert data.startswith(b"!<arch>\n")
+    out, at = [data[:8]], 8
+    while at < len(data):
+        head, size = data[at : at + 60], int(data[at + 48 : at + 58])
+        body = data[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
+        if head.startswith(b"control.tar"):
+            body = _with_version(deb, version)
+            head = b"control.tar     " + head[16:48] + f"{len(body):<10}".encode() + head[58:]
+        out += [head, body, b"\n" * (len(body) % 2)]
+    to.write_bytes(b"".join(out))
+
+
+def _with_version(deb: Path, version: str) -> bytes:
+    plain = subprocess.run(["dpkg-deb", "--ctrl-tarfile", deb], capture_output=True, check=True).stdout
+    made = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(plain)) as old, tarfile.open(fileobj=made, mode="w") as new:
+        for member in old.getmembers():
+            file = old.extractfile(member)
+            body = file.read() if file else b""
+            if member.name == "./control":
+                body = body.replace(f"Version: {__version__}\n".encode(), f"Version: {version}\n".encode())
+                member.size = len(body)
+            new.addfile(member, io.BytesIO(body) if file else None)
+    return made.getvalue()

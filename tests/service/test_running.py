@@ -1,0 +1,181 @@
+"""What an operations team signs for, on a real systemd: readiness, reload, watchdog, restart, alarm, full disk, drain."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from box import wait_for
+from plant import IMAGES, STATE, UNIT, Plant, unbroken
+
+
+def test_verdicts_flow_and_reach_the_collector_and_a_stop_under_load_drains(plant: Plant) -> None:
+    plant.station.settings["cameras"][0]["rate_hz"] = 100
+    plant.start_collector()
+    plant.start()
+    heard = plant.hear(100)
+    assert {verdict.outcome for verdict in heard} >= {"PASS", "NG"}
+    assert "line Ready" in plant.status()
+    assert "parts/s" in plant.status()
+    plant.stop()
+    assert plant.box.show(UNIT, "Result") == "success"
+    stored = plant.stored()
+    unbroken(stored)
+    assert {key: verdict.outcome for key, verdict in stored.items()} == {key: v.outcome for key, v in plant.heard.items()}
+    assert not any(verdict.reasons == ("interrupted",) for verdict in stored.values())
+
+
+def test_a_reload_swaps_a_good_recipe_and_refuses_a_bad_one_without_losing_a_part(plant: Plant) -> None:
+    plant.start_collector()
+    plant.start()
+    before = plant.hear(20)[-1].recipe_hash
+    epoch, pid = max(plant.heard)[0], plant.main_pid()
+
+    plant.write_recipe(rules=[{"rule": "blob_count", "max": 0}])
+    plant.box.run("systemctl", "reload", UNIT)
+    wait_for(lambda: plant.hear(5)[-1].recipe_hash != before, "parts are judged by the new recipe")
+    good = plant.hear(5)[-1].recipe_hash
+
+    for why, changes in (
+        ("rules.0.max", {"rules": [{"rule": "blob_count", "max": -1}]}),
+        ("golden picture", {"rules": [{"rule": "blob_count", "max": 99}]}),  # it would pass what is known to be bad
+    ):
+        plant.write_recipe(**changes)
+        plant.box.run("systemctl", "reload", UNIT)
+        wait_for(lambda: plant.listen(0.2) or "reload refused, the recipes before stay: " in plant.status(), "it is said")
+        wait_for(lambda why=why: plant.listen(0.2) or why in plant.status(), f"the status names {why}")
+        assert plant.hear(10)[-1].recipe_hash == good
+    assert plant.box.journal(UNIT).count("station.reload_refused") == 2
+    assert plant.box.show(UNIT, "ActiveState") == "active"
+    assert (plant.main_pid(), plant.restarts()) == (pid, 0)
+    plant.stop()
+    unbroken(plant.heard)
+    stored = plant.stored()
+    unbroken(stored)
+    assert {key[0] for key in stored} == {epoch}
+    assert stored.keys() == plant.heard.keys()
+
+
+def test_kill_9_is_followed_by_a_restart_that_loses_and_contradicts_nothing(plant: Plant) -> None:
+    plant.start_collector()
+    plant.start()
+    plant.hear(40)
+    pid = plant.main_pid()
+    plant.box.run("kill", "-9", pid)
+    wait_for(lambda: plant.listen(0.2) or plant.main_pid() not in (0, pid), "systemd starts it again")
+    plant.hear(40)
+    assert plant.restarts() == 1
+    plant.stop()
+    stored = plant.stored()
+    unbroken(stored)
+    assert len({epoch for epoch, _ in stored}) == 2
+    assert {key: stored[key].outcome for key in plant.heard} == {key: verdict.outcome for key, verdict in plant.heard.items()}
+
+
+def test_a_stage_that_stands_still_is_ended_by_the_watchdog_with_its_traceback(plant: Plant) -> None:
+    """The picture's file becomes a FIFO that nobody writes: the grab thread reads it for ever, as from a dead network drive."""
+    plant.watch_closely()
+    plant.start()
+    plant.hear(20)
+    pid = plant.main_pid()
+    file = plant.box.path(f"{IMAGES}/0002.png")
+    picture = file.read_bytes()
+    fifo = plant.box.path(f"{IMAGES}/fifo")
+    os.mkfifo(fifo, 0o644)
+    fifo.rename(file)
+    wait_for(lambda: plant.main_pid() != pid, "the watchdog ends it")
+    journal = plant.box.journal(UNIT)
+    assert '"thread": "grab-line"' in journal
+    assert "station.stalled" in journal
+    assert "Fatal Python error: Aborted" in journal
+    assert "in read_gray" in journal  # the thread's traceback says where
+    assert "watchdog" in plant.box.run("journalctl", "--no-pager", f"--unit={UNIT}").stdout.lower()
+    repaired = file.with_name("repaired")
+    repaired.write_bytes(picture)
+    repaired.chmod(0o644)
+    repaired.rename(file)
+    wait_for(lambda: "line Ready" in plant.status(), "it runs again", 120)
+    plant.hear(5)
+
+
+def test_a_line_without_triggers_is_no_stall(plant: Plant) -> None:
+    plant.watch_closely()
+    plant.station.settings["cameras"][0].update(trigger="software", rate_hz=0)
+    plant.start()
+    pid = plant.main_pid()
+    plant.listen(10)  # two and a half times what the watchdog waits
+    assert (plant.main_pid(), plant.restarts()) == (pid, 0)
+    assert "line Ready" in plant.status()
+
+
+def test_a_bad_configuration_is_not_tried_again_and_its_reason_is_in_the_status(plant: Plant) -> None:
+    hook, mark = plant.box.path("/etc/edge-agent/alarm"), plant.box.path("/run/alarm-ran")
+    hook.write_text('#!/bin/sh\necho "$@" >/run/alarm-ran\n')
+    hook.chmod(0o755)
+    plant.station.settings["lines"][0]["recipe"] = "absent"
+    try:
+        plant.start(check=False)
+        wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
+        told = plant.box.run("systemctl", "status", "--no-pager", UNIT, check=False).stdout
+        assert "absent.yaml" in told
+        assert plant.box.show(UNIT, "ExecMainStatus") == "78"
+        assert plant.restarts() == 0
+        wait_for(mark.exists, "the site's hook runs")
+        wait_for(lambda: mark.read_text() == f"{UNIT} exit-code\n", "with the unit and why")
+        alarm = f"edge-agent-alarm@{UNIT}.service"
+        assert "will never work" in plant.box.journal(alarm, "--priority=alert")
+    finally:
+        hook.unlink()
+
+
+def test_a_wrong_model_is_not_started_with(plant: Plant) -> None:
+    plant.station.recipe["golden"] = {"good": ["golden/bad.png"], "bad": ["golden/bad.png"]}
+    plant.start(check=False)
+    wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
+    assert plant.box.show(UNIT, "ExecMainStatus") == "78"
+    assert "must be PASS" in plant.box.journal(UNIT)
+
+
+def test_a_full_disk_stops_no_verdict_and_what_is_lost_is_declared(plant: Plant) -> None:
+    plant.station.settings["uplink"] = {"outbox_cap_mb": 1024}
+    plant.station.recipe["evidence"] = {"whole_frame": "always"}
+    plant.box.run("mkdir", "-p", STATE)
+    plant.box.run("mount", "-t", "tmpfs", "-o", "size=192m,mode=750", "state", STATE)
+    plant.start()
+    plant.hear(20)
+    plant.box.run("sh", "-c", f"dd if=/dev/zero of={STATE}/filler bs=64k 2>/dev/null || true")
+    wait_for(lambda: plant.listen(0.2) or "outbox.failed" in plant.box.journal(UNIT), "the disk is full")
+    full = plant.hear(60)
+    assert {verdict.outcome for verdict in full} <= {"PASS", "NG"}
+    plant.box.run("rm", f"{STATE}/filler")
+    wait_for(lambda: plant.listen(0.2) or "outbox.recovered" in plant.box.journal(UNIT), "the outbox recovers")
+    plant.hear(10)
+    assert plant.restarts() == 0
+    plant.start_collector()
+    plant.station.settings["uplink"] = {"collector": "tcp://127.0.0.1:5558"}
+    plant.write()
+    plant.box.run("systemctl", "restart", "--no-block", UNIT)
+    wait_for(lambda: plant.listen(0.2) or len({epoch for epoch, _ in plant.heard}) == 2, "it runs again")
+    plant.stop()
+    unbroken(plant.heard)
+    unbroken(plant.stored())
+
+
+def test_without_network_camera_or_collector_it_is_plainly_not_ready_and_stays_up(plant: Plant) -> None:
+    plant.watch_closely()
+    plant.station.settings["cameras"] = [{"name": "camera", "kind": "v4l2", "serial": "absent-77"}]
+    plant.station.settings["uplink"] = {"collector": "tcp://10.255.255.1:5558"}
+    plant.station.settings["uplink"]["allow_plaintext"] = True
+    plant.box.run("ip", "link", "set", "lo", "down")
+    try:
+        plant.start()
+        pid = plant.main_pid()
+        wait_for(lambda: "line Error" in plant.status(), "the status says so")
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            plant.listen(0.5)
+            assert (plant.main_pid(), plant.restarts()) == (pid, 0)
+        assert "absent-77" in plant.status()
+        assert plant.ask("status").status["lines"]["line"]["state"] == "Error"
+    finally:
+        plant.box.run("ip", "link", "set", "lo", "up")

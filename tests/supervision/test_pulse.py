@@ -1,0 +1,126 @@
+"""A thread that does not get on is noticed; one that waits for work, or said that it takes longer, is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_agent import events, process
+from edge_agent.notify import notify, watchdog_s
+from edge_agent.plc.parts import LineBook
+from edge_agent.pulse import Pulse
+from edge_agent.settings import ThreadWish
+from edge_agent.supervision import Counts, Supervision
+
+
+class Manager:
+    """systemd's end of the socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._end.bind(str(folder / "notify"))
+        self._end.setblocking(False)
+
+    def heard(self) -> list[str]:
+        words: list[str] = []
+        try:
+            while True:
+                words += self._end.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return words
+
+    def close(self) -> None:
+        self._end.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = Manager(tmp_path)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "2")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    lines: list[tuple[str, dict]] = []
+    monkeypatch.setattr("edge_agent.supervision.say", lambda name, **values: lines.append((name, values)))
+    monkeypatch.setattr("edge_agent.process.say", lambda name, **values: lines.append((name, values)))
+    return lines
+
+
+def test_a_stall_is_told_once_and_the_watchdog_is_not_fed_meanwhile(manager: Manager, said: list) -> None:
+    pulse, idle = Pulse("grab-line"), Pulse("evidence")
+    watch = Supervision([LineBook("line")], [pulse, idle])
+    watch.look()
+    assert "WATCHDOG=1" in manager.heard()  # nobody has begun yet
+    pulse.beat()
+    watch.look()
+    watch.look()
+    assert [name for name, _ in said] == ["station.stalled"]  # the watchdog waits two microseconds here
+    assert said[0][1]["thread"] == "grab-line"
+    heard = manager.heard()
+    assert heard.count("WATCHDOG=trigger") == 1
+    assert "WATCHDOG=1" not in heard
+    pulse.beat(patience_s=60)
+    watch.look()
+    assert [name for name, _ in said] == ["station.stalled", "station.stall_ended"]
+    assert "WATCHDOG=1" in manager.heard()
+
+
+def test_a_thread_that_rests_is_not_missed() -> None:
+    pulse = Pulse("evidence")
+    pulse.beat()
+    assert pulse.stalled_s(0) > 0
+    pulse.rest()
+    assert pulse.stalled_s(0) == 0
+
+
+def test_the_status_has_the_lines_their_rate_and_the_last_fault() -> None:
+    book = LineBook("line", ready=True)
+    counts = Counts([book])
+    counts.take(10.0)
+    assert counts.last_fault(10.0) == "no fault"
+    book.outcomes.update(PASS=30, FAULT=2)
+    book.reasons["late"] = 2
+    counts.take(12.0)
+    assert counts.rate_hz == 16
+    assert counts.last_fault(15.0) == "last fault line late, 3 s ago"
+
+
+def test_a_camera_that_is_away_is_in_the_status(manager: Manager) -> None:
+    book = LineBook("line", why_not_ready="no such camera\nanywhere")
+    Supervision([book], []).look()
+    assert "STATUS=line Error (no such camera anywhere); 0.0 parts/s; no fault" in manager.heard()
+
+
+def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        monkeypatch.delenv(name, raising=False)
+    assert not notify(READY=1)
+    assert watchdog_s() == 0
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    assert watchdog_s() == 3
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+    assert watchdog_s() == 0
+
+
+def test_cores_and_priorities_are_given_and_a_refusal_is_said(said: list) -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, name="publisher")
+    thread.start()
+    try:
+        core = min(os.sched_getaffinity(0))
+        process.favour([thread], ThreadWish(cpu=(core,)))
+        assert os.sched_getaffinity(thread.native_id or 0) == {core}
+        process.favour([thread], ThreadWish(cpu=(4095,), priority=1))
+        assert [(name, values["thread"]) for name, values in said] == [("station.wish_refused", "publisher")]
+        assert "station.wish_refused" in events.EVENTS
+    finally:
+        ended.set()
+        thread.join()
