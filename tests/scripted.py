@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 from edge_agent.camera.base import Arrival, Exposure, Picture
 from edge_agent.errors import CameraError
@@ -68,3 +70,8 @@ class Script:
     def close(self) -> None:
         self.closed += 1
         self.lent.clear()
+
+
+def bundle_of(identity: Any) -> Any:
+    """A bundle as far as a grabber knows it: who judges, whether it may, and the engine's size, which no frame has."""
+    return SimpleNamespace(identity=identity, refusal="", segmenter=SimpleNamespace(rows=0, cols=0))

@@ -5,21 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from running import GOOD, Station, wait_until
-from scripted import Script
+from scripted import Script, bundle_of
 
 from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
-
-
-def bundle_of(identity: Any) -> Any:
-    """A bundle as far as a grabber knows it: who judges, whether it may, and the engine's size, which no frame has."""
-    return SimpleNamespace(identity=identity, refusal="", segmenter=SimpleNamespace(rows=0, cols=0))
 
 
 class Bench:
