@@ -43,6 +43,7 @@ class Plant:
         )
         self.station.settings["cameras"][0].update(path=IMAGES, rate_hz=20, repeat=True)
         self.heard: dict[Part, Verdict] = {}
+        self._began = time.time()
         self._gateway: Gateway | None = None
         self._control = ""
         self._shipped = box.path(SETTINGS).read_bytes()
@@ -90,6 +91,10 @@ class Plant:
 
     def start_collector(self) -> None:
         self.box.run("systemctl", "start", COLLECTOR)
+
+    def journal(self) -> str:
+        """What the station has logged since this test began."""
+        return self.box.journal(UNIT, f"--since=@{self._began:.3f}")
 
     def status(self) -> str:
         return self.box.show(UNIT, "StatusText")
