@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 
-.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera deb clean
+.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera deb test-service clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -51,6 +51,10 @@ soak-camera: $(STAMP)
 # out/edge-agent_VERSION_ARCH.deb, for this distribution and architecture; see docs/install.md.
 deb:
 	systemd/debian/build.sh
+
+# The package installed, run, broken, upgraded and removed under a systemd of its own: root, and a quarter of an hour.
+test-service: $(STAMP)
+	$(BIN)/python -m pytest -m service tests/service
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -321,7 +321,7 @@ def test_a_loss_is_its_own_triggers_and_not_that_of_the_part_announced_now(bench
 def test_a_loss_told_after_the_deadline_says_what_happened_rather_than_late(station: Callable[..., Station]) -> None:
     here = station(deadline_ms=200)
     camera = Script("hardware")
-    bundle = type("Bundle", (), {"identity": here.line.identity})()
+    bundle = bundle_of(here.line.identity)
     grabber = Grabber(here.line, camera, 4, here.publisher, Budget(0), lambda: bundle, lambda _: None, 0.05)
     grabber.thread.start()
     camera.acts.put(Lost(Reason.NO_FRAME, "counted", trigger_ns=time.monotonic_ns() - 300_000_000))

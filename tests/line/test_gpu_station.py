@@ -14,7 +14,7 @@ from bright import gray, with_defect
 from fake_gpu import Error, built, install
 from stations import Program, StationFolder
 
-from edge_agent import daemon as daemon_module
+from edge_agent import swapping
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineLost
 from edge_agent.inference import tensorrt
@@ -70,7 +70,7 @@ def test_without_a_gpu_it_is_up_and_not_ready(
 def test_an_engine_that_comes_later_makes_the_line_ready(
     station: StationFolder, no_gpu: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(daemon_module, "_ENGINE_AGAIN_S", (0.05,))
+    monkeypatch.setattr(swapping, "_ENGINE_AGAIN_S", (0.05,))
     station.settings["engine"] = GPU
     station.settings["cameras"] = [{"name": "camera", "kind": "synthetic", "rows": 64, "cols": 64, "trigger": "software"}]
     daemon, verdicts = open_daemon(station)

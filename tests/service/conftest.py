@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(1500 if "deb" in getattr(item, "fixturenames", ()) else 180))
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.service)
 
 
 @pytest.fixture(scope="session")
