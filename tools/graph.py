@@ -4,8 +4,8 @@ Written by hand rather than traced, so that the graph holds exactly what is belo
 that no exporter's version decides what an engine on a station has to parse. Opset 17 is what TensorRT 8.5 still reads.
 
 frames uint8 (N, 1, rows, cols) -> map uint8 (N, classes, rows, cols), round(255 p); peak float32 (N), the largest logit
-of any defect class (softmax: its log-odds against all the rest). A NaN among the logits makes the peak +inf: a uint8 map
-could never show it.
+of any defect class (softmax: the log-odds of any defect against the background). A NaN among the logits makes the peak
++inf: a uint8 map could never show it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from unet import FLAT, GRAY_CENTRE, GRAY_SCALE, Block, Shape, UNet
 
 OPSET = 17
 IR_VERSION = 8
-LEAST_REST = 1e-7  # probability left to all other classes, at least: log-odds end at 16, and FP16 can still hold it
-NEVER = -60000.0  # below any logit, and finite in FP16
 
 
 class Graph:
@@ -115,22 +113,25 @@ def _write_sigmoid(graph: Graph, folded: str, shape: Shape) -> None:
 
 
 def _write_softmax(graph: Graph, folded: str, shape: Shape) -> None:
-    """Classes exclude one another; log-odds = logit - log of the sum of exp of all other logits, stable by the largest logit."""
+    """Log-odds of any defect = log of the sum of exp of the defects' logits, stable by the largest, less the background's logit.
+
+    The likeliest class gets that probability, the others 0."""
     logits, classes = _unfold(graph, folded, shape), len(shape.classes)
-    defects = [graph.constant(f"defects_{k}", np.array([v], np.int64)) for k, v in (("from", 1), ("to", classes + 1), ("axis", 1))]
-    every = graph.add("Softmax", [logits], "every_probability", axis=1)
-    _write_map(graph, graph.add("Slice", [every, *defects], "probability"), shape.cell_px)
-    largest = graph.add("ReduceMax", [logits], "largest", axes=[1], keepdims=1)
-    lowered = graph.add("Sub", [logits, largest], "lowered")
-    others = (1 - np.eye(classes + 1, dtype=np.float32))[1:, :, None, None]
-    rest = graph.conv(graph.add("Exp", [lowered], "share"), "rest", others, np.zeros(classes, np.float32))
-    held = graph.add("Max", [rest, graph.number("least_rest", LEAST_REST)], "rest_held")
-    own = graph.add("Slice", [lowered, *defects], "own")
-    odds = graph.add("Sub", [own, graph.add("Log", [held], "rest_log")], "log_odds")
-    is_nan = graph.add("IsNaN", [lowered], "is_nan")  # of the difference: NaN where a logit is NaN or infinite
-    alarm = graph.add("Where", [is_nan, graph.number("alarm", np.inf), graph.number("never", NEVER)], "alarms")
-    highest = [graph.add("ReduceMax", [x], f"{x}_peak", axes=[1, 2, 3], keepdims=0) for x in (odds, alarm)]
-    graph.add("Max", highest, "peak")
+    ends = {k: graph.constant(f"end_{k}", np.array([v], np.int64)) for k, v in (("0", 0), ("1", 1), ("all", classes + 1))}
+    background = graph.add("Slice", [logits, ends["0"], ends["1"], ends["1"]], "background")
+    defects = graph.add("Slice", [logits, ends["1"], ends["all"], ends["1"]], "defects")
+    largest = graph.add("ReduceMax", [defects], "largest", axes=[1], keepdims=1)
+    share = graph.add("Exp", [graph.add("Sub", [defects, largest], "lowered")], "share")
+    total = graph.conv(share, "total", np.ones((1, classes, 1, 1), np.float32), np.zeros(1, np.float32))
+    together = graph.add("Add", [largest, graph.add("Log", [total], "total_log")], "together")
+    odds = graph.add("Sub", [together, background], "log_odds")
+    any_defect = graph.add("Sigmoid", [odds], "any_defect")
+    likeliest = graph.add("Equal", [defects, largest], "is_likeliest")
+    probability = graph.add("Where", [likeliest, any_defect, graph.number("none", 0.0)], "probability")
+    _write_map(graph, probability, shape.cell_px)
+    is_nan = graph.add("IsNaN", [odds], "is_nan")
+    shown = graph.add("Where", [is_nan, graph.number("alarm", np.inf), odds], "shown")
+    graph.add("ReduceMax", [shown], "peak", axes=[1, 2, 3], keepdims=0)
 
 
 def _unfold(graph: Graph, folded: str, shape: Shape) -> str:

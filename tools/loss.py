@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from unet import probabilities
 
 SMOOTH_CELLS = 4.0  # added to both sides of the Dice: a few cells more or less of a small defect are no catastrophe
 PEAK_CELLS = 4  # a frame's peak is the mean of so many of its highest logits: one alone is too noisy to learn from
@@ -42,7 +41,7 @@ def loss_of(logits: Tensor, cells: Tensor, head: str, weights: Weights) -> Tenso
     target = functional.one_hot(cells, classes + 1).permute(0, 3, 1, 2)[:, 1:].float()
     total = weights.entropy * _entropy(logits, cells, target, head, weights.defect)
     if weights.dice:
-        p = probabilities(logits, head)
+        p = logits.sigmoid() if head == "sigmoid" else logits.softmax(1)[:, 1:]
         overlap, both = (p * target).sum((1, 2, 3)), (p + target).sum((1, 2, 3))
         total = total + weights.dice * (1 - (2 * overlap + SMOOTH_CELLS) / (both + SMOOTH_CELLS)).mean()
     if weights.peak:

@@ -108,5 +108,13 @@ def normalised(x: Tensor) -> Tensor:
 
 
 def probabilities(logits: Tensor, head: str) -> Tensor:
-    """Defect probabilities (N, classes, rows, cols): sigmoid takes each class on its own, softmax drops the background."""
-    return logits.sigmoid() if head == "sigmoid" else logits.softmax(dim=1)[:, 1:]
+    """Defect probabilities (N, classes, rows, cols). Sigmoid takes each class on its own.
+
+    Softmax asks first whether there is a defect, all classes together against the background, and then which: the likeliest class
+    gets that probability, the others 0. Two classes that look alike would otherwise halve the evidence that a part is bad.
+    """
+    if head == "sigmoid":
+        return logits.sigmoid()
+    defects = logits[:, 1:]
+    any_defect = (torch.logsumexp(defects, 1, keepdim=True) - logits[:, :1]).sigmoid()
+    return torch.where(defects == defects.amax(1, keepdim=True), any_defect, 0.0)
