@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ class Script:
         self.trigger_mode = trigger_mode
         self.frame_timeout_s = frame_timeout_s
         self.acts: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._kept: object = None  # a picture that has no slot yet
         self.lent: list[tuple[int, Pixels]] = []
         self.opened = self.closed = self.finishing = 0
         self.refuses_to_open: list[str] = []
@@ -41,8 +43,12 @@ class Script:
 
     def wait(self, timeout_s: float) -> Arrival | None:
         try:
-            act = self.acts.get(timeout=timeout_s)
+            act = self._kept or self.acts.get(timeout=timeout_s)
         except queue.Empty:
+            return None
+        self._kept = act if getattr(act, "__name__", "") == "picture" and not self.lent else None
+        if self._kept is not None:
+            time.sleep(0.001)  # until a slot is lent for it
             return None
         self.owes = max(0, self.owes - 1)
         if isinstance(act, Exception):

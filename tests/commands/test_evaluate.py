@@ -194,10 +194,10 @@ def test_groups_count_once_and_training_data_is_told_loudly(bench: Bench) -> Non
 def test_what_is_no_fit_picture_is_counted_apart(bench: Bench) -> None:
     bench.add(250, "spot")
     bench.add(100, "good")
-    bench.add(0, "good", background=0)  # an empty belt: FAULT no_part
+    bench.add(0, "good", background=0)  # the lamp is out: FAULT dark
     told = bench.judge()
     result = bench.result()
-    assert result["not_judged"] == {"images": 1, "defective": 0, "reasons": {"no_part": 1}}
+    assert result["not_judged"] == {"images": 1, "defective": 0, "reasons": {"dark": 1}}
     assert (result["as_it_stands"]["tp"], result["as_it_stands"]["tn"]) == (1, 1)
     assert "NOT JUDGED" in told
     assert bench.rows()[2]["peak"] is None
