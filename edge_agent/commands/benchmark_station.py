@@ -78,22 +78,24 @@ def _engine_fps(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds:
     return float(fps[1])
 
 
+_RECIPE = {
+    "name": "station",
+    "deadline_ms": 60_000,
+    "regions": [{"name": "whole", "prepare": "native"}],
+    "rules": [
+        {"rule": "blob_count", "max": 0},
+        {"rule": "area_ratio", "max": 0.001},
+        {"rule": "peak_score", "max": 0.98},
+    ],
+    "presence": {"gray_above": 40, "min_share": 0.3},
+    "quality": {"min_mean_gray": 4, "max_saturated_share": 0.3},
+    "evidence": {"max_crops": 4},
+}
+
+
 def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: int) -> dict[str, Any]:
     """The daemon, flat out on preloaded drawn frames, with every rule of the demo's kind."""
-    recipe = {
-        "name": "station",
-        "model": {"name": model},
-        "deadline_ms": 60_000,
-        "regions": [{"name": "whole", "prepare": "native"}],
-        "rules": [
-            {"rule": "blob_count", "max": 0},
-            {"rule": "area_ratio", "max": 0.001},
-            {"rule": "peak_score", "max": 0.98},
-        ],
-        "presence": {"gray_above": 40, "min_share": 0.3},
-        "quality": {"min_mean_gray": 4, "max_saturated_share": 0.3},
-        "evidence": {"max_crops": 4},
-    }
+    recipe = _RECIPE | {"model": {"name": model}}
     camera = {
         "name": "camera",
         "kind": "synthetic",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edge_agent.errors import EngineError
 from edge_agent.records import Pixels
 
 
@@ -60,3 +64,20 @@ class Segmenter(Protocol):
         """Run every slot once; return the median latency in ms."""
 
     def close(self) -> None: ...
+
+
+def median_ms(segmenter: Segmenter, runs: int, failure: type[EngineError] = EngineError) -> float:
+    """Run every slot `runs` times, one inference after another; return the median latency in ms. Raises `failure`."""
+    times = []
+    for _ in range(runs * segmenter.slots):
+        slot = segmenter.lease()
+        assert slot is not None, "an engine warms up before anybody uses it"
+        finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+        began = time.perf_counter()
+        segmenter.submit(slot, slot.tensor, finished.put)
+        finished.get()
+        times.append((time.perf_counter() - began) * 1e3)
+        segmenter.release(slot)
+        if slot.failure:
+            raise failure(slot.failure)
+    return statistics.median(times)

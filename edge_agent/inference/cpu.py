@@ -7,8 +7,6 @@ and gives a uint8 map per defect class and the largest logit. Input and output m
 from __future__ import annotations
 
 import contextlib
-import queue
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import ConfigurationError, EngineError
-from edge_agent.inference.base import Done, TensorSlot
+from edge_agent.inference.base import Done, TensorSlot, median_ms
 from edge_agent.inference.describe import scaling_doubts
 from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network
 from edge_agent.inference.model import Model
@@ -99,19 +97,7 @@ class CpuSegmenter:
 
     def warm_up(self) -> float:
         """Run every slot a few times; return the median latency in ms. Raises EngineError."""
-        times = []
-        for _ in range(_WARM_UPS * self.slots):
-            slot = self.lease()
-            assert slot is not None, "an engine warms up before anybody uses it"
-            finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-            began = time.perf_counter()
-            self.submit(slot, slot.tensor, finished.put)
-            finished.get()
-            times.append((time.perf_counter() - began) * 1e3)
-            self.release(slot)
-            if slot.failure:
-                raise EngineError(slot.failure)
-        return statistics.median(times)
+        return median_ms(self, _WARM_UPS)
 
     def close(self) -> None:
         """Wait for what is running, then let go of the model."""

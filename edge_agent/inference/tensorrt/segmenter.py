@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import statistics
 import threading
 import time
 from collections import deque
@@ -18,7 +17,7 @@ from typing import Any
 
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
-from edge_agent.inference.base import Done, TensorSlot
+from edge_agent.inference.base import Done, TensorSlot, median_ms
 from edge_agent.inference.graph import FRAMES, MAP, PEAK
 from edge_agent.inference.model import Model
 from edge_agent.inference.slots import SlotPool
@@ -84,19 +83,7 @@ class TensorRtSegmenter:
 
     def warm_up(self) -> float:
         """Run every slot a few times; return the median latency in ms. Raises EngineLost."""
-        times = []
-        for _ in range(_WARM_UPS * self.slots):
-            slot = self.lease()
-            assert slot is not None, "an engine warms up before anybody uses it"
-            finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-            began = time.perf_counter()
-            self.submit(slot, slot.tensor, finished.put)
-            finished.get()
-            times.append((time.perf_counter() - began) * 1e3)
-            self.release(slot)
-            if slot.failure:
-                raise EngineLost(slot.failure)
-        return statistics.median(times)
+        return median_ms(self, _WARM_UPS, EngineLost)
 
     def close(self) -> None:
         """Wait for what is under way, then free everything in order. After a loss there is nothing left to free."""
