@@ -55,11 +55,12 @@ class Row:
 def parse() -> argparse.Namespace:
     """The command line; what it does not know goes to train.py."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="folder:DIR, as for train.py")
+    p.add_argument("--data", default="", help="folder:DIR, as for train.py")
     p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
     p.add_argument("--steps", type=int, default=300)
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--plain-seeds", type=int, help="of the networks with a 1x1 or 2x2 stem, which take long; default as --seeds")
+    p.add_argument("--untrained", action="store_true", help="only time them: weights do not matter to that")
     p.add_argument("--only", default="", help="candidates whose name holds this")
     p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
     p.add_argument("--work", type=Path, default=Path("out/compare"))
@@ -105,6 +106,18 @@ def load(folder: Path) -> UNet:
     return network
 
 
+def untrained(shape: str) -> UNet:
+    """A candidate as it is before any training."""
+    p = argparse.ArgumentParser()
+    for name in ("--stem", "--levels", "--filters"):
+        p.add_argument(name, type=int)
+    p.add_argument("--coarse", action="store_true")
+    args = p.parse_args(shlex.split(shape))
+    network = UNet(Shape(args.filters, args.levels, args.stem, fine=not args.coarse))
+    network.eval()
+    return network
+
+
 def compiled(network: UNet, rows: int, cols: int, threads: int) -> Any:
     """The network's exported graph on OpenVINO, one frame at a time as fast as it can."""
     core = ov.Core()
@@ -139,10 +152,26 @@ def table_of(rows: list[Row], medians: list[float]) -> list[str]:
     return lines
 
 
+def speeds_of(networks: dict[str, UNet], rows: int, cols: int, threads: int) -> list[str]:
+    """Markdown lines of networks timed beside one another, the first of them as the measure."""
+    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows, cols), dtype=np.uint8)
+    medians = medians_ms([compiled(network, rows, cols, threads) for network in networks.values()], frame)
+    lines = ["| network | weights | speed beside the first |", "|---|---|---|"]
+    for (name, network), median in zip(networks.items(), medians, strict=True):
+        lines.append(f"| {name} | {sum(p.numel() for p in network.parameters()):,} | {medians[0] / median:.1f} |")
+    return lines
+
+
 def main() -> None:
     args, console = parse(), Console()
     rows_px, cols_px = (int(size) for size in args.frame.split("x"))
     chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
+    if args.untrained:
+        networks = {name: untrained(shape) for name, shape in chosen.items()}
+        lines = speeds_of(networks, rows_px, cols_px, args.threads)
+        args.out.write_text("\n".join(lines) + "\n")
+        console.print("\n".join(lines))
+        return
     folders = {
         name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
         for number, (name, shape) in enumerate(CANDIDATES.items())
