@@ -139,6 +139,12 @@ def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:
     return [float(np.median(times[RUNS:])) / 1e6 for times in took_ns]
 
 
+def medians_of(networks: list[UNet], rows: int, cols: int, threads: int) -> list[float]:
+    """Median time of one frame of noise on each network, timed beside one another."""
+    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows, cols), dtype=np.uint8)
+    return medians_ms([compiled(network, rows, cols, threads) for network in networks], frame)
+
+
 def table_of(rows: list[Row], medians: list[float]) -> list[str]:
     """Markdown lines, the fastest network last."""
     lines = [
@@ -154,8 +160,7 @@ def table_of(rows: list[Row], medians: list[float]) -> list[str]:
 
 def speeds_of(networks: dict[str, UNet], rows: int, cols: int, threads: int) -> list[str]:
     """Markdown lines of networks timed beside one another, the first of them as the measure."""
-    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows, cols), dtype=np.uint8)
-    medians = medians_ms([compiled(network, rows, cols, threads) for network in networks.values()], frame)
+    medians = medians_of(list(networks.values()), rows, cols, threads)
     lines = ["| network | weights | speed beside the first |", "|---|---|---|"]
     for (name, network), median in zip(networks.items(), medians, strict=True):
         lines.append(f"| {name} | {sum(p.numel() for p in network.parameters()):,} | {medians[0] / median:.1f} |")
@@ -181,9 +186,8 @@ def main() -> None:
         for seed, folder in enumerate(folders[name]):
             console.rule(f"{name}, seed {seed}")
             train(args, shape, folder, seed)
-    engines = [compiled(load(each[0]), rows_px, cols_px, args.threads) for each in folders.values()]
-    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows_px, cols_px), dtype=np.uint8)
-    lines = table_of([row_of(name, each) for name, each in folders.items()], medians_ms(engines, frame))
+    medians = medians_of([load(each[0]) for each in folders.values()], rows_px, cols_px, args.threads)
+    lines = table_of([row_of(name, each) for name, each in folders.items()], medians)
     command = shlex.join(["python", *sys.argv]).replace(args.data, f"folder:{Path(args.data.partition(':')[2]).name}")
     args.out.write_text("\n".join([f"    {command}", "", *lines]) + "\n")
     console.print("\n".join(lines))

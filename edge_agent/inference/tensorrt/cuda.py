@@ -124,9 +124,6 @@ class Gpu:
         """Write a float32 that is not a number."""
         self._driver.memset_d32_async(address, _NAN_BITS, 1, stream)
 
-    def free_bytes(self) -> int:
-        return int(self._driver.mem_get_info()[0])
-
 
 def _absent(why: str) -> EngineUnavailable:
     lower = why.lower()
