@@ -109,7 +109,7 @@ def start_stations(folder: Path) -> Iterator[Callable[..., Station]]:
         made.close()
 
 
-def wait_until(is_true: Callable[[], bool], timeout_s: float = 5) -> None:
+def wait_until(is_true: Callable[[], bool], timeout_s: float = 20) -> None:
     """Poll the outside world; a test that holds its own clock does not need it."""
     until = time.monotonic() + timeout_s
     while not is_true():
@@ -117,7 +117,7 @@ def wait_until(is_true: Callable[[], bool], timeout_s: float = 5) -> None:
         time.sleep(0.001)
 
 
-def hear(socket: zmq.Socket[bytes], timeout_ms: int = 5000) -> tuple[str, bytes]:
+def hear(socket: zmq.Socket[bytes], timeout_ms: int = 20_000) -> tuple[str, bytes]:
     assert socket.poll(timeout_ms), "nothing came"
     topic, body = socket.recv_multipart()
     return topic.decode(), body

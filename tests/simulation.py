@@ -10,9 +10,12 @@ from edge_agent.simulator import SimulatedCamera
 Simulate = Callable[..., SimulatedCamera]
 
 
+_PATIENCE = 4  # a machine may be busy with others' work
+
+
 def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> bool:
-    """Say whether the condition came true in time."""
-    end = time.monotonic() + timeout_s
+    """Say whether the condition came true; `timeout_s` is for a machine of our own."""
+    end = time.monotonic() + timeout_s * _PATIENCE
     while not condition():
         if time.monotonic() > end:
             return False

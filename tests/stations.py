@@ -39,7 +39,7 @@ class StationFolder:
             "recipes": "recipes",
             "models": "models",
             "cameras": [{"name": "camera", "kind": "folder", "path": "images"}],
-            "lines": [{"name": "line", "camera": "camera", "recipe": "part", "frames": 4}],
+            "lines": [{"name": "line", "camera": "camera", "recipe": "part", "frames": 64}],
             "engine": {"kind": "cpu", "hint": "latency", "requests": 1, "threads": 1},
             "plc": {"verdicts": f"ipc://{folder}/v", "control": f"ipc://{folder}/c", "expect_subscriber": False},
             "metrics": None,

@@ -19,7 +19,7 @@ from edge_agent.camera.aravis_ids import FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, library
 from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
-from edge_agent.camera.aravis_words import connect, in_words
+from edge_agent.camera.aravis_words import connect, counts_something_else, in_words
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
 from edge_agent.camera.pixelformats import converter
 from edge_agent.camera.triggers import Triggers
@@ -118,7 +118,7 @@ class AravisCamera:
         self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
         self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
-        self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns"), 0)
+        self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns", "told_twice"), 0)
 
     def _on_control_lost(self) -> None:
         self._lost_control = True  # on a thread of the library's
@@ -243,6 +243,7 @@ class AravisCamera:
             self._counters["stale"] += 1
             return self._buffers.push(buffer)
         began_ns = min(taken.likely_ns - self.exposure_ns, time.monotonic_ns())
+        self._pulses.came((self._clock.surely_ns(taken) - self.exposure_ns) / 1e9 - (self._settings.trigger_delay_us or 0) / 1e6)
         if lost := self._flaw(buffer, taken.late_ns, began_ns):
             self._buffers.push(buffer)
             return self._tell(lost)
@@ -386,12 +387,10 @@ class AravisCamera:
         """Hold the camera's own count of trigger pulses against the triggers told; what is older than a picture may be is lost."""
         if not self._pulses.read(at_s, pulses):
             raise CameraError("it counts its triggers from 0 again: it began anew")
-        if self._pulses.is_too_few(self._told_when_counted):
+        self._counters["told_twice"] += self._pulses.take_back(self._told_when_counted)
+        if self._pulses.counts_something_else:
             self._has_counter = self.counts_triggers = False
-            raise CameraError(
-                f"it sent more pictures than {self._settings.counter} counted pulses: it counts something "
-                "else, and is not used any more. Look at trigger_source, trigger_activation and the camera's other triggers."
-            )
+            raise CameraError(counts_something_else(self._settings.counter))
         while self._receive(0):  # what has come already is not lost
             pass
         told = self._pulses.told

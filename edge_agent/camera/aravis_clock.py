@@ -42,6 +42,10 @@ class Clock:
         """True where an old picture can be told from a new one."""
         return bool(self._told_ns or self._delay.at_ns)
 
+    def surely_ns(self, taken: Taken) -> int:
+        """No picture was taken before this: 0 where the camera has not told its time."""
+        return taken.earliest_ns if self._told_ns else 0
+
     def taken(self, camera_ns: int, sent_ns: int) -> Taken:
         """When the picture with the camera's time `camera_ns`, 0 for none, sent at `sent_ns` of ours, was taken."""
         if not camera_ns:

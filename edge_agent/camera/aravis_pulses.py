@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-_MOST_TWICE = 8  # a loss may be told by a buffer and by a gap in the ids; the counter then tells one less
+_MOST_TWICE, _OF = 8, 1000  # so many told in so many that the counter did not count: it counts something else
 NEARLY_S = 0.005  # how well a trigger's time is known
 
 
@@ -20,6 +20,8 @@ class Pulses:
         self._readings: deque[tuple[float, int]] = deque()
         self._last = 0
         self._given_up_s = 0.0  # every pulse up to here has been told
+        self._came_s: deque[float] = deque()  # when the pulses of the last pictures came, at the earliest
+        self._twice, self._twice_from = 0, 0
         self.owed = 0  # triggers given up since the last picture: what still comes of them is no news
 
     def read(self, now_s: float, pulses: int) -> bool:
@@ -30,12 +32,20 @@ class Pulses:
         self._readings.append((now_s, pulses))
         return True
 
+    def came(self, pulse_s: float) -> None:
+        """A picture is told whose pulse came no earlier than this."""
+        self._came_s.append(pulse_s)
+
     def overdue(self, now_s: float) -> int:
-        """How many pulses are lost by now: those counted longer ago than a picture may take, without a word of them so far."""
+        """How many pulses are lost by now: those counted longer ago than a picture may take, without a word of them so far.
+        Pictures of pulses that surely came after a reading say nothing of what it counted."""
         lost = 0
         while self._readings and now_s - self._readings[0][0] > self._timeout_s:
             self._given_up_s, pulses = self._readings.popleft()
-            lost = max(lost, pulses - self.told)
+            while self._came_s and self._came_s[0] <= self._given_up_s:
+                self._came_s.popleft()
+            told_later = sum(pulse_s > self._given_up_s for pulse_s in self._came_s)
+            lost = max(lost, pulses - (self.told - told_later))
         self.give_up(lost)
         return lost
 
@@ -60,9 +70,20 @@ class Pulses:
         """How many pulses were counted that there has been no word of: lost, where the camera is lost."""
         return max(0, self._last - self.told)
 
-    def is_too_few(self, told: int) -> bool:
-        """True where there was word of many more pulses, `told`, than were counted after: the counter counts something else."""
-        return told > self._last + _MOST_TWICE
+    def take_back(self, told: int) -> int:
+        """Of `told` triggers, told before the counter was asked, return how many it did not count: losses told twice. They are
+        taken back, so that none of them hides a loss to come."""
+        twice = max(0, told - self._last)
+        self.told -= twice
+        if self.told - self._twice_from > _OF:
+            self._twice, self._twice_from = 0, self.told
+        self._twice += twice
+        return twice
+
+    @property
+    def counts_something_else(self) -> bool:
+        """True where the counter did not count what there was word of, again and again."""
+        return self._twice > _MOST_TWICE
 
     def is_given_up(self, triggered_s: float) -> bool:
         """True for the trigger of a picture that comes too late: it has been told as lost."""

@@ -28,6 +28,13 @@ def in_words(error: str, heartbeat_ms: int | None = None) -> str:
     return error
 
 
+def counts_something_else(counter: str | None) -> str:
+    return (
+        f"it sent more pictures than {counter} counted pulses: it counts something else, and is not used any more. "
+        "Look at trigger_source, trigger_activation and the camera's other triggers."
+    )
+
+
 def connect(arv: Library, address: str, heartbeat_ms: int | None = None) -> int:
     """Open the camera at the address and be its master. Raises CameraError, where another program is, too."""
     camera = look(arv, address, heartbeat_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -32,6 +33,30 @@ def test_what_was_given_up_is_no_news_when_it_shows_as_a_gap() -> None:
     assert pulses.news(1) == 1
 
 
+def test_a_pulse_without_a_picture_is_told_though_pictures_come_on_and_on() -> None:
+    pulses = Pulses(0.3)
+    lost = []
+    for number in range(1, 101):  # a pulse each 20 ms, all but the tenth with a picture, the counter read right after each
+        at_s = number * 0.02
+        if number != 10:
+            pulses.told += 1
+            pulses.came(at_s - 0.001)
+        pulses.read(at_s, number)
+        overdue = pulses.overdue(at_s)
+        pulses.told += overdue
+        lost += [number] * overdue
+    assert lost == [26]  # 0.3 s after the reading that counted it
+
+
+def test_pictures_of_unknown_time_make_no_loss_of_a_pulse_that_has_one() -> None:
+    pulses = Pulses(0.3)
+    for number in range(1, 50):
+        pulses.told += 1
+        pulses.came(0.0)
+        pulses.read(number * 0.02, number)
+        assert pulses.overdue(number * 0.02) == 0
+
+
 def test_a_picture_that_comes_too_late_is_known_by_its_trigger_time() -> None:
     pulses = Pulses(0.3)
     pulses.read(1.0, 2)
@@ -46,6 +71,30 @@ def test_a_counter_that_goes_back_is_a_camera_that_began_anew() -> None:
     assert pulses.read(1.0, 7)
     assert not pulses.read(1.1, 0)
     assert pulses.rest() == 7
+
+
+def test_a_loss_told_twice_hides_no_loss_to_come() -> None:
+    pulses = Pulses(0.3)
+    pulses.told = 3
+    assert pulses.read(1.0, 2)
+    assert pulses.take_back(3) == 1
+    assert pulses.read(1.1, 3)
+    assert pulses.take_back(2) == 0
+    assert pulses.overdue(1.41) == 1
+
+
+def test_a_counter_that_counts_something_else_is_known_by_what_it_does_not_count() -> None:
+    often, seldom = Pulses(0.3), Pulses(0.3)
+    for number in range(1, 10):
+        often.told += 1
+        often.read(number, 0)
+        assert often.take_back(often.told) == 1
+        assert often.counts_something_else == (number == 9)
+    for number in range(1, 100):
+        seldom.read(number, number * 200)
+        seldom.told += 201
+        assert seldom.take_back(seldom.told) == 1
+        assert not seldom.counts_something_else
 
 
 def test_the_delay_is_against_the_quickest_and_follows_a_slow_clock() -> None:
@@ -147,6 +196,29 @@ def test_a_loss_that_the_counter_told_is_not_told_again(here, fault: str) -> Non
     assert count(told(camera, 0.4)) == (0, 1)
     simulated.pulse()
     assert count(told(camera, 0.4)) == (1, 0)
+
+
+def test_an_ignored_pulse_of_a_train_that_does_not_pause_is_told(here) -> None:
+    camera, simulated = here
+    simulated.inject("ignored")
+
+    def pulse() -> None:
+        for _ in range(80):
+            simulated.pulse()
+            time.sleep(0.03)
+
+    train = threading.Thread(target=pulse)
+    heard: list[Arrival] = []
+    train.start()
+    while train.is_alive() or not heard:
+        arrival = camera.wait(0.05)
+        if isinstance(arrival, Picture):
+            camera.lend(arrival.slot, np.zeros(camera.max_pixels, np.uint8))
+        heard += [arrival] if arrival else []
+    train.join()
+    heard += told(camera, 0.4)
+    assert count(heard) == (79, 1)
+    assert next(i for i, a in enumerate(heard) if isinstance(a, Lost)) < 60, "it was told at the end only"
 
 
 def test_pictures_that_come_after_their_time_are_not_new_parts(here) -> None:

@@ -23,7 +23,7 @@ def daemon(station: StationFolder) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_watch_shows_verdicts_and_control_answers(

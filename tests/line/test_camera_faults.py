@@ -80,7 +80,7 @@ class Both:
         station = line.make_station(tmp_path, address)
         station.add_images([gray(level=100 + number) for number in range(40)])
         station.settings["cameras"].append({"name": "pictures", "kind": "folder", "path": "images", "rate_hz": 40, "repeat": True})
-        station.settings["lines"].append({"name": "other", "camera": "pictures", "recipe": "part", "frames": 8})
+        station.settings["lines"].append({"name": "other", "camera": "pictures", "recipe": "part", "frames": 64})
         self.running = line.Running(station, self.record)
         self.address = address
 
@@ -100,7 +100,7 @@ class Both:
         assert [v.seq for v in others] == list(range(1, len(others) + 1))
         assert {v.outcome for v in others} == {"PASS"}
         times = [v.trigger_time_us for v in others]
-        assert max(after - before for before, after in itertools.pairwise(times)) < 500_000
+        assert max(after - before for before, after in itertools.pairwise(times)) < 2_000_000
         assert self.record.summary["triggers"] == self.record.summary["outcomes"] == len(self.record.verdicts)
 
 
@@ -156,7 +156,7 @@ def test_a_stop_with_a_dead_camera_takes_nothing_from_the_other_line(tmp_path: P
         asked_us = time.time_ns() // 1000
     assert time.time_ns() // 1000 - asked_us < 15_000_000
     both.assert_other_never_noticed()
-    assert both.outcomes("other")[-1].trigger_time_us < asked_us + 1_000_000
+    assert both.outcomes("other")[-1].trigger_time_us < asked_us + 5_000_000
 
 
 class Outside:
@@ -177,7 +177,7 @@ class Outside:
             return False
         return bool(status["lines"]["line"]["state"] == "Ready")
 
-    def hear(self, count: int, timeout_s: float = 10) -> None:
+    def hear(self, count: int, timeout_s: float = 40) -> None:
         until = time.monotonic() + timeout_s
         while len(self.heard) < count and time.monotonic() < until:
             self.heard += self.gateway.verdicts(0.05)

@@ -158,7 +158,7 @@ class Peer:
         self.process = subprocess.Popen([*command, "--parts", str(parts)], stderr=subprocess.DEVNULL)
         self.heard: list[Verdict] = []
 
-    def hear(self, count: int, timeout_s: float = 20) -> list[Verdict]:
+    def hear(self, count: int, timeout_s: float = 60) -> list[Verdict]:
         until = time.monotonic() + timeout_s
         while len(self.heard) < count and time.monotonic() < until:
             self.heard += self.gateway.verdicts(0.05)
@@ -168,7 +168,7 @@ class Peer:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and listen on until the process has ended; return its exit code."""
         self.process.send_signal(number)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:
             self.heard += self.gateway.verdicts(0.05)
         self.heard += self.gateway.verdicts(0.1)
