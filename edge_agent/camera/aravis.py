@@ -303,7 +303,7 @@ class AravisCamera:
         if (rows, cols) != (self._rows, self._cols):
             why = f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"
             return Lost(Reason.BAD_FRAME, why, trigger_ns=began_ns)
-        if self._buffers.is_torn(buffer):
+        if self._buffers.is_torn(buffer, rows * cols):
             self._counters["incomplete"] += 1
             return Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns)
         return None

@@ -1,7 +1,7 @@
 """libaravis 0.8 by ctypes: the calls a camera needs, no more. GigE Vision and USB3 Vision devices speak through it.
 
 Debian and JetPack have it as the package libaravis-0.8-0. It is loaded at first use, since many stations have no such camera. Every
-call lets go of the interpreter lock. Reference: https://aravisproject.github.io/aravis/aravis-stable/
+call that may wait lets go of the interpreter lock. Reference: https://aravisproject.github.io/aravis/aravis-stable/
 """
 
 from __future__ import annotations
@@ -56,6 +56,16 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_device_get_genicam_xml": (_TEXT, (_POINTER, _POINTER)),
     "arv_camera_gv_set_stream_options": (None, (_POINTER, _INT)),
     "arv_buffer_new_full": (_POINTER, (_SIZE, _POINTER, _POINTER, _POINTER)),
+    "arv_stream_timeout_pop_buffer": (_POINTER, (_POINTER, _U64)),
+    "arv_stream_get_n_infos": (_UINT, (_POINTER,)),
+    "arv_stream_get_info_name": (_TEXT, (_POINTER, _UINT)),
+    "arv_stream_get_info_uint64": (_U64, (_POINTER, _UINT)),
+    "arv_gv_stream_get_port": (c.c_uint16, (_POINTER,)),
+    "arv_gv_stream_packet_resend_get_type": (c.c_ulong, ()),
+}
+# Those of every picture, which only read or write a field: they keep the interpreter lock, for letting go of it ten times a picture
+# costs more than they do, and each time another thread may take it for 5 ms.
+_AT_ONCE: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_status": (_INT, (_POINTER,)),
     "arv_buffer_get_frame_id": (_U64, (_POINTER,)),
     "arv_buffer_set_frame_id": (None, (_POINTER, _U64)),
@@ -66,12 +76,6 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_image_pixel_format": (c.c_uint32, (_POINTER,)),
     "arv_buffer_get_data": (_POINTER, (_POINTER, _POINTER)),
     "arv_stream_push_buffer": (None, (_POINTER, _POINTER)),
-    "arv_stream_timeout_pop_buffer": (_POINTER, (_POINTER, _U64)),
-    "arv_stream_get_n_infos": (_UINT, (_POINTER,)),
-    "arv_stream_get_info_name": (_TEXT, (_POINTER, _UINT)),
-    "arv_stream_get_info_uint64": (_U64, (_POINTER, _UINT)),
-    "arv_gv_stream_get_port": (c.c_uint16, (_POINTER,)),
-    "arv_gv_stream_packet_resend_get_type": (c.c_ulong, ()),
 }
 _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_new": (_POINTER, (_TEXT,)),
@@ -126,7 +130,7 @@ class Library:
         try:
             self._gobject = c.CDLL("libgobject-2.0.so.0")
             self._glib = c.CDLL("libglib-2.0.so.0")
-            arv = c.CDLL("libaravis-0.8.so.0")
+            arv, at_once = c.CDLL("libaravis-0.8.so.0"), c.PyDLL("libaravis-0.8.so.0")
         except OSError as error:
             raise CameraError(f"{error}. Install Aravis: sudo apt-get install -y libaravis-0.8-0") from None
         self._glib.g_error_free.argtypes = (c.POINTER(_Error),)
@@ -142,6 +146,8 @@ class Library:
         self._calls: dict[str, Callable[..., Any]] = {
             name.removeprefix("arv_"): _bound(arv, name, result, arguments) for name, (result, arguments) in _NEVER_FAIL.items()
         }
+        for name, (result, arguments) in _AT_ONCE.items():
+            self._calls[name.removeprefix("arv_")] = _bound(at_once, name, result, arguments)
         for name, (result, arguments) in _MAY_FAIL.items():
             self._calls[name.removeprefix("arv_")] = self._raising(
                 _bound(arv, name, result, (*arguments, c.POINTER(c.POINTER(_Error))))

@@ -87,6 +87,8 @@ class Buffers:
         self._pixel_format = arv.function("buffer_get_image_pixel_format")
         self._clear_id = arv.function("buffer_set_frame_id")
         self._push = arv.function("stream_push_buffer")
+        self._held = c.c_size_t()  # bytes in the buffer looked at last
+        self._held_at = c.byref(self._held)
         self._memory: dict[int, Pixels] = {}  # by buffer
         self._slot: dict[int, int] = {}  # by buffer
         self._of_slot: dict[int, int] = {}
@@ -146,13 +148,11 @@ class Buffers:
         """Rows and cols of a complete picture."""
         return self._height(buffer), self._width(buffer)
 
-    def is_torn(self, buffer: int) -> bool:
-        """True where fewer bytes came than the picture has: a trailer that comes early makes it look complete."""
-        held = c.c_size_t()
-        self._data(buffer, c.byref(held))
-        rows, cols = self.size(buffer)
+    def is_torn(self, buffer: int, pixels: int) -> bool:
+        """True where fewer bytes came than the picture's pixels have: a trailer that comes early makes it look complete."""
+        self._data(buffer, self._held_at)
         bits = self._pixel_format(buffer) >> 16 & 0xFF
-        return bool(held.value < rows * cols * bits // 8)
+        return bool(self._held.value < pixels * bits // 8)
 
     def statistics(self) -> dict[str, int]:
         """The stream's own counters, without their prefix `n_`."""

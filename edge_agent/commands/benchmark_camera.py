@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.camera.aravis import AravisCamera
+from edge_agent.camera.aravis_clock import Clock
 from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
 from edge_agent.camera.aravis_words import connect
@@ -39,8 +40,8 @@ _NO_PACKET_SOCKET = 1  # ARV_GV_STREAM_OPTION_PACKET_SOCKET_DISABLED
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side did: complete pictures, bad ones, its length, the thread's own time, and how long after its first packet each
-    picture was there (ms)."""
+    """What one side did: complete pictures, bad ones, its length, the thread's own time, and how long after its trigger, by the
+    camera's clock, each picture was there (ms)."""
 
     frames: int
     bad: int
@@ -168,7 +169,7 @@ def _count(camera: AravisCamera, ring: Ring, seconds: float) -> Turn:
     while (now := time.monotonic()) < until_s:
         arrival = camera.wait(0.1)
         if isinstance(arrival, Picture):
-            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns - camera.exposure_ns) / 1e6)
+            delays_ms.append((time.monotonic_ns() - arrival.trigger_ns) / 1e6)
             camera.lend(arrival.slot, ring.view(arrival.slot))
         elif isinstance(arrival, Lost):
             bad += arrival.count
@@ -189,8 +190,10 @@ class _Bare:
         self.status.argtypes = (c.c_void_p,)
         self.frame_id = self._arv.arv_buffer_get_frame_id
         self.frame_id.restype, self.frame_id.argtypes = c.c_uint64, (c.c_void_p,)
-        self.began_ns = self._arv.arv_buffer_get_system_timestamp
-        self.began_ns.restype, self.began_ns.argtypes = c.c_uint64, (c.c_void_p,)
+        self.sent_ns = self._arv.arv_buffer_get_system_timestamp
+        self.sent_ns.restype, self.sent_ns.argtypes = c.c_uint64, (c.c_void_p,)
+        self.camera_ns = self._arv.arv_buffer_get_timestamp
+        self.camera_ns.restype, self.camera_ns.argtypes = c.c_uint64, (c.c_void_p,)
         self.push = self._arv.arv_stream_push_buffer
         self.push.restype, self.push.argtypes = None, (c.c_void_p, c.c_void_p)
         self.pop = self._arv.arv_stream_timeout_pop_buffer
@@ -239,7 +242,8 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
         if not first:
             raise CameraError(f"the camera at {address} sent no picture within {_FIRST_S:g} s")
         bare.push(stream, first)
-        turn = _bare_loop(bare, stream, seconds)
+        exposure_ms = bare.ask("arv_camera_get_exposure_time", c.c_double, camera) / 1000
+        turn = _bare_loop(bare, stream, seconds, exposure_ms)
         bare.ask("arv_camera_stop_acquisition", None, camera)
         return turn
     finally:
@@ -248,11 +252,11 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
         bare.unref(camera)
 
 
-def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
+def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float, exposure_ms: float) -> Turn:
     """A picture that found no free buffer shows only as a gap in the frame ids, of which the last is 65535 and the next 1."""
+    times_ns: list[tuple[int, int, int]] = []
     pop, push, status, frame_id = bare.pop, bare.push, bare.status, bare.frame_id
     last_id = first_id = turns = 0
-    delays_ms: list[float] = []
     begun_s, cpu_s = time.monotonic(), time.thread_time()
     until_s = begun_s + seconds
     while (now := time.monotonic()) < until_s:
@@ -260,12 +264,14 @@ def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float) -> Turn:
         if not buffer:
             continue
         if status(buffer) == 0:
-            delays_ms.append((time.time_ns() - bare.began_ns(buffer)) / 1e6)
+            times_ns.append((bare.camera_ns(buffer), bare.sent_ns(buffer), time.time_ns()))
             this_id = frame_id(buffer)
             first_id = first_id or this_id
             turns += this_id < last_id
             last_id = this_id
         push(stream, buffer)
-    frames = len(delays_ms)
+    cpu_s = time.thread_time() - cpu_s
+    frames, clock = len(times_ns), Clock()
     sent = last_id - first_id + 1 + turns * _LAST_ID if frames else 0
-    return Turn(frames, sent - frames, now - begun_s, time.thread_time() - cpu_s, delays_ms)
+    delays_ms = [(here - clock.taken(camera, came).likely_ns) / 1e6 + exposure_ms for camera, came, here in times_ns]
+    return Turn(frames, sent - frames, now - begun_s, cpu_s, delays_ms)
