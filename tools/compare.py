@@ -4,7 +4,8 @@
 
 Each candidate is trained by tools/train.py on the same examples, once for each seed, and judged on the frames held out. Then all
 are run on OpenVINO in turns, round by round, so that whatever else the machine does falls on each of them alike; a speed is told
-as a ratio to the slowest-known one, the tutorial's U-Net. What is already trained under --work is not trained again.
+as a ratio to the slowest-known one, the tutorial's U-Net. The first seed's network is also quantised as `edge-agent calibrate`
+does it, judged and timed. What is already trained under --work is not trained again.
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ import argparse
 import shlex
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
-from graph import graph_of
-from numpy.typing import NDArray
+from examples import Split, load_split
+from judged import compiled, eightbit_of, floats_of, medians_of, scores_of
 from rich.console import Console
+from scores import Scores
 from unet import Shape, UNet
 
-ROUNDS, RUNS = 5, 4  # per network: rounds in turn with the others, runs within a round
-
+FOLDS = 3
 CANDIDATES = {
     "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
     "decks' U-Net, 8 filters": "--stem 1 --levels 4 --filters 8",
@@ -80,7 +79,7 @@ def train(args: argparse.Namespace, shape: str, folder: Path, seed: int) -> None
     """Trains unless that is done already."""
     if (folder / "checkpoint.pt").exists():
         return
-    how = ["--folds", "3", "--steps", str(args.steps), "--checks", "3", "--patience", "99", *shlex.split(shape), *args.more]
+    how = ["--folds", str(FOLDS), "--steps", str(args.steps), "--checks", "3", "--patience", "99", *shlex.split(shape), *args.more]
     where = ["--data", args.data, "--frame", args.frame, "--seed", str(seed), "--out", str(folder)]
     subprocess.run([sys.executable, Path(__file__).with_name("train.py"), *where, *how], check=True)
 
@@ -118,49 +117,30 @@ def untrained(shape: str) -> UNet:
     return network
 
 
-def compiled(network: UNet, rows: int, cols: int, threads: int) -> Any:
-    """The network's exported graph on OpenVINO, one frame at a time as fast as it can."""
-    core = ov.Core()
-    model = core.read_model(graph_of(network, "candidate").SerializeToString())
-    model.reshape([1, 1, rows, cols])
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    return core.compile_model(model, "CPU", settings)
+def split_of(args: argparse.Namespace, shape: Shape, rows: int, cols: int) -> Split:
+    """The frames that train.py trained on, and those it held out."""
+    return load_split(args.data, 0, 0, FOLDS, 0, 0, shape, rows, cols)
 
 
-def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:
-    """Median time of one frame on each engine, all of them taking turns."""
-    took_ns: list[list[int]] = [[] for _ in engines]
-    for _ in range(ROUNDS + 1):  # the first round warms up
-        for engine, times in zip(engines, took_ns, strict=True):
-            for _ in range(RUNS):
-                began_ns = time.perf_counter_ns()
-                engine([frame])
-                times.append(time.perf_counter_ns() - began_ns)
-    return [float(np.median(times[RUNS:])) / 1e6 for times in took_ns]
-
-
-def medians_of(networks: list[UNet], rows: int, cols: int, threads: int) -> list[float]:
-    """Median time of one frame of noise on each network, timed beside one another."""
-    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows, cols), dtype=np.uint8)
-    return medians_ms([compiled(network, rows, cols, threads) for network in networks], frame)
-
-
-def table_of(rows: list[Row], medians: list[float]) -> list[str]:
-    """Markdown lines, the fastest network last."""
+def table_of(rows: list[Row], eightbit: list[Scores], medians: list[float]) -> list[str]:
+    """Markdown lines, the fastest network last. `medians` has each network's float32, then each one's 8 bits."""
     lines = [
-        "| network | weights | AUC by seed | errors at 0.5 | narrowest gap | CPU time to train | speed beside the first |",
-        "|---|---|---|---|---|---|---|",
+        "| network | weights | AUC by seed | errors at 0.5 | narrowest gap | CPU time to train | speed beside the first "
+        "| in 8 bits: AUC, errors at 0.5, gap | speed |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row, median in zip(rows, medians, strict=True):
+    for row, scores, median, quick in zip(rows, eightbit, medians, medians[len(rows) :], strict=False):
         aucs, errors = (" ".join(map(str, each)) for each in (row.aucs, row.errors))
-        speed = f"{medians[0] / median:.1f}"
-        lines.append(f"| {row.name} | {row.weights:,} | {aucs} | {errors} | {row.gap:.2f} | {row.seconds:.0f} s | {speed} |")
+        told = (
+            f"| {row.name} | {row.weights:,} | {aucs} | {errors} | {row.gap:.2f} | {row.seconds:.0f} s | {medians[0] / median:.1f} "
+        )
+        lines.append(told + f"| {scores.auc}, {scores.errors}, {scores.gap:.2f} | {medians[0] / quick:.1f} |")
     return lines
 
 
 def speeds_of(networks: dict[str, UNet], rows: int, cols: int, threads: int) -> list[str]:
     """Markdown lines of networks timed beside one another, the first of them as the measure."""
-    medians = medians_of(list(networks.values()), rows, cols, threads)
+    medians = medians_of([floats_of(network) for network in networks.values()], rows, cols, threads)
     lines = ["| network | weights | speed beside the first |", "|---|---|---|"]
     for (name, network), median in zip(networks.items(), medians, strict=True):
         lines.append(f"| {name} | {sum(p.numel() for p in network.parameters()):,} | {medians[0] / median:.1f} |")
@@ -186,8 +166,12 @@ def main() -> None:
         for seed, folder in enumerate(folders[name]):
             console.rule(f"{name}, seed {seed}")
             train(args, shape, folder, seed)
-    medians = medians_of([load(each[0]) for each in folders.values()], rows_px, cols_px, args.threads)
-    lines = table_of([row_of(name, each) for name, each in folders.items()], medians)
+    trained = [load(each[0]) for each in folders.values()]
+    split = split_of(args, trained[0].shape, rows_px, cols_px)
+    eightbit = [eightbit_of(network, split.train, rows_px, cols_px) for network in trained]
+    scores = [scores_of(compiled(graph, rows_px, cols_px, args.threads), split.val, rows_px, cols_px) for graph in eightbit]
+    medians = medians_of([*map(floats_of, trained), *eightbit], rows_px, cols_px, args.threads)
+    lines = table_of([row_of(name, each) for name, each in folders.items()], scores, medians)
     command = shlex.join(["python", *sys.argv]).replace(args.data, f"folder:{Path(args.data.partition(':')[2]).name}")
     args.out.write_text("\n".join([f"    {command}", "", *lines]) + "\n")
     console.print("\n".join(lines))

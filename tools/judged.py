@@ -1,0 +1,69 @@
+"""Exported graphs of one network, in float32 and 8 bits, judged on OpenVINO and timed beside others.
+
+The 8-bit graph is what `edge-agent calibrate` would make: the same functions, ranges of the training frames by their extremes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from examples import Examples, fit
+from graph import graph_of
+from numpy.typing import NDArray
+from scores import Scores, score
+from unet import UNet
+
+from edge_agent.calibration.candidates import make, prepare
+from edge_agent.calibration.ranges import measure_ranges
+
+CALIBRATED_ON = 40  # frames
+ROUNDS, RUNS = 5, 4  # per engine: rounds in turn with the others, runs within a round
+
+
+def floats_of(network: UNet) -> Any:
+    """The exported graph as it is: float32."""
+    return graph_of(network, "candidate")
+
+
+def eightbit_of(network: UNet, frames: Examples, rows: int, cols: int) -> Any:
+    """The graph in 8 bits, calibrated on the first frames of the training set, stretched to (rows, cols)."""
+    prepared = prepare(graph_of(network, "candidate"), ("frames", "map", "peak"))
+    pixels = [np.ascontiguousarray(fit(pair, rows, cols)[0]) for pair in frames.pairs[:CALIBRATED_ON]]
+    return make("int8", prepared, measure_ranges(prepared, pixels, "minmax", 100.0, lambda: None))
+
+
+def compiled(graph: Any, rows: int, cols: int, threads: int) -> Any:
+    """The graph on OpenVINO, one frame at a time as fast as it can."""
+    core = ov.Core()
+    model = core.read_model(graph.SerializeToString())
+    model.reshape([1, 1, rows, cols])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    return core.compile_model(model, "CPU", settings)
+
+
+def scores_of(engine: Any, examples: Examples, rows: int, cols: int) -> Scores:
+    """Scores of an engine by its own peak, a logit."""
+    frames = (np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None] for pair in examples.pairs)
+    logits = np.array([float(engine([frame])[1][0]) for frame in frames])
+    return score(1 / (1 + np.exp(-logits)), examples.is_defective, examples.kinds)
+
+
+def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:
+    """Median time of one frame on each engine, all of them taking turns."""
+    took_ns: list[list[int]] = [[] for _ in engines]
+    for _ in range(ROUNDS + 1):  # the first round warms up
+        for engine, times in zip(engines, took_ns, strict=True):
+            for _ in range(RUNS):
+                began_ns = time.perf_counter_ns()
+                engine([frame])
+                times.append(time.perf_counter_ns() - began_ns)
+    return [float(np.median(times[RUNS:])) / 1e6 for times in took_ns]
+
+
+def medians_of(graphs: list[Any], rows: int, cols: int, threads: int) -> list[float]:
+    """Median time of one frame of noise on each graph, timed beside one another."""
+    frame = np.random.default_rng(0).integers(0, 256, (1, 1, rows, cols), dtype=np.uint8)
+    return medians_ms([compiled(graph, rows, cols, threads) for graph in graphs], frame)
