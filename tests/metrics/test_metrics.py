@@ -75,7 +75,7 @@ def test_the_metrics_say_what_the_station_did(station: StationFolder, images: Im
     assert read["reasons_total", ("line", "NG", "blob_count")] == 4
     assert read["published_total", ()] == 12
     assert read["open_parts", ("line",)] == 0
-    assert read["frame_slots", ("line", "")] == 4
+    assert read["frame_slots", ("line", "")] == station.settings["lines"][0]["frames"]
     assert read["collector_connected", ()] == 0
     assert read["rule_margin", ("line", "peak_score")] == pytest.approx(
         min(f.margin for f in daemon.publisher.statistics["line"]._findings[0] if f.rule == "peak_score")
