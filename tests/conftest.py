@@ -16,9 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
-
-# These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile one may fail
-# that is right. It is tried once more, is shown as R, and fails if it fails again.
+# These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile, what is
+# right may fail. It is tried once more, shown as R, and fails if it fails again.
 AGAINST_THE_CLOCK = {"camera", "collector", "commands", "grabber", "line", "metrics", "plc", "simulator", "supervision", "uplink"}
 
 
