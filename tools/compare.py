@@ -61,6 +61,9 @@ def parse() -> argparse.Namespace:
     p.add_argument("--plain-seeds", type=int, help="of the networks with a 1x1 or 2x2 stem, which take long; default as --seeds")
     p.add_argument("--untrained", action="store_true", help="only time them: weights do not matter to that")
     p.add_argument("--only", default="", help="candidates whose name holds this")
+    p.add_argument(
+        "--also", default="", metavar="NAME=WORDS", help="one more candidate, such as 'tiles=--stem 4 --levels 4 --filters 16'"
+    )
     p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
     p.add_argument("--work", type=Path, default=Path("out/compare"))
     p.add_argument("--out", type=Path, required=True, help="Markdown file")
@@ -151,6 +154,9 @@ def main() -> None:
     args, console = parse(), Console()
     rows_px, cols_px = (int(size) for size in args.frame.split("x"))
     chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
+    if args.also:
+        name, _, shape = args.also.partition("=")
+        chosen[name] = shape
     if args.untrained:
         networks = {name: untrained(shape) for name, shape in chosen.items()}
         lines = speeds_of(networks, rows_px, cols_px, args.threads)
@@ -159,7 +165,7 @@ def main() -> None:
         return
     folders = {
         name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
-        for number, (name, shape) in enumerate(CANDIDATES.items())
+        for number, (name, shape) in enumerate((CANDIDATES | chosen).items())
         if name in chosen
     }
     for name, shape in reversed(chosen.items()):  # the quick ones first
