@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError
@@ -11,8 +12,13 @@ from edge_agent.events import say
 from edge_agent.line import Line
 from edge_agent.settings import LineSettings, Station, StationSettings, load_station
 
-Forge = Callable[[str, int, float], Bundle]  # recipe, generation, guard in ms
 Recipes = dict[tuple[str, str], str]  # by line and view
+
+
+class Forge(Protocol):
+    """Builds a bundle that its golden pictures have proved. Raises ConfigurationError, EngineError."""
+
+    def __call__(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle: ...
 
 
 class Reloader:

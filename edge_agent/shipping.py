@@ -54,10 +54,18 @@ pack = msgspec.msgpack.Encoder().encode
 
 
 def read_hello(body: bytes) -> Hello:
+    """Raises DeliveryError for one that cannot be read, and for a version other than this."""
     try:
-        return _HELLO.decode(body)
+        hello = _HELLO.decode(body)
     except UNREADABLE as error:
         raise DeliveryError(f"not a HELLO: {error}") from None
+    if hello.v != SHIPPING_VERSION:
+        older = "station" if hello.v < SHIPPING_VERSION else "collector"
+        raise DeliveryError(
+            f"station {hello.station[:80]} ships by version {hello.v}, this collector by {SHIPPING_VERSION}. Update the {older}; "
+            "the station keeps its rows until then."
+        )
+    return hello
 
 
 def read_credit(body: bytes) -> Credit:

@@ -12,22 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edge_agent import process
-from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.line import Line
 from edge_agent.notify import notify, notify_reloading
-from edge_agent.reload import Reloader
+from edge_agent.reload import Forge, Reloader
 from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
-
-
-class Forge(Protocol):
-    """Builds a bundle that its golden pictures have proved. Raises ConfigurationError, EngineError."""
-
-    def __call__(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle: ...
 
 
 class Owner(Protocol):

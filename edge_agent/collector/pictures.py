@@ -43,6 +43,11 @@ class PictureFolder:
             out.flush()
             os.fsync(out.fileno())
         fresh.replace(target)
+        folder = os.open(target.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the name, too, has to outlast the power
+        finally:
+            os.close(folder)
 
     def read(self, path: str) -> bytes:
         return bytes(self._files.cat_file(f"{self._root}/{path}"))

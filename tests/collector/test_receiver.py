@@ -188,6 +188,14 @@ def test_streams_do_not_mix_and_a_new_connection_replaces_the_old_one(site: Site
     assert len(site.receiver._peers) == 2
 
 
+def test_a_station_of_another_version_is_refused_and_said(site: Site, station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    hello = shipping.Hello(station="s", stream="stream", v=shipping.SHIPPING_VERSION + 1)
+    station.socket.send_multipart([shipping.HELLO, shipping.pack(hello)])
+    assert station.is_unanswered()
+    assert "Update the collector" in "".join(capsys.readouterr())
+    station.hello()
+
+
 def test_names_that_are_no_names_and_numbers_no_database_holds_are_refused(site: Site, station: Station) -> None:
     for name in ("", "../etc", "x" * 65, "a\0b"):
         station.stream = name
