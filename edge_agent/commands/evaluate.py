@@ -21,8 +21,10 @@ from edge_agent.commands import evaluation_split
 from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
 from edge_agent.commands.evaluation_line import Judged, Observer, run_line
+from edge_agent.commands.evaluation_papers import read_papers
 from edge_agent.commands.evaluation_plots import new_figure, write_plots
 from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
+from edge_agent.commands.evaluation_room import make_room, written_files
 from edge_agent.commands.replay import result_of
 from edge_agent.dataset import Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
@@ -53,14 +55,17 @@ def run(args: argparse.Namespace) -> int:
     folder = find_model(args.model)
     model, recipe = load_model(folder), load_recipe(args.recipe)
     require_fit(recipe, model, str(args.recipe))
-    papers = evaluation_split.read_papers(model.papers)
+    papers = read_papers(model.papers)
     dataset, selection = evaluation_split.choose(read_dataset(args.data), papers, args)
     warnings = _warnings(dataset, model, evaluation_split.warning_of(dataset, papers))
+    note = evaluation_split.note_of(dataset, papers, args.held_out)
     _require_libraries()
-    _make_room(args)
+    make_room(args.out, args.data, args.recipe, args.pick is not None)
     console = Console(stderr=True)
     for warning in warnings:
         console.print(f"WARNING: {warning}", style="bold red", highlight=False)
+    if note:
+        console.print(f"Note: {note}", highlight=False)
 
     family = candidates(recipe, model.papers.classes)
     observer = Observer(dataset.images, model.papers.classes, family)
@@ -72,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         reasons = ", ".join(sorted({reason for each in judged for reason in each.verdict.reasons}))
         raise EdgeAgentError(f"none of {len(judged)} images could be judged: FAULT {reasons}. Mend the recipe's regions or checks.")
 
-    result = _identity(model, recipe, dataset, selection, warnings) | figures.summary() | {"pick": None}
+    told = {"warnings": warnings, "notes": [note] if note else []}
+    result = _identity(model, recipe, dataset, selection) | told | figures.summary() | {"pick": None}
     failure = _picked(condition, figures, args, recipe, result) if condition is not None else None
     _write(args.out, figures, observer, recipe, result)
     if args.json:
@@ -115,26 +121,12 @@ def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
     return warnings
 
 
-def _make_room(args: argparse.Namespace) -> None:
-    """Make the folder; what an earlier evaluation left there must not be taken for this one's."""
-    out, data = args.out.resolve(), args.data.resolve()
-    if out == data or data in out.parents:
-        raise UsageError(f"--out {args.out} lies in the dataset. Name another folder, or the report would become part of it.")
-    if out == args.recipe.resolve().parent and args.pick is not None:
-        raise UsageError(f"--out {args.out} holds the recipe itself, which --pick would overwrite. Name another folder.")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name in ("evaluation.json", "report.md", "results.jsonl", args.recipe.name, *PICTURES):
-        if out / name != args.recipe.resolve():
-            (args.out / name).unlink(missing_ok=True)
-
-
-def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str, warnings: Sequence[str]) -> dict[str, Any]:
+def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str) -> dict[str, Any]:
     thresholds = {name: recipe.classes.get(name, ClassLimits()).threshold for name in model.papers.classes}
     return {
         "model": {"name": model.papers.name, "hash": model.hash, "classes": list(model.papers.classes)},
         "recipe": {"name": recipe.name, "hash": recipe.hash, "thresholds": thresholds},
         "data": {"name": dataset.folder.resolve().name, "layout": dataset.layout, "selection": selection},
-        "warnings": list(warnings),
     }
 
 
@@ -148,12 +140,12 @@ def _picked(
         counts = [figures.of_candidate(index) for index in range(len(figures.candidates))]
         index = pick(condition, [each.threshold for each in figures.candidates], counts)
         thresholds = figures.candidates[index].thresholds
-        file = args.out / args.recipe.name
-        file.write_text(written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds), encoding="utf-8")
+        text = written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds)
     except EdgeAgentError as error:
         result["pick"] = {"condition": str(condition), "error": str(error)}
         return error
-    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": file.name, **counts[index].as_dict()}
+    (args.out / args.recipe.name).write_text(text, encoding="utf-8")
+    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": args.recipe.name, **counts[index].as_dict()}
     return None
 
 
@@ -165,6 +157,7 @@ def _write(out: Path, figures: Figures, observer: Observer, recipe: Recipe, resu
     write_plots(out, figures, name)
     write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name)
     (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
+    result["files"] = written_files(out, result["pick"])
     (out / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
