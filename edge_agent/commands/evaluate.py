@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from edge_agent.commands.evaluation_report import PICTURES, markdown, print_repo
 from edge_agent.commands.evaluation_room import make_room, written_files
 from edge_agent.commands.replay import result_of
 from edge_agent.dataset import Dataset, read_dataset
-from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.inference.model import Model, load_model
 from edge_agent.qualification.pick import Condition, pick, read_condition
 from edge_agent.qualification.pixels import overlap

@@ -8,7 +8,6 @@ calls its groups.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -71,10 +70,18 @@ def _names(value: object) -> frozenset[str] | None:
 def match(dataset: Dataset, names: Collection[str], papers: Papers) -> Match:
     """Return which groups of these images the papers name by `names`."""
     wanted = frozenset(names)
-    files = {Path(name).name for name in wanted if is_image(name)}
     surely = {each.group for each in dataset.images if wanted & names_in_training(each, dataset, papers)}
-    alike = {each.group for each in dataset.images if each.group in wanted or each.image.name in files}
+    alike = {each.group for each in dataset.images if _is_alike(each, wanted)}
     return Match(frozenset(surely), frozenset(alike - surely))
+
+
+def _is_alike(labelled: Labelled, names: frozenset[str]) -> bool:
+    """The group is called so, or the file's path ends so; or, of a file in neither half of DAGM's, its own name is the same."""
+    inner = labelled.image.resolve().parts[1:]
+    if labelled.group in names or any("/".join(inner[n:]) in names for n in range(len(inner))):
+        return True
+    is_in_half = inner[-2:-1] in (("Train",), ("Test",))
+    return not is_in_half and labelled.image.name in {Path(name).name for name in names if is_image(name)}
 
 
 def names_in_training(labelled: Labelled, dataset: Dataset, papers: Papers) -> set[str]:
@@ -82,7 +89,7 @@ def names_in_training(labelled: Labelled, dataset: Dataset, papers: Papers) -> s
     if papers.data in _NO_NAMES:
         return set()
     found = {labelled.group} if papers.is_of(dataset) else set()
-    for file in (Path(os.path.abspath(labelled.image)), labelled.image.resolve()):
+    for file in (labelled.image.absolute(), labelled.image.resolve()):
         inner = ["/".join(file.parts[n + 1 :]) for n, name in enumerate(file.parts[:-1]) if name == papers.data]
         found |= {*inner, *(name.removeprefix("images/") for name in inner)}
     return found

@@ -123,8 +123,9 @@ def _pixels(result: dict[str, Any]) -> Section | None:
     rows.append(("mean of the defective images", "", *means))
     rows += [(f"kind {each['kind']}", str(each["images"]), *_scores(each["any_defect"])) for each in pixels["kinds"]]
     note = (
-        f"Pixels that the recipe counts, against the masks of {pixels['images']} images; of a kind, in its own images only. Pixel "
-        f"accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}. {_SCORES_TOLD}"
+        f"Pixels that the recipe counts, against the masks of {pixels['images']} images; of a kind, in its own images only. "
+        f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}. "
+        f"{_SCORES_TOLD}"
     )
     return Section("Against the masks", note, ("", "images", *_SCORES), rows)
 

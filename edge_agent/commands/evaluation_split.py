@@ -74,8 +74,9 @@ def _held_out(dataset: Dataset, papers: Papers) -> frozenset[str]:
     found = match(dataset, papers.held_out, papers)
     if not found.surely | found.alike:
         raise UsageError(
-            f"--held-out: none of the {len(papers.held_out)} groups that the model's papers hold out of {papers.data or 'its data'} "
-            f"is in {dataset.folder}: {_shown(sorted(papers.held_out))}. Give the data that it was trained on, or leave out --held-out."
+            f"--held-out: none of the {len(papers.held_out)} groups that the model's papers hold out of "
+            f"{papers.data or 'its data'} is in {dataset.folder}: {_shown(sorted(papers.held_out))}. "
+            "Give the data that it was trained on, or leave out --held-out."
         )
     return found.surely | found.alike
 
@@ -104,7 +105,8 @@ def warning_of(dataset: Dataset, papers: Papers) -> str:
     if papers.held_out == frozenset() and not _can_be_told(dataset, papers):
         return (
             f"the model was trained on every image of {papers.data or 'its data'}, and its papers do not tell whether these "
-            f"{len(dataset.images)} images are among them: they may be what it was TRAINED on. If they are, these figures flatter it."
+            f"{len(dataset.images)} images are among them: they may be what it was TRAINED on. "
+            "If they are, these figures flatter it."
         )
     return ""
 

@@ -56,6 +56,10 @@ def test_a_copy_by_another_name_is_told_softly(tmp_path: Path) -> None:
     copy, papers = read_dataset(dagm(tmp_path / "mine", "0002.PNG")), papers_of("dagm-class1")
     assert not is_warned(copy, papers)
     assert "Class1" in note_of(copy, papers, by_held_out=False)
+    (tmp_path / "mine" / "Train").rename(tmp_path / "mine" / "Test")
+    assert note_of(read_dataset(tmp_path / "mine"), papers, by_held_out=False) == "", "the other half of that name"
+    (tmp_path / "mine" / "Test").rename(tmp_path / "alone")
+    assert "1 groups (0002.PNG)" in note_of(read_dataset(tmp_path / "alone"), papers, by_held_out=False)
 
 
 def test_numbers_of_parts_that_other_data_uses_too_are_no_alarm(tmp_path: Path) -> None:
