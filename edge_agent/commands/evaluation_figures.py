@@ -64,6 +64,7 @@ class Figures:
             "defective": sum(each.labelled.is_defective for each in self.all),
             "groups": len({each.labelled.group for each in self.all}),
             "not_judged": self._not_judged(),
+            "not_judged_images": [each.labelled.name for each in self._faults()],
             "auc": roc_auc(self.is_defective, self.scores),
             "as_it_stands": self.with_errors(self.is_ng),
             "thresholds": [{"threshold": t, **self.with_errors(reaches(self.scores, t))} for t in THRESHOLDS],
@@ -77,8 +78,11 @@ class Figures:
             "confusion": self._confusion(),
         }
 
+    def _faults(self) -> list[Judged]:
+        return [each for each in self.all if each.seen is None or each.verdict.outcome == FAULT]
+
     def _not_judged(self) -> dict[str, Any]:
-        faults = [each for each in self.all if each.seen is None or each.verdict.outcome == FAULT]
+        faults = self._faults()
         reasons: dict[str, int] = {}
         for each in faults:
             for reason in each.verdict.reasons:

@@ -17,6 +17,7 @@ PICTURES = {
     "worst.png": "The worst images",
 }
 _HEADER = ("threshold", "TP", "TN", "FP", "FN", "FP rate", "precision", "recall", "slip, % (bounds)", "false reject, % (bounds)")
+_MOST_NAMES = 10
 _WIDTH = 124  # of the widest table, where the terminal is narrower or none
 _SCORES = ("Dice", "IoU", "found", "pixel accuracy", "mean pixel accuracy")
 _SCORES_TOLD = (
@@ -187,7 +188,7 @@ def told_thresholds(thresholds: dict[str, float]) -> str:
 
 def headline(result: dict[str, Any]) -> list[str]:
     """What was judged on what, every warning and every note."""
-    data, missed = result["data"], result["not_judged"]
+    data, missed, names = result["data"], result["not_judged"], result["not_judged_images"]
     lines = [
         f"Model {result['model']['name']} {result['model']['hash'][:12]}, recipe {result['recipe']['name']} "
         f"{result['recipe']['hash'][:12]}, data {data['name']} ({data['selection']}): {result['images']} images of "
@@ -196,8 +197,8 @@ def headline(result: dict[str, Any]) -> list[str]:
     if missed["images"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in missed["reasons"].items())
         lines.append(
-            f"NOT JUDGED: {missed['images']} images came out as FAULT ({reasons}), {missed['defective']} of them defective. "
-            "They are in no figure below."
+            f"NOT JUDGED: {missed['images']} of the images came out as FAULT ({reasons}), {missed['defective']} of them defective: "
+            f"{', '.join(names[:_MOST_NAMES])}{' and more' if len(names) > _MOST_NAMES else ''}. They are in no figure below."
         )
     return [*lines, *(f"WARNING: {each}" for each in result["warnings"]), *(f"Note: {each}" for each in result["notes"])]
 

@@ -69,7 +69,7 @@ def _held_out(dataset: Dataset, papers: Papers) -> frozenset[str]:
         raise UsageError(
             f"--held-out: by its papers (training.held_out in model.yaml is empty) the model was trained on every image of "
             f"{papers.data or 'its data'}, so that nothing is left to judge it on. Judge it on images it has not seen, without "
-            "--held-out, or train one with a part of the images held out (tools/train.py, --folds)."
+            "--held-out; what networks trained alike did on such stands in the model's README.md, if anybody measured it."
         )
     found = match(dataset, papers.held_out, papers)
     if not found.surely | found.alike:
@@ -147,7 +147,9 @@ def _known_by(papers: Papers) -> str:
 
 
 def _remedy(papers: Papers) -> str:
-    return "Judge it with --held-out." if papers.held_out else "Judge it on images it has not seen."
+    if papers.held_out:
+        return "Judge it with --held-out."
+    return "Nothing was held out of the training: judge it on images it has not seen. What it may do on such is in its README.md."
 
 
 def _shown(names: Collection[str]) -> str:

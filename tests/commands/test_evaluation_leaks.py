@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,12 @@ from edge_agent.inference.model import load_model
 NO_CHOICE = argparse.Namespace(groups=None, exclude_groups=None, groups_file=None, held_out=True)
 
 
+DATA = ROOT.parent / "shared" / "data"
+
+
 def papers_of(model: str) -> Papers:
-    return read_papers(load_model(ROOT / "models" / model).papers)
+    """The shipped model's, with the names that it was trained on and not the content."""
+    return replace(read_papers(load_model(ROOT / "models" / model).papers), hashes=None)
 
 
 def dagm(folder: Path, *names: str) -> Path:
@@ -114,3 +119,25 @@ def test_nothing_held_out_has_a_message_of_its_own(tmp_path: Path) -> None:
         choose(index(tmp_path / "magnetic_tile", 1), papers_of("magnetic-tile"), NO_CHOICE)
     with pytest.raises(UsageError, match="none of the 1 groups that the model's papers hold out of Class1"):
         choose(index(tmp_path / "mine", 1), Papers("Class1", frozenset({"Train/1.PNG"}), None, None), NO_CHOICE)
+
+
+def test_drawn_parts_in_dagms_layout_are_not_dagms(tmp_path: Path) -> None:
+    drawn, papers = (
+        read_dataset(dagm(tmp_path / "Class1", "0002.PNG")),
+        read_papers(load_model(ROOT / "models" / "dagm-class1").papers),
+    )
+    assert not is_warned(drawn, papers)
+    assert "Class1" in note_of(drawn, papers, by_held_out=False)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not beside the project")
+@pytest.mark.parametrize(
+    ("model", "folder", "images"),
+    [("dagm-class1", "dagm", 288), ("dagm-class1", "dagm/Class1/Train", 288), ("magnetic-tile", "magnetic_tile", 695)],
+)
+def test_the_shipped_papers_know_every_image_by_its_content(tmp_path: Path, model: str, folder: str, images: int) -> None:
+    copy = tmp_path / "copy"
+    copy.symlink_to(DATA / folder)
+    said = warning_of(read_dataset(copy), read_papers(load_model(ROOT / "models" / model).papers))
+    assert f"was TRAINED on {images} of these {images} images" in said
+    assert "README.md" in said, "where the honest figures are"
