@@ -283,7 +283,7 @@ class Outbox:
     def _commit(self, puts: list[Put], losses: dict[str, int]) -> None:
         """Make a batch durable. Counters move after the commit alone: a batch may need several attempts."""
         connection, upto = self._connection, self._acknowledged_upto
-        declared = [loss_of(kind, n, why="refused") for kind, n in losses.items()]
+        declared = [loss_of(kind, n, why="refused") for kind, n in losses.items() if n]
         with transaction(connection):
             forgotten = forget_upto(connection, upto, self._opened_at) if upto > self._forgotten_upto else (0, 0)
             insert_plain(connection, [(put.kind, put.priority, put.body) for put in puts if not put.data])
