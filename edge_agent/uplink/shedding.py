@@ -45,9 +45,9 @@ class Shedder:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _lay_ballast(self) -> None:
-        disk = os.statvfs(self._ballast.parent)
-        size = min(_BALLAST_BYTES, self._cap_bytes // 4, disk.f_bavail * disk.f_frsize // 4)
-        if self._ballast.exists() or size < PAGE_BYTES:
+        size = min(_BALLAST_BYTES, self._cap_bytes // 4)
+        free = os.statvfs(self._ballast.parent)
+        if self._ballast.exists() or free.f_bavail * free.f_frsize < 4 * size:
             return
         with contextlib.suppress(OSError), open(self._ballast, "wb") as out:
             os.posix_fallocate(out.fileno(), 0, size)
