@@ -170,7 +170,7 @@ def run_daemon(folder: Path, name: str, parts: int, rate_hz: float, more: dict[s
         open(folder / f"{name}.log", "wb") as log,
         Gateway(f"ipc://{folder}/{name}-v", f"ipc://{folder}/{name}-c") as gateway,
     ):
-        process = subprocess.Popen([sys.executable, "-m", "edge_agent", "--log-level", "warning", *command], stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "edge_agent", *command], stderr=log)
         heard, memory = _hear(gateway, process, parts)
         process.wait(timeout=_PATIENCE_S)
     if process.returncode:
