@@ -119,9 +119,7 @@ class Observer:
             picture = Picture(badness, index, inspection.frame.pixels.copy(), frame_map(inspection), loaded.mask)
             heapq.heappushpop(kept, picture) if len(kept) == _WORST else heapq.heappush(kept, picture)
 
-    def _is_ng_at(
-        self, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]], measured: Measured
-    ) -> NDArray[np.bool_]:
+    def _is_ng_at(self, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]], measured: Measured) -> NDArray[np.bool_]:
         """Is the part NG at each candidate (candidates,). Where no pixel reaches a threshold, a candidate's recipe sees what any
         other of these sees, so that one of them is asked for all; of most good parts these are most."""
         is_ng_at = np.zeros(len(self._candidates), np.bool_)

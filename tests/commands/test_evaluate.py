@@ -117,7 +117,9 @@ def test_the_line_and_the_recipe_tried_again_at_its_own_threshold_agree(bench: B
     bench.judge()
     result = bench.result()
     (own,) = [each for each in result["recipe_at"] if each["threshold"] == 0.5]
-    assert {(each["tp"], each["fp"]) for each in result["recipe_at"]} == {(3, 1)}, "peaks count where no pixel reaches the threshold"
+    assert {(each["tp"], each["fp"]) for each in result["recipe_at"]} == {(3, 1)}, (
+        "peaks count where no pixel reaches the threshold"
+    )
     stands = result["as_it_stands"]
     assert {key: own[key] for key in ("tp", "tn", "fp", "fn")} == {key: stands[key] for key in ("tp", "tn", "fp", "fn")}
     assert (stands["tp"], stands["fp"]) == (3, 1)

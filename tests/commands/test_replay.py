@@ -82,9 +82,7 @@ def test_the_same_images_get_the_same_answer(
     assert not (tmp_path / "first" / "overlays").exists()
 
 
-def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(
-    within: Program, station: StationFolder, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), gray(), gray()])
     (station.images / "0001.png").write_bytes(b"no picture")
     results = replay(within, station, tmp_path / "out")
