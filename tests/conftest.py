@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,11 +75,14 @@ def within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]
 
     def call(*words: object) -> subprocess.CompletedProcess[str]:
         command, out, err = list(map(str, words)), io.StringIO(), io.StringIO()
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(err))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 code = cli.main(command)
             except SystemExit as ended:  # argparse
                 code = int(ended.code or 0)
+            finally:
+                structlog.reset_defaults()
         return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
     yield call

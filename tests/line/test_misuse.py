@@ -168,10 +168,10 @@ def test_a_line_that_has_ended_says_so(station: StationFolder) -> None:
     daemon.close()
 
 
-def test_a_recipe_is_held_against_the_only_model_given(station: StationFolder, edge_agent: Any) -> None:
+def test_a_recipe_is_held_against_the_only_model_given(station: StationFolder, within: Any) -> None:
     station.recipe["model"] = {"name": "another"}
     station.write()
     words = ("--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright")
-    result = edge_agent("check", *words)
+    result = within("check", *words)
     assert result.returncode == 78
     assert "model.name: is another, and the model given is bright" in result.stdout
