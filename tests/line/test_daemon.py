@@ -293,6 +293,7 @@ def test_configuration_that_never_works_ends_with_78(station: StationFolder, ima
 
 def test_a_thread_that_ends_by_an_error_stops_the_daemon_loudly(station: StationFolder, images: Images) -> None:
     station.add_images(images(6))
+    station.settings["drain_s"] = 1  # nothing is published any more, which the end waits for in vain
     daemon = Daemon(load_station(station.write()))
 
     def fail(_verdict: Verdict) -> None:
