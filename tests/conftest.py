@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
-from edge_agent import cli, events
+from edge_agent import cli, events, logwriter
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes are started here: each would compile all it imports anew
 # These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile, what is
@@ -69,7 +69,7 @@ def within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]
     """As `edge_agent`, but in this process, whose libraries are loaded: for what the program does, not how it is started."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "configure_logging", lambda level: monkeypatch.setattr(events, "_threshold", events._LEVELS[level]))
+    monkeypatch.setattr(cli, "configure_logging", lambda level: monkeypatch.setattr(events, "_threshold", logwriter.LEVELS[level]))
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # the daemon sets its own, which is undone
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
 

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import yaml
 from bright import gray, with_defect, write_bright_model
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store, open_store
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EdgeAgentError
-from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.plc.gateway import Gateway
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from bright import gray, with_defect
 from running import wait_until
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.bundle import Foundry
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import TensorSlot
-from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.plc.gateway import Gateway
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 
