@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from edge_agent.events import say
-from edge_agent.notify import notify, watchdog_s
+from edge_agent.notify import Building, notify, watchdog_s
 from edge_agent.plc.parts import LineBook
 from edge_agent.pulse import Pulse
 
@@ -22,8 +22,10 @@ _TELL_S = 1.0
 class Supervision:
     """`look` is called every few hundredths of a second, for as long as the lines run."""
 
-    def __init__(self, books: Iterable[LineBook], pulses: Iterable[Pulse]) -> None:
+    def __init__(self, books: Iterable[LineBook], pulses: Iterable[Pulse], building: Building | None = None) -> None:
         self.note = ""  # what else the status says: that a reload was refused
+        self._building = building or Building()
+        self._building.tells_status = False
         self._books = list(books)
         self._pulses = list(pulses)
         patience_s = watchdog_s()
@@ -57,8 +59,8 @@ class Supervision:
         self._counts.take(now_s)
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        note = f"; {self.note}" if self.note else ""
-        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{note}"
+        notes = "".join(f"; {text}" for text in (self.note, self._building.text) if text)
+        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 
 
 def _told(book: LineBook) -> str:
