@@ -2,7 +2,8 @@
 
 What has no GPU, no library or too little memory is EngineUnavailable, which may come; a network that cannot be built a
 ConfigurationError. Files: `api` the library's versions, `cuda` and `cugraph` the driver, `lane` one inference in flight,
-`segmenter` the thread and its queue, `network` the ONNX, `build` and `child` the building, `store` the files, `parity` the check.
+`segmenter` the thread and its queue, `network` the ONNX, `build` and `child` the building, `store` the files, `parity` the check,
+`timing` what `benchmark engine` measures with.
 """
 
 from __future__ import annotations
