@@ -7,6 +7,9 @@ import os
 import socket
 import time
 
+_PATIENCE_S = 120  # from one word of a builder's to the next, or to READY
+_TELL_S = 1.0
+
 
 def notify(**fields: str | int) -> bool:
     """Tell systemd, READY=1 for instance; False where nobody asked to be told. Never blocks, never raises."""
@@ -23,6 +26,31 @@ def notify(**fields: str | int) -> bool:
 def notify_reloading() -> None:
     """The settings are being read again; READY=1 ends it."""
     notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+
+
+class Building:
+    """What is being built and for how long; as long as it says so, systemd waits beyond the unit's TimeoutStartSec."""
+
+    def __init__(self) -> None:
+        self.text = ""  # '' while nothing is built
+        self.tells_status = True  # until somebody else has the status and puts `text` into it
+        self._what, self._began_s, self._tell_at_s = "", 0.0, 0.0
+
+    def tell(self, what: str, at: str) -> None:
+        """Say that `what` is being built and what its builder is at; '' is a sign of life. Called as often as one likes."""
+        now_s = time.monotonic()
+        if what != self._what:
+            self._what, self._began_s, self._tell_at_s = what, now_s, 0.0
+        if now_s < self._tell_at_s:
+            return
+        self._tell_at_s = now_s + _TELL_S
+        self.text = f"building {what} for {now_s - self._began_s:.0f} s" + (f": {at}" if at else "")
+        status = {"STATUS": self.text} if self.tells_status else {}
+        notify(EXTEND_TIMEOUT_USEC=_PATIENCE_S * 1_000_000, **status)
+
+    def end(self) -> None:
+        """What was built is there, or will not come."""
+        self.text = self._what = ""
 
 
 def watchdog_s() -> float:

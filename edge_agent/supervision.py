@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from edge_agent.events import say
-from edge_agent.notify import Watchdog, notify, watchdog_s
+from edge_agent.notify import Building, Watchdog, notify, watchdog_s
 from edge_agent.plc.parts import STARTING, LineBook
 from edge_agent.pulse import Pulse
 
@@ -23,8 +23,16 @@ _STARTING_S = 10.0  # a camera that takes longer to open does not hold up who wa
 class Supervision:
     """`look` is called every few hundredths of a second, for as long as the lines run; `views` are the books of their cameras."""
 
-    def __init__(self, books: Iterable[LineBook], pulses: Iterable[Pulse], views: Iterable[LineBook] = ()) -> None:
+    def __init__(
+        self,
+        books: Iterable[LineBook],
+        pulses: Iterable[Pulse],
+        views: Iterable[LineBook] = (),
+        building: Building | None = None,
+    ) -> None:
         self.note = ""  # what else the status says: that a reload was refused
+        self._building = building or Building()
+        self._building.tells_status = False
         self._books = list(books)
         self._pulses = list(pulses)
         self._views = list(views)
@@ -67,8 +75,8 @@ class Supervision:
         self._counts.take(now_s)
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        note = f"; {self.note}" if self.note else ""
-        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{note}"
+        notes = "".join(f"; {text}" for text in (self.note, self._building.text) if text)
+        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 
 
 def _told(book: LineBook) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import events, process
-from edge_agent.notify import Watchdog, notify, watchdog_s
+from edge_agent.notify import Building, Watchdog, notify, watchdog_s
 from edge_agent.plc.parts import LineBook
 from edge_agent.pulse import Pulse
 from edge_agent.settings import ThreadWish
@@ -139,6 +139,19 @@ def test_a_loop_that_gets_on_feeds_the_watchdog_a_quarter_of_its_patience_apart(
     for _ in range(3):
         dog.feed()
     assert manager.heard() == ["WATCHDOG=1"] * 3
+
+
+def test_what_is_built_while_lines_run_is_in_their_status(manager: Manager) -> None:
+    building = Building()
+    watch = Supervision([LineBook("line", ready=True)], [], building=building)
+    building.tell("the engine of a", "tactics 1/9")
+    building.tell("the engine of b", "")
+    assert [word for word in manager.heard() if not word.startswith("EXTEND_TIMEOUT_USEC=")] == []
+    watch.look()
+    assert "STATUS=line Ready; 0.0 parts/s; no fault; building the engine of b for 0 s" in manager.heard()
+    building.end()
+    Supervision([LineBook("line", ready=True)], [], building=building).look()
+    assert "STATUS=line Ready; 0.0 parts/s; no fault" in manager.heard()
 
 
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
