@@ -104,7 +104,7 @@ def test_eight_bits_are_calibrated_on_frames_from_the_whole_of_those_trained_on(
     tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged, examples = tool("judged"), tool("examples")
-    frames = [np.full((SIDE, SIDE), gray, np.uint8) for gray in range(0, 200)]
+    frames = [np.full((SIDE, SIDE), gray, np.uint8) for gray in range(200)]
     pairs = tuple((frame, frame * 0) for frame in frames)
     many = examples.Examples(pairs, np.array(["good"] * 200), np.zeros(200, bool), tuple(map(str, range(200))))
     seen: list[int] = []

@@ -71,7 +71,7 @@ def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, dat
 
 @pytest.mark.parametrize(
     ("check", "told"),
-    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "of its 12 groups have names that were trained on")],
+    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "24 of its 24 groups have names that were trained on")],
 )
 def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_nothing(
     tool: Tool, data: Path, tmp_path: Path, check: str, told: str
