@@ -53,8 +53,11 @@ def _kept(training: dict[str, Any]) -> str:
 def _heading(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str:
     told = f"{name.capitalize()}: {scores['frames']} frames, AUC {scores['auc']}"
     if "folds" not in scores:
-        chose = "" if training.get("kept") == "the last check" else ", which chose the weights"
-        return told + (f", `{scores['data']}`" if "data" in scores else chose)
+        if "data" not in scores:
+            return told + ("" if training.get("kept") == "the last check" else ", which chose the weights")
+        same = scores.get("names_trained_on", 0)
+        doubt = f"\n\n**{same} of its parts have names that this model was trained on: they may be the same parts.**"
+        return f"{told}, `{scores['data']}`{doubt if same else ''}"
     of = scores["of"]
     which = (
         "the sum of all folds, AUC their mean" if name == "cross-validation" else f"only fold {_listed(scores['folds'])} of {of}"

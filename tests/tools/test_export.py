@@ -71,7 +71,7 @@ def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, dat
 
 @pytest.mark.parametrize(
     ("check", "told"),
-    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "24 of its 24 groups have names that were trained on")],
+    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "24 of its 24 groups were trained on")],
 )
 def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_nothing(
     tool: Tool, data: Path, tmp_path: Path, check: str, told: str
@@ -82,6 +82,18 @@ def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_noth
     assert done.returncode == 1
     assert told in done.stderr
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["checkpoint.pt", "last.pt"]
+
+
+def test_a_check_whose_names_were_trained_on_in_another_folder_is_doubted_on_the_card(
+    tool: Tool, data: Path, tmp_path: Path
+) -> None:
+    names = sorted({f"Train/{file.name}" for file in (data / "Train").glob("*.PNG")})
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": names[:5], "command": command("")})
+    done = export(tmp_path / "model", "--check", f"folder:{data / 'Train'}")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "**5 of its parts have names that this model was trained on: they may be the same parts.**" in card
+    assert "--check folder:Train" in card
 
 
 def test_all_folds_are_cross_validation_and_one_of_several_is_held_out(tool: Tool) -> None:

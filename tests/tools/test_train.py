@@ -104,3 +104,17 @@ def test_the_trial_of_mixed_precision_trains_copies_and_leaves_the_network_as_it
     assert train_py.speed_up(args, network, augment.Sampler(parts, augment.Augmentation(64, 64), (), 0), steps=2) > 0
     assert steps == [False] * 7 + [True] * 7
     assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
+
+
+def test_crops_are_of_frames_as_they_are_judged(tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    train_py, options, examples = tool("train"), tool("options"), tool("examples")
+    from rich.console import Console
+
+    seen = []
+    monkeypatch.setattr(train_py, "Sampler", lambda examples, *more: seen.append(examples))
+    large = examples.draw_examples(5, 0, 4, 256, 512)
+    for words in ([], ["--window", "0.8", "--frame", ""]):
+        args = options.parser().parse_args([*map(str, HOW), "out", *words])
+        options.check(args)
+        train_py.begin(args, options.shape_of(args), examples.Split(large, large, ""), Console(quiet=True))
+    assert [each.pairs[0][0].shape for each in seen] == [(64, 128), (256, 512)]  # a window is stretched by itself
