@@ -128,7 +128,8 @@ class Daemon:
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
         self.publisher.control.on_recipe = self._swapper.change_recipe
-        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses())
+        views = [line.book for line in self.lines]
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views)
 
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
@@ -297,7 +298,6 @@ class Daemon:
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
         self._supervision.look()
-        notify(READY=1)
 
     def _hot_threads(self) -> list[threading.Thread]:
         """Those that every part passes; the evidence thread encodes pictures, beside them."""

@@ -175,9 +175,9 @@ def test_a_network_that_cannot_be_built_ends_it_for_good(station: StationFolder,
         Daemon(load_station(station.write()))
 
 
-def test_engines_are_built_ahead_or_the_reason_told(station: StationFolder, edge_agent: Program) -> None:
+def test_engines_are_built_ahead_or_the_reason_told(station: StationFolder, edge_agent: Program, within: Program) -> None:
     station.settings["engine"] = {"kind": "cpu"}
-    told = edge_agent("build-engine", "--config", station.write())
+    told = within("build-engine", "--config", station.write())
     assert told.returncode == 2
     assert "only `tensorrt` and `auto`" in told.stderr
     station.settings["engine"] = {"kind": "tensorrt", "library": "tensorrt", "device": 63}

@@ -19,9 +19,9 @@ SIDE = 64
 
 
 @pytest.fixture
-def data(edge_agent: Program, tmp_path: Path) -> Path:
+def data(within: Program, tmp_path: Path) -> Path:
     folder = tmp_path / "parts"
-    drawn = edge_agent("draw-parts", "--out", folder, "--classes", 1, "--count", 12, "--defect-share", 0.5, "--seed", 2)
+    drawn = within("draw-parts", "--out", folder, "--classes", 1, "--count", 12, "--defect-share", 0.5, "--seed", 2)
     assert drawn.returncode == 0, drawn.stderr
     return folder / "Class1"
 

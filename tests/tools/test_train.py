@@ -1,7 +1,9 @@
-"""A short training: learns, keeps its best weights, goes on where it stopped, and tells how it came to be."""
+"""A short training: learns, keeps its weights, goes on where it stopped, and tells how it came to be."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,24 +20,37 @@ HOW = [
 ]
 
 
-def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a training as its users start it, and what it printed."""
     pytest.importorskip("torch", reason="torch is not installed; `make tools` installs it")
-    return subprocess.run([sys.executable, TOOLS / "train.py", *HOW, out, *more], capture_output=True, text=True, timeout=300)
-
-
-def train(out: Path, *more: str) -> str:
-    done = run(out, *more)
+    out = tmp_path_factory.mktemp("trained")
+    command, wide = [sys.executable, TOOLS / "train.py", *HOW, out], {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return out, done.stdout
 
 
-def test_a_training_leaves_weights_papers_and_curves_and_is_repeatable(tmp_path: Path) -> None:
+@pytest.fixture
+def train(tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Trains in this process, which has torch already."""
+
+    def call(out: Path, *more: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["train.py", *HOW, str(out), *more])
+        tool("train").main()
+
+    return call
+
+
+def test_a_training_leaves_weights_papers_and_curves_and_is_repeatable(
+    trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path
+) -> None:
     import torch
 
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert "next: python tools/export.py" in train(first)
-    train(second)
-    kept = [torch.load(out / "checkpoint.pt") for out in (first, second)]
+    first, told = trained
+    assert "next: python tools/export.py" in told
+    train(tmp_path)
+    kept = [torch.load(out / "checkpoint.pt") for out in (first, tmp_path)]
     assert all(torch.equal(kept[0]["weights"][name], kept[1]["weights"][name]) for name in kept[0]["weights"])
     assert kept[0]["training"]["data"] == "generator:5"
     assert kept[0]["training"]["steps"] == 12
@@ -44,27 +59,29 @@ def test_a_training_leaves_weights_papers_and_curves_and_is_repeatable(tmp_path:
     assert (first / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_training_goes_on_where_it_stopped(trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path) -> None:
     import torch
 
-    train(tmp_path)
-    before = torch.load(tmp_path / "last.pt")["at"]
-    train(tmp_path, "--resume", "--steps", "20", "--checks", "5")
-    after = torch.load(tmp_path / "last.pt")["at"]
+    out = shutil.copytree(trained[0], tmp_path / "out")
+    before = torch.load(out / "last.pt")["at"]
+    train(out, "--resume", "--steps", "20", "--checks", "5")
+    after = torch.load(out / "last.pt")["at"]
     assert before["step"] == 12
     assert after["step"] == 20
     assert after["seconds"] > before["seconds"]
     assert after["cpu_seconds"] > before["cpu_seconds"] > 0
-    curve = torch.load(tmp_path / "last.pt")["curve"]
+    curve = torch.load(out / "last.pt")["curve"]
     assert [step for step, *_ in curve] == [4, 8, 12, 16, 20]
 
 
-def test_the_best_check_is_kept_only_when_asked_for(tmp_path: Path) -> None:
+def test_the_best_check_is_kept_only_when_asked_for(
+    train: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
-    told = train(tmp_path, "--keep", "best", "--patience", "1", "--rate", "0.3")  # at that rate it gets worse
+    train(tmp_path, "--keep", "best", "--patience", "1", "--rate", "0.3")  # at that rate it gets worse
     kept, last = torch.load(tmp_path / "checkpoint.pt"), torch.load(tmp_path / "last.pt")
-    assert f"check {last['at']['best_check']} is in" in told
+    assert f"check {last['at']['best_check']} is in" in capsys.readouterr().out
     assert kept["training"]["steps"] == 4 * last["at"]["best_check"] < last["at"]["step"]
     assert kept["training"]["kept"] == f"check {last['at']['best_check']}, the best on what was held out"
 
