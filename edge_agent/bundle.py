@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from edge_agent.judgement.quality import QualityGate
 from edge_agent.measured import Measured, merge
 from edge_agent.measurement.region import RegionMeasurer
 from edge_agent.measurement.scale import Transform
+from edge_agent.notify import Building
 from edge_agent.recipe import Recipe, Zone, load_recipe
 from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part, Pixels
 from edge_agent.settings import AutoEngine, Station
@@ -216,9 +218,15 @@ class Foundry:
     """Builds bundles from names; engines of the same model are shared by the lines that use it."""
 
     def __init__(
-        self, station: Station, model: Path | None = None, deadline_ms: float | None = None, keeps_maps: bool = False
+        self,
+        station: Station,
+        model: Path | None = None,
+        deadline_ms: float | None = None,
+        keeps_maps: bool = False,
+        building: Building | None = None,
     ) -> None:
         self._station = station
+        self._building = building or Building()
         self._keeps_maps = keeps_maps
         self._model = model
         self._deadline_ms = deadline_ms
@@ -254,9 +262,10 @@ class Foundry:
         opened = self._segmenters.get(model.papers.interface)
         if opened is not None:
             return opened
-        station = self._station
+        station, what = self._station, f"the engine of {model.papers.name}"
+        progress = partial(self._building.tell, what)
         try:
-            segmenter = open_segmenter(station.settings.engine, model, station.base, station.path(station.settings.state))
+            segmenter = open_segmenter(station.settings.engine, model, station.base, station.path(station.settings.state), progress)
             opened = self._segmenters[model.papers.interface] = (segmenter, segmenter.warm_up())
         except EngineLost:
             raise
@@ -264,6 +273,8 @@ class Foundry:
             if not may_wait:
                 raise
             return AbsentSegmenter(model, str(error)), 0.0
+        finally:
+            self._building.end()
         return opened
 
     def _too_slow(self, segmenter: Segmenter, latency_ms: float, budget_ms: float) -> str:

@@ -31,7 +31,7 @@ from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
-from edge_agent.notify import notify
+from edge_agent.notify import Building, notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
@@ -94,7 +94,8 @@ class Daemon:
     # --- opening --------------------------------------------------------------------------------------------------
     def _open(self) -> None:
         settings = self.station.settings
-        self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None)
+        building = Building()
+        self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
         bundles = {
             (line.name, view.name): self._forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
             for line in settings.lines
@@ -128,7 +129,8 @@ class Daemon:
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
         self.publisher.control.on_recipe = self._swapper.change_recipe
-        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses())
+        views = [line.book for line in self.lines]
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views, building)
 
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
@@ -297,7 +299,6 @@ class Daemon:
         self._cpu_start = _cpu_seconds()
         say("station.started", station=self.station.settings.station, epoch=self.journal.epoch)
         self._supervision.look()
-        notify(READY=1)
 
     def _hot_threads(self) -> list[threading.Thread]:
         """Those that every part passes; the evidence thread encodes pictures, beside them."""

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import logging
-import sys
-import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-import structlog
-
-from edge_agent.handoff import Refusing
+from edge_agent.logwriter import LEVELS, Writer, configure, write
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that may be said in the log."""
+    """One thing that may be said in the log. What may come in crowds has `sums`: it is told once a second at most, with these
+    of its values summed; `count` counts one for each that has none."""
 
     level: str
     meaning: str
     remedy: str = ""
+    sums: tuple[str, ...] = ()
 
 
 EVENTS: dict[str, Event] = {
@@ -52,15 +48,20 @@ EVENTS: dict[str, Event] = {
     "line.recipe_unfit": Event("error", "frames of this size do not fit the recipe; their parts are FAULT bad_frame", "see `why`"),
     "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
     "line.ng_run_ended": Event("info", "a part passed after a run of NG"),
-    "part.judged": Event("debug", "one part has its outcome"),
+    "part.judged": Event("info", "one part has its outcome, with its times"),
+    "part.left_out": Event("info", "so many parts of the last second have no line of their own: `log.parts_per_s`"),
     "part.discarded": Event("debug", "a result came after its part had its outcome, and was discarded"),
     "part.interrupted": Event("warning", "a part of the last run had no outcome; it is now FAULT interrupted"),
-    "part.failed": Event("error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback"),
+    "part.failed": Event(
+        "error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback", sums=("count",)
+    ),
     "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "do what `why` asks for"),
-    "camera.lost": Event("warning", "parts get no usable picture; each is a FAULT with this reason", "see `why`"),
+    "camera.lost": Event("warning", "parts get no usable picture; each is a FAULT with this reason", "see `why`", sums=("count",)),
     "camera.hangs": Event("error", "the camera's driver does not return; its frame slots are never used again", "restart"),
     "camera.recovered": Event("info", "the camera delivers again"),
-    "engine.failed": Event("error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`"),
+    "engine.failed": Event(
+        "error", "the engine failed or gave an impossible map; the part is FAULT engine", "see `why`", sums=("count",)
+    ),
     "engine.unavailable": Event("error", "the engine cannot be had; its lines are not ready; it is tried again", "see `why`"),
     "engine.available": Event("info", "the engine that was missing is there; its lines judge parts"),
     "engine.fallback": Event("warning", "TensorRT cannot be used: the CPU judges the parts, much slower", "see `why`, docs/gpu.md"),
@@ -87,7 +88,7 @@ EVENTS: dict[str, Event] = {
     "plc.acknowledged": Event("info", "verdicts are acknowledged again"),
     "plc.slow_subscriber": Event("warning", "a subscriber does not keep up; messages to it are dropped", "it can ask for a replay"),
     "plc.subscriber_recovered": Event("info", "no message was dropped for a second"),
-    "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`"),
+    "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`", sums=("count",)),
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
     "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", "mend the line; challenge again"),
@@ -102,49 +103,63 @@ EVENTS: dict[str, Event] = {
     "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
     "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
     "outbox.recovered": Event("info", "the outbox can be written again"),
-    "outbox.shed": Event("warning", "something was let go, or lost, and is declared", "a larger cap, or a faster uplink"),
+    "outbox.shed": Event(
+        "warning", "something was let go, or lost, and is declared", "a larger cap, or a faster uplink", sums=("n", "bytes")
+    ),
     "uplink.connected": Event("info", "the collector answers"),
     "uplink.disconnected": Event("warning", "the collector does not answer; the outbox keeps everything", "see the collector"),
     "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
     "collector.started": Event("info", "the collector listens"),
     "collector.stopped": Event("info", "the collector has stopped"),
-    "collector.refused": Event("warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`"),
+    "collector.refused": Event(
+        "warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`", sums=("count",)
+    ),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
     "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
     "metrics.failed": Event(
         "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
     ),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
-    "evidence.refused": Event("warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk"),
+    "evidence.refused": Event(
+        "warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk", sums=("count",)
+    ),
+    "evidence.recovered": Event("info", "the evidence pool has room again", sums=("count",)),
 }
 
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_MOST_LINES = 10_000  # wait to be written; more are dropped and counted
-_LAST_WORDS_S = 1.0  # the end of the process waits so long for the log
-_Line = tuple[str, str, dict[str, Any]]  # level, event, values
-_writer: _Writer | None = None
+_writer: Writer | None = None
 _threshold = logging.INFO  # below this nothing is said: what comes once per part must cost nothing where nobody listens
 
 
 def as_markdown() -> str:
     """The table of docs/events.md."""
-    rows = [f"| `{name}` | {event.level} | {event.meaning} | {event.remedy} |" for name, event in EVENTS.items()]
+    rows = [
+        f"| `{name}` | {event.level}{', 1/s' if event.sums else ''} | {event.meaning} | {event.remedy} |"
+        for name, event in EVENTS.items()
+    ]
     return "\n".join(["| event | level | meaning | remedy |", "|---|---|---|---|", *rows])
 
 
 def say(name: str, **values: Any) -> None:
-    """Log one event of the table at its level, with its remedy where it has one."""
+    """Log one event of the table at its level, with its remedy where it has one. Never blocks, once the log is configured."""
     event = EVENTS[name]
-    if _LEVELS[event.level] < _threshold:
+    if not is_said(name):
         return
     if event.remedy and event.level in ("warning", "error"):
         values.setdefault("remedy", event.remedy)
     values["timestamp"] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    line = (event.level, name, values)
     if _writer is None:
-        _write(event.level, name, values)
+        write(*line)
+    elif event.sums:
+        _writer.gather(line, event.sums)
     else:
-        _writer.offer((event.level, name, values))
+        _writer.offer(line)
+
+
+def is_said(name: str) -> bool:
+    """True for an event whose level is not below what was asked for."""
+    return LEVELS[EVENTS[name].level] >= _threshold
 
 
 def dropped_lines() -> int:
@@ -152,57 +167,9 @@ def dropped_lines() -> int:
     return 0 if _writer is None else _writer.dropped
 
 
-def _write(level: str, name: str, values: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a log nobody takes must not end the thread that speaks
-        getattr(structlog.get_logger(), level)(name, **values)
-
-
-class _Writer:
-    """Writes on a thread of its own: whoever reads the log may stop reading, and nobody who speaks waits for him."""
-
-    def __init__(self) -> None:
-        self._queue: Refusing[_Line | None] = Refusing(_MOST_LINES)
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
-        atexit.register(self._end)
-
-    def offer(self, line: _Line) -> None:
-        self._queue.offer(line)
-
-    @property
-    def dropped(self) -> int:
-        return self._queue.refused
-
-    def _run(self) -> None:
-        told = 0
-        while True:
-            for line in self._queue.take(1.0, 100):
-                if line is None:
-                    return
-                _write(*line)
-            if self._queue.refused > told:
-                lines, told = self._queue.refused - told, self._queue.refused
-                say("log.dropped", lines=lines)
-
-    def _end(self) -> None:
-        self._queue.force(None)
-        self._thread.join(_LAST_WORDS_S)
-
-
 def configure_logging(level: str = "info") -> None:
-    """Log to standard error, on a thread of its own: coloured on a terminal, JSON lines elsewhere."""
+    """Log from here on by a thread of its own: into the journal, onto a terminal in colours, or as JSON lines."""
     global _threshold, _writer
-    _threshold = _LEVELS[level]
-    _writer = _writer or _Writer()
-    is_terminal = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    _threshold = LEVELS[level]
+    _writer = _writer or Writer(lambda lines: say("log.dropped", lines=lines))
+    configure(_threshold)

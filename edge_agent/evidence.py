@@ -66,8 +66,7 @@ class EvidencePicker:
         taken = self._pool.offer(note, pixels, PASS_PICTURE if judgement.outcome == PASS else NG_PICTURE)
         if taken == self._is_refusing:
             self._is_refusing = not taken
-            if not taken:
-                say("evidence.refused", line=part.line, part=part.part_id)
+            say("evidence.recovered" if taken else "evidence.refused", line=part.line, part=part.part_id)
 
 
 def is_sampled(seq: int, share: float) -> bool:

@@ -7,6 +7,9 @@ import os
 import socket
 import time
 
+_PATIENCE_S = 120  # from one word of a builder's to the next, or to READY
+_TELL_S = 1.0
+
 
 def notify(**fields: str | int) -> bool:
     """Tell systemd, READY=1 for instance; False where nobody asked to be told. Never blocks, never raises."""
@@ -25,12 +28,52 @@ def notify_reloading() -> None:
     notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
 
+class Building:
+    """What is being built and for how long; as long as it says so, systemd waits beyond the unit's TimeoutStartSec."""
+
+    def __init__(self) -> None:
+        self.text = ""  # '' while nothing is built
+        self.tells_status = True  # until somebody else has the status and puts `text` into it
+        self._what, self._began_s, self._tell_at_s = "", 0.0, 0.0
+
+    def tell(self, what: str, at: str) -> None:
+        """Say that `what` is being built and what its builder is at; '' is a sign of life. Called as often as one likes."""
+        now_s = time.monotonic()
+        if what != self._what:
+            self._what, self._began_s, self._tell_at_s = what, now_s, 0.0
+        if now_s < self._tell_at_s:
+            return
+        self._tell_at_s = now_s + _TELL_S
+        self.text = f"building {what} for {now_s - self._began_s:.0f} s" + (f": {at}" if at else "")
+        status = {"STATUS": self.text} if self.tells_status else {}
+        notify(EXTEND_TIMEOUT_USEC=_PATIENCE_S * 1_000_000, **status)
+
+    def end(self) -> None:
+        """What was built is there, or will not come."""
+        self.text = self._what = ""
+
+
 def watchdog_s() -> float:
     """After how many seconds of silence systemd ends this process; 0 where it watches over none, or another."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     text = os.environ.get("WATCHDOG_USEC", "")
     return int(text) / 1e6 if text.isdigit() else 0.0
+
+
+class Watchdog:
+    """systemd's, fed by a loop that calls `feed` whenever it gets on: often, for it costs a look at the clock."""
+
+    def __init__(self) -> None:
+        self._every_s = watchdog_s() / 4
+        self._at_s = 0.0
+
+    def feed(self) -> None:
+        """Tell systemd that this process gets on, where a quarter of its patience is over."""
+        now_s = time.monotonic()
+        if self._every_s and now_s >= self._at_s:
+            self._at_s = now_s + self._every_s
+            notify(WATCHDOG=1)
 
 
 def _one_line(value: str | int) -> str:

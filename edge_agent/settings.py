@@ -169,6 +169,12 @@ class ThreadWishes(Strict, frozen=True, kw_only=True):
     publisher: ThreadWish = ThreadWish()
 
 
+class LogSettings(Strict, frozen=True, kw_only=True):
+    """What the log says of each part. Beyond `parts_per_s` lines a second a PASS is only counted; 0 counts every PASS."""
+
+    parts_per_s: Annotated[int, msgspec.Meta(ge=0, le=250)] = 50
+
+
 class StationSettings(Strict, frozen=True, kw_only=True):
     """The whole station."""
 
@@ -187,6 +193,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     drain_s: Seconds = 5
     python_core: Literal["auto", "any"] | Annotated[int, msgspec.Meta(ge=0, le=4095)] = "auto"
     threads: ThreadWishes = ThreadWishes()
+    log: LogSettings = LogSettings()
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,25 +11,35 @@ import time
 from collections.abc import Iterable
 
 from edge_agent.events import say
-from edge_agent.notify import notify, watchdog_s
-from edge_agent.plc.parts import LineBook
+from edge_agent.notify import Building, Watchdog, notify, watchdog_s
+from edge_agent.plc.parts import STARTING, LineBook
 from edge_agent.pulse import Pulse
 
 _LIMIT_S = 10.0  # a stage that stands still for so long is stalled, where systemd does not say how long it waits
 _TELL_S = 1.0
+_STARTING_S = 10.0  # a camera that takes longer to open does not hold up who waits for the service
 
 
 class Supervision:
-    """`look` is called every few hundredths of a second, for as long as the lines run."""
+    """`look` is called every few hundredths of a second, for as long as the lines run; `views` are the books of their cameras."""
 
-    def __init__(self, books: Iterable[LineBook], pulses: Iterable[Pulse]) -> None:
+    def __init__(
+        self,
+        books: Iterable[LineBook],
+        pulses: Iterable[Pulse],
+        views: Iterable[LineBook] = (),
+        building: Building | None = None,
+    ) -> None:
         self.note = ""  # what else the status says: that a reload was refused
+        self._building = building or Building()
+        self._building.tells_status = False
         self._books = list(books)
         self._pulses = list(pulses)
-        patience_s = watchdog_s()
-        self._limit_s = patience_s / 2 or _LIMIT_S
-        self._ping_every_s = patience_s / 4
-        self._ping_at_s = self._tell_at_s = 0.0
+        self._views = list(views)
+        self._watchdog = Watchdog()
+        self._limit_s = watchdog_s() / 2 or _LIMIT_S
+        self._tell_at_s = self._ready_at_s = 0.0
+        self._is_ready = False
         self._stalled: set[str] = set()
         self._counts = Counts(self._books)
 
@@ -41,9 +51,17 @@ class Supervision:
         if now_s >= self._tell_at_s:
             self._tell_at_s = now_s + _TELL_S
             notify(STATUS=self._status(now_s))
-        if self._ping_every_s and now_s >= self._ping_at_s and not stalled:
-            self._ping_at_s = now_s + self._ping_every_s
-            notify(WATCHDOG=1)
+        if not self._is_ready:
+            self._tell_ready(now_s)
+        if not stalled:
+            self._watchdog.feed()
+
+    def _tell_ready(self, now_s: float) -> None:
+        """The service is up when every line is Ready, or has said why not."""
+        self._ready_at_s = self._ready_at_s or now_s + _STARTING_S
+        if now_s >= self._ready_at_s or not any(book.state() == "Error" and book.why == STARTING for book in self._views):
+            self._is_ready = True
+            notify(READY=1, STATUS=self._status(now_s))
 
     def _say_turns(self, stalled: dict[str, float]) -> None:
         for name in stalled.keys() - self._stalled:
@@ -57,13 +75,13 @@ class Supervision:
         self._counts.take(now_s)
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        note = f"; {self.note}" if self.note else ""
-        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{note}"
+        notes = "".join(f"; {text}" for text in (self.note, self._building.text) if text)
+        return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 
 
 def _told(book: LineBook) -> str:
     state = book.state()
-    return f"{book.name} {state}" + (f" ({book.why_not_ready})" if state == "Error" else "")
+    return f"{book.name} {state}" + (f" ({book.why})" if state == "Error" else "")
 
 
 class Counts:

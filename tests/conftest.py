@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
+from edge_agent import cli, events, logwriter
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes are started here: each would compile all it imports anew
 # These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile, what is
 # right may fail. It is tried once more, shown as R, and fails if it fails again.
 AGAINST_THE_CLOCK = {"camera", "collector", "commands", "grabber", "line", "metrics", "plc", "simulator", "supervision", "uplink"}
@@ -54,3 +62,29 @@ def edge_agent(tmp_path: Path) -> Program:
         )
 
     return start
+
+
+@pytest.fixture
+def within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    """As `edge_agent`, but in this process, whose libraries are loaded: for what the program does, not how it is started."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "configure_logging", lambda level: monkeypatch.setattr(events, "_threshold", logwriter.LEVELS[level]))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # the daemon sets its own, which is undone
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        command, out, err = list(map(str, words)), io.StringIO(), io.StringIO()
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(err))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = cli.main(command)
+            except SystemExit as ended:  # argparse
+                code = int(ended.code or 0)
+            finally:
+                structlog.reset_defaults()
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -50,6 +50,7 @@ class World:
         self.broken: Exception | None = None
         self.engine_peak: float | None = None
         self.is_miscompiled = False  # maps come upside down
+        self.clock_ms = 0.0  # the GPU's own
 
     def note(self, what: str) -> None:
         self.log.append(what)
@@ -96,7 +97,7 @@ class Stream:
 
 class Event:
     def __init__(self, world: World) -> None:
-        self.world, self.done, self.stream = world, True, None
+        self.world, self.done, self.stream, self.passed_ms = world, True, None, 0.0
         world.took(0, "event")
 
     def record(self, stream: Stream) -> None:
@@ -104,7 +105,10 @@ class Event:
         stream.put(self._pass)
 
     def _pass(self) -> None:
-        self.done = True
+        self.done, self.passed_ms = True, self.world.clock_ms
+
+    def time_since(self, earlier: Event) -> float:
+        return self.passed_ms - earlier.passed_ms
 
     def query(self) -> bool:
         if self.world.broken is not None:
@@ -169,13 +173,29 @@ def make_driver(world: World) -> Any:
         count = staticmethod(lambda: world.fail.get("devices", 1))
         name = staticmethod(lambda: "Fake T4")
         compute_capability = staticmethod(lambda: (7, 5))
-        get_attribute = staticmethod(lambda _: int(world.integrated))
+        get_attribute = staticmethod(lambda name: {18: int(world.integrated), 16: 40, 13: 1_590_000}[name])
+        pci_bus_id = staticmethod(lambda: "0000:00:1E.0")
 
         def retain_primary_context(self) -> Context:
             return Context()
 
     def copy(target: int, source: int, size: int) -> Callable[[], None]:
-        return lambda: ctypes.memmove(target, source, size) and None
+        """It takes 1 ms for 10 MB."""
+
+        def work() -> None:
+            ctypes.memmove(target, source, size)
+            world.clock_ms += size / 1e7
+
+        return work
+
+    def on_device(target: int, source: int, size: int, stream: Stream) -> None:
+        """It takes 1 ms for 150 MB, read and written: 300 GB/s. Nothing is copied."""
+
+        def work() -> None:
+            assert target and source
+            world.clock_ms += size / 1.5e8
+
+        stream.put(work)
 
     def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
         world.tripped("to_device")
@@ -204,13 +224,14 @@ def make_driver(world: World) -> Any:
     driver.init = lambda: world.tripped("init")
     driver.Device, driver.Context = Device, Context
     driver.Stream = lambda flags=0: Stream(world, flags)
-    driver.Event = lambda flags: Event(world)
+    driver.Event = lambda flags=0: Event(world)
     driver.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
-    driver.device_attribute = types.SimpleNamespace(INTEGRATED=18)
+    driver.device_attribute = types.SimpleNamespace(INTEGRATED=18, MULTIPROCESSOR_COUNT=16, CLOCK_RATE=13)
     driver.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
     driver.mem_host_register_flags = types.SimpleNamespace(PORTABLE=1)
     driver.mem_alloc = lambda size: Memory(world, size, "device")
     driver.pagelocked_empty, driver.register_host_memory = pagelocked, register
+    driver.memcpy_dtod_async = on_device
     driver.memcpy_htod_async, driver.memcpy_dtoh_async, driver.memset_d32_async = to_device, to_host, memset
     driver.get_driver_version = lambda: 13000
     driver.mem_get_info = lambda: (world.memory_limit - world.used, world.memory_limit)

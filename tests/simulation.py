@@ -1,16 +1,19 @@
-"""What tests with simulated cameras share."""
+"""What tests of whole stations share: patience."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
+from edge_agent.plc import gateway
 from edge_agent.simulator import SimulatedCamera
 
 Simulate = Callable[..., SimulatedCamera]
 
 
 _PATIENCE = 4  # a machine may be busy with others' work
+ask = partial(gateway.ask, timeout_s=30)  # a daemon that has just been started may take long to answer
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> bool:

@@ -6,9 +6,11 @@ from typing import Any
 
 from unet import Shape
 
+from edge_agent.qualification.rates import Rate, rate
 
-def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
-    """README.md of a model, from what model.yaml says, its network's shape and the command that exported it."""
+
+def card_of(papers: dict[str, Any], shape: Shape, export_command: str, note: str = "") -> str:
+    """README.md of a model, from model.yaml, its network's shape, the command that exported it and a note on the scores."""
     training, size, engine = papers["training"], papers["input"], papers["scores"]["openvino"]
     parts = [
         f"# {papers['name']}, version {papers['version']}",
@@ -21,14 +23,14 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
         "## Data",
         f"Trained on `{training['data']}`. Terms: {training['terms'] or 'not stated'}. Split: {training['split']}.",
         f"    {training['command']}",
-        f"took {training['seconds']} s to the epoch kept.",
+        f"took {training['seconds']} s. {_kept(training)}",
         "## Scores",
         "Per frame: defective when the highest probability reaches the threshold. TP are defective frames found, FN slips, "
-        "FP false rejects.",
+        "FP false rejects. In brackets the exact 95 % bounds of each rate." + (f" {note}" if note else ""),
     ]
     for name, scores in papers["scores"].items():
         if "at" in scores:
-            parts += [_heading(name, scores), _table(scores), *_ends(scores), *_kinds(scores)]
+            parts += [f"### {_heading(name, scores, training)}", _table(scores), *_notes(scores), *_kinds(scores)]
     parts += [
         "## Speed and agreement",
         f"    {export_command}",
@@ -39,27 +41,63 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(name: str, scores: dict[str, Any]) -> str:
+def _kept(training: dict[str, Any]) -> str:
+    """Which check's weights these are, and what chose them."""
+    if training.get("held_out") == []:
+        return "The weights are those of the last check: nothing was held out to choose them by."
+    if training.get("kept") == "the last check":
+        return "The weights are those of the last check: what was held out chose nothing."
+    return f"The weights are those of {training.get('kept', 'the check that was the best on what was held out')}."
+
+
+def _heading(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str:
     told = f"{name.capitalize()}: {scores['frames']} frames, AUC {scores['auc']}"
-    if "folds" in scores:
-        told += f" (mean of {scores['folds']} networks, each judged on the groups that it did not see)"
-    elif "data" in scores:
-        told += f", `{scores['data']}`"
-    else:
-        told += ", which chose the epoch"
-    return f"### {told}"
+    if "folds" not in scores:
+        if "data" not in scores:
+            return told + ("" if training.get("kept") == "the last check" else ", which chose the weights")
+        same = scores.get("names_trained_on", 0)
+        doubt = f"\n\n**{same} of its parts have names that this model was trained on: they may be the same parts.**"
+        return f"{told}, `{scores['data']}`{doubt if same else ''}"
+    of = scores["of"]
+    which = (
+        "the sum of all folds, AUC their mean" if name == "cross-validation" else f"only fold {_listed(scores['folds'])} of {of}"
+    )
+    but = f" but for {_listed(scores['differing'])}" if scores["differing"] else ""
+    return (
+        f"{told}\n\nOf networks trained as this one{but}, {which}: each has the weights of its last check, and is judged on the "
+        "groups that it did not see. This model, trained on all of them, is judged by none."
+    )
 
 
-def _ends(scores: dict[str, Any]) -> list[str]:
-    """Which thresholds make no error, where there are such."""
-    good, bad = scores.get("highest_good", 1.0), scores.get("lowest_bad", 0.0)
-    return [f"No error at any threshold from {good:.3f} to {bad:.3f}."] if good < bad else []
+def _listed(values: list[Any]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _table(scores: dict[str, Any]) -> str:
-    rows = ["| threshold | TP | FP | FN | TN |", "|---|---|---|---|---|"]
-    rows += [f"| {c['threshold']:.1f} | {c['tp']} | {c['fp']} | {c['fn']} | {c['tn']} |" for c in scores["at"]]
+    sides = {"slips": ("fn", "tp", "slip_groups"), "false rejects": ("fp", "tn", "reject_groups")}
+    sides_of_parts = {name: keys[2] for name, keys in sides.items() if keys[2] in scores["at"][0]}
+    heads = ["threshold", "TP", "FP", "FN", "TN", *sides, *(f"{name}, parts" for name in sides_of_parts)]
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for called in scores["at"]:
+        rates = [rate(called[wrong], called[wrong] + called[right]) for wrong, right, _ in sides.values()]
+        parts = [rate(*called[key]) for key in sides_of_parts.values()]
+        counts = [f"{called['threshold']:.1f}", *(str(called[name]) for name in ("tp", "fp", "fn", "tn"))]
+        told = [_bounded(each) for each in rates] + [f"{each.count} of {each.of}: {_bounded(each)}" for each in parts]
+        rows.append(f"| {' | '.join(counts + told)} |")
     return "\n".join(rows)
+
+
+def _bounded(found: Rate) -> str:
+    return "none there" if found.share is None else f"{found.share:.1%} ({found.low:.1%} to {found.high:.1%})"
+
+
+def _notes(scores: dict[str, Any]) -> list[str]:
+    """What a part is in the table, where it has several frames; which thresholds make no error, where there are such."""
+    told = []
+    if "slip_groups" in scores["at"][0]:
+        told.append("Frames of one part are no independent tries: a part counts once, as wrong where any of its frames is.")
+    good, bad = scores.get("highest_good", 1.0), scores.get("lowest_bad", 0.0)
+    return told + ([f"No error at any threshold from {good:.3f} to {bad:.3f}."] if good < bad else [])
 
 
 def _kinds(scores: dict[str, Any]) -> list[str]:
@@ -67,9 +105,10 @@ def _kinds(scores: dict[str, Any]) -> list[str]:
     kinds = scores.get("kinds", [])
     if len(kinds) <= 2:
         return []
-    rows = ["| called defective | of " + "".join(f"| {c['threshold']:.1f} " for c in scores["at"]) + "|"]
-    rows.append("|---" * (2 + len(scores["at"])) + "|")
-    rows += ["| " + " | ".join(map(str, [kind["name"], kind["frames"], *kind["called"]])) + " |" for kind in kinds]
+    rows = ["| called defective | of frames | of parts " + "".join(f"| {c['threshold']:.1f} " for c in scores["at"]) + "|"]
+    rows.append("|---" * (3 + len(scores["at"])) + "|")
+    sizes = [[kind["name"], kind["frames"], kind.get("groups", kind["frames"])] for kind in kinds]
+    rows += ["| " + " | ".join(map(str, [*size, *kind["called"]])) + " |" for size, kind in zip(sizes, kinds, strict=True)]
     half = [called["threshold"] for called in scores["at"]].index(0.5)
     found = [(kind["called"][half] / kind["frames"], kind["name"]) for kind in kinds if kind["defective"]]
     worst = ", ".join(f"{name} {share:.0%}" for share, name in sorted(found))

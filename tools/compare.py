@@ -1,11 +1,12 @@
 """Trains several networks alike, times them beside one another, and writes a table of accuracy against speed.
 
     python tools/compare.py --data folder:Class1 --frame 512x512 --steps 300 --seeds 3 --out docs/measurements/networks.md
+    python tools/compare.py --untrained --only tutorial --also 'softmax=--coarse --head softmax --classes pit,dent' --out speed.md
 
-Each candidate is trained by tools/train.py on the same examples, once for each seed, and judged on the frames held out. Then all
-are run on OpenVINO in turns, round by round, so that whatever else the machine does falls on each of them alike; a speed is told
-as a ratio to the slowest-known one, the tutorial's U-Net. The first seed's network is also quantised as `edge-agent calibrate`
-does it, judged and timed. What is already trained under --work is not trained again.
+Each candidate is trained by tools/train.py on the same examples, once for each seed. Its weights are those of the last check: the
+frames held out judge and choose nothing. It is judged on OpenVINO, in float32 and in 8 bits as `edge-agent calibrate` makes them.
+Then all are run in turns, round by round, so that whatever else the machine does falls on each of them alike; a speed is told as a
+ratio to the first one. A training that is finished under --work is not done again; one of other words there is refused.
 """
 
 from __future__ import annotations
@@ -18,15 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from checkpoints import at_of, cpu_seconds_of, load_last
 from examples import Split, load_split
 from judged import compiled, eightbit_of, floats_of, medians_of, scores_of
+from options import check, differences, parser, shape_of, told_of
 from rich.console import Console
 from scores import Scores
-from unet import Shape, UNet
+from unet import UNet
 
 FOLDS = 3
+OURS = (
+    "--folds",
+    "--fold",
+    "--split-seed",
+    "--seed",
+    "--out",
+    "--checks",
+    "--keep",
+    "--resume",
+    "--minutes",
+)  # not to be passed on
 CANDIDATES = {
     "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
     "decks' U-Net, 8 filters": "--stem 1 --levels 4 --filters 8",
@@ -41,19 +54,19 @@ CANDIDATES = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate: weights, AUC and errors at 0.5 of each seed, the narrowest gap between good and defective, training time."""
+    """One candidate: how many weights, the scores of each seed in float32 and in 8 bits, the mean CPU time to train."""
 
     name: str
     weights: int
-    aucs: tuple[float, ...]
-    errors: tuple[int, ...]
-    gap: float
-    seconds: float
+    floats: tuple[Scores, ...]
+    eightbit: tuple[Scores, ...]
+    cpu_seconds: float
+    is_measured: bool  # that time; else in proportion to the steps
 
 
 def parse() -> argparse.Namespace:
     """The command line; what it does not know goes to train.py."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("--data", default="", help="folder:DIR, as for train.py")
     p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
     p.add_argument("--steps", type=int, default=300)
@@ -61,14 +74,15 @@ def parse() -> argparse.Namespace:
     p.add_argument("--plain-seeds", type=int, help="of the networks with a 1x1 or 2x2 stem, which take long; default as --seeds")
     p.add_argument("--untrained", action="store_true", help="only time them: weights do not matter to that")
     p.add_argument("--only", default="", help="candidates whose name holds this")
-    p.add_argument(
-        "--also", default="", metavar="NAME=WORDS", help="one more candidate, such as 'tiles=--stem 4 --levels 4 --filters 16'"
-    )
+    p.add_argument("--also", default="", metavar="NAME=WORDS", help="one more candidate, in the words of train.py")
     p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
     p.add_argument("--work", type=Path, default=Path("out/compare"))
     p.add_argument("--out", type=Path, required=True, help="Markdown file")
     args, more = p.parse_known_args()
     args.more = more
+    refused = sorted({word.partition("=")[0] for word in args.more} & set(OURS))
+    if refused:
+        raise SystemExit(f"{', '.join(refused)}: the same for all candidates, so that they compare. Leave it out.")
     return args
 
 
@@ -78,109 +92,149 @@ def seeds_of(args: argparse.Namespace, shape: str) -> int:
     return int(args.plain_seeds if is_plain and args.plain_seeds is not None else args.seeds)
 
 
-def train(args: argparse.Namespace, shape: str, folder: Path, seed: int) -> None:
-    """Trains unless that is done already."""
-    if (folder / "checkpoint.pt").exists():
-        return
-    how = ["--folds", str(FOLDS), "--steps", str(args.steps), "--checks", "3", "--patience", "99", *shlex.split(shape), *args.more]
+def words_of(args: argparse.Namespace, shape: str, seed: int, folder: Path) -> list[str]:
+    """What train.py is told."""
     where = ["--data", args.data, "--frame", args.frame, "--seed", str(seed), "--out", str(folder)]
-    subprocess.run([sys.executable, Path(__file__).with_name("train.py"), *where, *how], check=True)
+    how = ["--folds", str(FOLDS), "--steps", str(args.steps), "--checks", "3"]
+    return [*where, *how, *shlex.split(shape), *args.more]
 
 
-def row_of(name: str, folders: list[Path]) -> Row:
-    """What the checkpoints of one candidate say."""
-    kept: list[dict[str, Any]] = [torch.load(folder / "checkpoint.pt") for folder in folders]
-    scores = [each["scores"] for each in kept]
-    half = [next(at for at in each["at"] if at["threshold"] == 0.5) for each in scores]
-    gap = min(each["lowest_bad"] - each["highest_good"] for each in scores)
-    count = sum(p.numel() for p in load(folders[0]).parameters())
-    errors = tuple(at["fp"] + at["fn"] for at in half)
-    seconds = float(np.mean([each["training"]["cpu_seconds"] for each in kept]))
-    return Row(name, count, tuple(each["auc"] for each in scores), errors, gap, seconds)
+def is_trained(words: list[str], folder: Path, split: Split) -> bool:
+    """Whether this training is in the folder and came to its end. Raises SystemExit where another one is there."""
+    if not (folder / "last.pt").exists() or not (folder / "checkpoint.pt").exists():
+        return False
+    told = torch.load(folder / "checkpoint.pt", map_location="cpu", mmap=True)["training"]
+    differing = differences(told["command"], shlex.join(["python", "tools/train.py", *words]))
+    asked = parser().parse_args(words)
+    if told["data"] != told_of(asked.data) or set(told["held_out"]) != set(split.val.groups):
+        differing.append("--data")
+    if differing:
+        raise SystemExit(f"{folder} holds another training: {', '.join(differing)} differ. Name another --work, or remove it.")
+    return bool(at_of(folder)["step"] >= asked.steps)
 
 
-def load(folder: Path) -> UNet:
-    """The network of a checkpoint, in evaluation mode."""
-    kept = torch.load(folder / "checkpoint.pt")
-    network = UNet(Shape(**kept["shape"]))
-    network.load_state_dict(kept["weights"])
-    network.eval()
-    return network
+def train(words: list[str], folder: Path, split: Split) -> None:
+    """Trains unless that is done already."""
+    if not is_trained(words, folder, split):
+        subprocess.run([sys.executable, Path(__file__).with_name("train.py"), *words], check=True)
 
 
-def untrained(shape: str) -> UNet:
+def split_of(words: list[str]) -> Split:
+    """The frames that train.py trains on, and those it holds out."""
+    asked = parser().parse_args(words)
+    check(asked)
+    rows, cols = (int(size) for size in asked.frame.split("x"))
+    return load_split(asked.data, 0, 0, asked.folds, asked.fold, asked.split_seed, shape_of(asked), rows, cols)
+
+
+def untrained(words: str, frame: str) -> UNet:
     """A candidate as it is before any training."""
-    p = argparse.ArgumentParser()
-    for name in ("--stem", "--levels", "--filters"):
-        p.add_argument(name, type=int)
-    p.add_argument("--coarse", action="store_true")
-    args = p.parse_args(shlex.split(shape))
-    network = UNet(Shape(args.filters, args.levels, args.stem, fine=not args.coarse))
+    asked = parser().parse_args(["--data", "", "--out", "", *shlex.split(words), "--frame", frame])
+    rows, cols = (int(size) for size in frame.split("x"))
+    shape = shape_of(asked)
+    if rows % shape.stride or cols % shape.stride:
+        raise SystemExit(f"--frame {frame}: {words} takes multiples of {shape.stride}")
+    network = UNet(shape)
     network.eval()
     return network
 
 
-def split_of(args: argparse.Namespace, shape: Shape, rows: int, cols: int) -> Split:
-    """The frames that train.py trained on, and those it held out."""
-    return load_split(args.data, 0, 0, FOLDS, 0, 0, shape, rows, cols)
+def judge(name: str, folders: list[Path], split: Split, rows: int, cols: int, threads: int) -> tuple[Row, tuple[Any, Any]]:
+    """One candidate by the weights of its last check, on the frames held out; and the first seed's graphs, float32 and 8 bits."""
+    networks = [load_last(folder)[0] for folder in folders]
+    graphs = [(floats_of(network), eightbit_of(network, split.train, rows, cols)) for network in networks]
+    floats, eightbit = (
+        tuple(scores_of(compiled(graph, rows, cols, threads), split.val, rows, cols) for graph in same)
+        for same in zip(*graphs, strict=True)
+    )
+    spent = [cpu_seconds_of(folder) for folder in folders]
+    seconds, is_measured = sum(each for each, _ in spent) / len(spent), all(is_whole for _, is_whole in spent)
+    return Row(name, weights_in(networks[0]), floats, eightbit, seconds, is_measured), graphs[0]
 
 
-def table_of(rows: list[Row], eightbit: list[Scores], medians: list[float]) -> list[str]:
-    """Markdown lines, the fastest network last. `medians` has each network's float32, then each one's 8 bits."""
+def weights_in(network: UNet) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def table_of(rows: list[Row], medians: list[float]) -> list[str]:
+    """Markdown lines in the order of the rows. `medians` has each network's float32, then each one's 8 bits."""
     lines = [
         "| network | weights | AUC by seed | errors at 0.5 | narrowest gap | CPU time to train | speed beside the first "
-        "| in 8 bits: AUC, errors at 0.5, gap | speed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| in 8 bits: AUC | errors at 0.5 | narrowest gap | speed |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row, scores, median, quick in zip(rows, eightbit, medians, medians[len(rows) :], strict=False):
-        aucs, errors = (" ".join(map(str, each)) for each in (row.aucs, row.errors))
-        told = (
-            f"| {row.name} | {row.weights:,} | {aucs} | {errors} | {row.gap:.2f} | {row.seconds:.0f} s | {medians[0] / median:.1f} "
-        )
-        lines.append(told + f"| {scores.auc}, {scores.errors}, {scores.gap:.2f} | {medians[0] / quick:.1f} |")
+    for row, median, quick in zip(rows, medians, medians[len(rows) :], strict=False):
+        spent = f"{'' if row.is_measured else 'about '}{row.cpu_seconds:.0f} s"
+        cells = [row.name, f"{row.weights:,}", *_told(row.floats), spent, f"{medians[0] / median:.1f}"]
+        lines.append(f"| {' | '.join([*cells, *_told(row.eightbit), f'{medians[0] / quick:.1f}'])} |")
     return lines
+
+
+def _told(scores: tuple[Scores, ...]) -> list[str]:
+    """AUC and errors of each seed, and the narrowest gap between good frames and defective ones."""
+    aucs, errors = (" ".join(map(str, each)) for each in zip(*((each.auc, each.errors) for each in scores), strict=True))
+    return [aucs, errors, f"{min(each.gap for each in scores):.2f}"]
+
+
+def header_of(split: Split, rows: list[Row]) -> str:
+    """What the table's figures are of."""
+    bad = int(split.val.is_defective.sum())
+    told = (
+        f"Every network has the weights of its last check; the {len(split.val.pairs)} frames held out, {bad} of them defective, "
+        "chose nothing. AUC and errors are each seed's on OpenVINO, float32 and 8 bits; the narrowest gap is the worst seed's."
+    )
+    if all(row.is_measured for row in rows):
+        return told + " CPU time is the mean of whole trainings."
+    return (
+        told
+        + " CPU time is the mean of whole trainings; with *about*, of some it was kept only up to an earlier check, and is told in "
+        "proportion to the steps."
+    )
 
 
 def speeds_of(networks: dict[str, UNet], rows: int, cols: int, threads: int) -> list[str]:
     """Markdown lines of networks timed beside one another, the first of them as the measure."""
     medians = medians_of([floats_of(network) for network in networks.values()], rows, cols, threads)
-    lines = ["| network | weights | speed beside the first |", "|---|---|---|"]
+    lines = ["| network | weights | median | speed beside the first |", "|---|---|---|---|"]
     for (name, network), median in zip(networks.items(), medians, strict=True):
-        lines.append(f"| {name} | {sum(p.numel() for p in network.parameters()):,} | {medians[0] / median:.1f} |")
+        lines.append(f"| {name} | {weights_in(network):,} | {median:.1f} ms | {medians[0] / median:.1f} |")
     return lines
 
 
-def main() -> None:
-    args, console = parse(), Console()
-    rows_px, cols_px = (int(size) for size in args.frame.split("x"))
-    chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
-    if args.also:
-        name, _, shape = args.also.partition("=")
-        chosen[name] = shape
-    if args.untrained:
-        networks = {name: untrained(shape) for name, shape in chosen.items()}
-        lines = speeds_of(networks, rows_px, cols_px, args.threads)
-        args.out.write_text("\n".join(lines) + "\n")
-        console.print("\n".join(lines))
-        return
+def rows_of(args: argparse.Namespace, chosen: dict[str, str], console: Console) -> list[str]:
+    """Trains, judges and times the candidates; the file's lines."""
+    rows_px, cols_px = (int(each) for each in args.frame.split("x"))
     folders = {
         name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
         for number, (name, shape) in enumerate((CANDIDATES | chosen).items())
         if name in chosen
     }
+    splits = {name: split_of(words_of(args, shape, 0, args.work)) for name, shape in chosen.items()}
     for name, shape in reversed(chosen.items()):  # the quick ones first
         for seed, folder in enumerate(folders[name]):
             console.rule(f"{name}, seed {seed}")
-            train(args, shape, folder, seed)
-    trained = [load(each[0]) for each in folders.values()]
-    split = split_of(args, trained[0].shape, rows_px, cols_px)
-    eightbit = [eightbit_of(network, split.train, rows_px, cols_px) for network in trained]
-    scores = [scores_of(compiled(graph, rows_px, cols_px, args.threads), split.val, rows_px, cols_px) for graph in eightbit]
-    medians = medians_of([*map(floats_of, trained), *eightbit], rows_px, cols_px, args.threads)
-    lines = table_of([row_of(name, each) for name, each in folders.items()], scores, medians)
-    command = shlex.join(["python", *sys.argv]).replace(args.data, f"folder:{Path(args.data.partition(':')[2]).name}")
-    args.out.write_text("\n".join([f"    {command}", "", *lines]) + "\n")
-    console.print("\n".join(lines))
+            train(words_of(args, shape, seed, folder), folder, splits[name])
+    judged = [judge(name, each, splits[name], rows_px, cols_px, args.threads) for name, each in folders.items()]
+    rows, graphs = [row for row, _ in judged], [each for _, each in judged]
+    medians = medians_of([graph for same in zip(*graphs, strict=True) for graph in same], rows_px, cols_px, args.threads)
+    return [header_of(next(iter(splits.values())), rows), "", *table_of(rows, medians)]
+
+
+def main() -> None:
+    args, console = parse(), Console()
+    chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
+    if args.also:
+        name, _, shape = args.also.partition("=")
+        chosen[name] = shape
+    if args.untrained:
+        networks = {name: untrained(f"{shape} {shlex.join(args.more)}", args.frame) for name, shape in chosen.items()}
+        rows, cols = (int(size) for size in args.frame.split("x"))
+        lines = speeds_of(networks, rows, cols, args.threads)
+    else:
+        lines = rows_of(args, chosen, console)
+    words = [told_of(word) if word == args.data else word for word in sys.argv[1:]]
+    args.out.write_text("\n".join([f"    {shlex.join(['python', 'tools/compare.py', *words])}", "", *lines]) + "\n")
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import cv2
@@ -40,6 +41,16 @@ class Examples:
         roots = max(1.0, np.sqrt(sizes[names != ""]).sum())
         chance = np.where(self.is_defective, np.sqrt(sizes[member]) / roots, 1.0) / sizes[member]
         return np.asarray(chance / chance.sum())
+
+    def fitted(self, rows: int, cols: int) -> Examples:
+        """The same, each stretched to rows x cols."""
+        return replace(self, pairs=tuple(fit(pair, rows, cols) for pair in self.pairs))
+
+    def with_masks(self) -> Examples:
+        """Without the defective frames whose mask is empty: to learn from, they would be good ones."""
+        stays = np.array([not bad or bool(pair[1].any()) for pair, bad in zip(self.pairs, self.is_defective, strict=True)], bool)
+        pairs, groups = tuple(compress(self.pairs, stays)), tuple(compress(self.groups, stays))
+        return Examples(pairs, self.kinds[stays], self.is_defective[stays], groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +98,24 @@ def _read(each: Labelled, shape: Shape) -> Pair:
 
 
 def class_of(kind: str, shape: Shape) -> int:
-    """Which class a mask's defect pixels are: 1 where there is but one, 0 (background) where the class is not asked for."""
+    """Which class a mask's defect pixels are: 1 where there is but one. Capitals make no difference, as in a recipe."""
+    classes = [name.casefold() for name in shape.classes]
+    return 1 if len(classes) == 1 else classes.index(kind.casefold()) + 1 if kind.casefold() in classes else 0
+
+
+def asked_for(dataset: Dataset, shape: Shape) -> Dataset:
+    """Without the defective images of kinds that are no class: taught as good, they would be slips.
+
+    Raises SystemExit for a class that no image has. With one class, every kind of defect is of it.
+    """
     if len(shape.classes) == 1:
-        return 1
-    return shape.classes.index(kind) + 1 if kind in shape.classes else 0
+        return dataset
+    there = sorted({each.kind for each in dataset.images if each.is_defective})
+    absent = [name for name in shape.classes if name.casefold() not in {kind.casefold() for kind in there}]
+    if absent:
+        raise SystemExit(f"--classes {','.join(absent)}: no image shows one; the data's are {', '.join(there)}")
+    stays = tuple(each for each in dataset.images if not each.is_defective or class_of(each.kind, shape))
+    return replace(dataset, images=stays)
 
 
 def folds_of(dataset: Dataset, folds: int, seed: int) -> dict[str, int]:
@@ -112,17 +137,36 @@ def folds_of(dataset: Dataset, folds: int, seed: int) -> dict[str, int]:
 
 
 def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int, shape: Shape, rows: int, cols: int) -> Split:
-    """Examples of generator:SEED (`count` to train on, `val` to validate on) or folder:DIR (fold `fold` of `folds` held out)."""
+    """Examples of generator:SEED (`count` to train on, `val` to validate on) or folder:DIR (fold `fold` of `folds` held out).
+
+    What is held out must show both good parts and defective ones, or nothing could be said of it.
+    """
     kind, _, where = data.partition(":")
     if kind == "generator":
         words = f"parts 0..{count - 1} to train on, {count}..{count + val - 1} to validate, half with a defect"
         train, held = (draw_examples(int(where), first, each, rows, cols) for first, each in ((0, count), (count, val)))
-        return Split(train, held, words)
-    if kind != "folder":
+    elif kind == "folder":
+        train, held, words = _read_split(Path(where), folds, fold, seed, shape)
+    else:
         raise SystemExit(f"--data {data}: say generator:SEED or folder:DIR")
-    dataset = read_dataset(Path(where))
-    fold_of = folds_of(dataset, max(folds, 1), seed) if folds else {}
+    if len(held.pairs) and len(set(held.is_defective.tolist())) == 1:
+        only = "defective" if held.is_defective[0] else "good"
+        raise SystemExit(f"the {len(held.pairs)} frames held out are all {only}: they judge nothing. Hold out more, or nothing.")
+    learnt = train.with_masks()
+    lost = len(train.pairs) - len(learnt.pairs)
+    return Split(learnt, held, words + f"; {lost} defective with an empty mask not trained on" * bool(lost))
+
+
+def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) -> tuple[Examples, Examples, str]:
+    """What is not held out of a folder, what is, and how that came about."""
+    whole = read_dataset(folder)
+    dataset = asked_for(whole, shape)
+    fold_of = folds_of(dataset, folds, seed) if folds else {}
     images = [[each for each in dataset.images if (fold_of.get(each.group) == fold) is held] for held in (False, True)]
     words = f"by group, fold {fold} of {folds} held out, seed {seed}" if folds else "every image"
+    words = f"{words}: {len(images[0])} to train on, {len(images[1])} to validate"
+    if len(dataset.images) < len(whole.images):
+        left_out = sorted({each.kind for each in whole.images} - {each.kind for each in dataset.images})
+        words += f"; {len(whole.images) - len(dataset.images)} images of {', '.join(left_out)} left out, no classes of it"
     train, held = (read_examples(each, shape) for each in images)
-    return Split(train, held, f"{words}: {len(images[0])} to train on, {len(images[1])} to validate")
+    return train, held, words

@@ -1,9 +1,11 @@
 """Makes the model of a trained checkpoint: MODEL/model.onnx, its papers model.yaml and its card README.md.
 
     python tools/export.py models/demo-texture --check generator:11 --count 300
+    python tools/export.py models/cap --folds out/cap-fold0 out/cap-fold1 out/cap-fold2 --data folder:my/parts
 
 The exported file is run on OpenVINO beside the network it came from, on parts nobody trained on (or on noise, without --check): the
-maps must agree to one gray level on all but a few pixels, and a weight made NaN must not leave the peak finite.
+maps must agree to one gray level on all but a few pixels, and a weight made NaN must not leave the peak finite; else nothing is
+written. Each of the --folds is judged on OpenVINO too, by the weights of its last check on the groups it held out.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 import yaml
 from card import card_of
-from examples import Examples, draw_examples, fit, read_examples
+from checkpoints import load_last, load_network
+from examples import Examples, asked_for, draw_examples, fit, read_examples
 from graph import graph_of
+from judged import compiled, scores_of
 from numpy.typing import NDArray
+from options import NOT_THE_TRAINING, differences, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
 from unet import Shape, UNet, probabilities
@@ -39,42 +43,57 @@ TIMED_RUNS = 100
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("model", type=Path, help="models/<name>, which holds checkpoint.pt")
     p.add_argument("--version", type=int, default=1)
     p.add_argument("--check", default="", help="generator:SEED or folder:DIR, none of it trained on")
     p.add_argument("--count", type=int, default=300, help="parts to draw for --check generator")
     p.add_argument("--defect-share", type=float, default=0.2, help="share of them with a defect")
     p.add_argument("--folds", type=Path, nargs="*", default=[], help="folders of the same training's folds, for the card")
+    p.add_argument("--data", default="", help="folder:DIR, which the folds were trained on")
+    p.add_argument("--note", default="", help="a sentence for the card: what was chosen on what")
     p.add_argument("--threads", type=int, default=2, help="for OpenVINO")
-    return p.parse_args()
+    args = p.parse_args()
+    if bool(args.folds) != args.data.startswith("folder:"):
+        raise SystemExit(f"--folds and --data folder:DIR, which they are judged on, go together; --data is {args.data!r}")
+    return args
 
 
-def load_network(path: Path) -> tuple[UNet, dict[str, Any]]:
-    """The network in evaluation mode, and the papers that train.py left with its weights."""
-    papers: dict[str, Any] = torch.load(path)
-    network = UNet(Shape(**papers["shape"]))
-    network.load_state_dict(papers.pop("weights"))
-    return network.eval(), papers
-
-
-def load_check(args: argparse.Namespace, shape: Shape, rows: int, cols: int) -> Examples | None:
-    """What to check on; None without --check."""
+def load_check(args: argparse.Namespace, papers: dict[str, Any]) -> Examples | None:
+    """What to check on; None without --check. Raises SystemExit for what the model was trained on."""
+    if not args.check:
+        return None
     kind, _, where = args.check.partition(":")
+    training = papers["training"]
     if kind == "generator":
-        return draw_examples(int(where), 0, args.count, rows, cols, defect_share=args.defect_share)
-    return read_examples(read_dataset(Path(where)).images, shape) if kind == "folder" else None
+        if args.check in training["data"].split("; then "):
+            raise SystemExit(f"--check {args.check}: the model was trained on it. Take another seed.")
+        return draw_examples(int(where), 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
+    if kind != "folder":
+        raise SystemExit(f"--check {args.check}: say generator:SEED or folder:DIR")
+    shape = Shape(**papers["shape"])
+    examples = read_examples(asked_for(read_dataset(Path(where)), shape).images, shape)
+    if told_of(args.check) == training["data"] and (seen := seen_of(examples.groups, training)):
+        raise SystemExit(
+            f"--check {args.check}: {len(seen)} of its {len(set(examples.groups))} groups were trained on, such as {seen[0]}. "
+            "Give others."
+        )
+    return examples
+
+
+def seen_of(groups: tuple[str, ...], training: dict[str, Any]) -> list[str]:
+    """Those of the groups that were trained on by name, wherever in a data set's folder they lay."""
+    if "trained_on" not in training:
+        return []
+    trained_on = {Path(name).name for name in training["trained_on"]}
+    return sorted({group for group in groups if Path(group).name in trained_on})
 
 
 class Runner:
     """The ONNX model on OpenVINO, one frame at a time."""
 
     def __init__(self, onnx_model: Any, rows: int, cols: int, threads: int) -> None:
-        core = ov.Core()
-        model = core.read_model(onnx_model.SerializeToString())
-        model.reshape([1, 1, rows, cols])
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled = core.compile_model(model, "CPU", settings)
+        self._compiled = compiled(onnx_model, rows, cols, threads)
 
     def run(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         """Map (classes, rows, cols) uint8 and peak of a frame (rows, cols) uint8."""
@@ -132,6 +151,32 @@ def papers_of(args: argparse.Namespace, shape: Shape, papers: dict[str, Any], sh
     }
 
 
+def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What the scores of the folds are to be called, and these: of networks trained as this one, but for what they held out."""
+    dataset = read_dataset(Path(args.data.partition(":")[2]))
+    judged, numbers, differing, of = [], [], set(), 0
+    for folder in args.folds:
+        network, papers = load_last(folder)
+        told = papers["training"]
+        if told["data"] != training["data"] or told["data"] != told_of(args.data):
+            raise SystemExit(f"{folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
+        words = shlex.split(told["command"])
+        of, number = (int(words[words.index(name) + 1]) if name in words else 0 for name in ("--folds", "--fold"))
+        differing |= set(differences(training["command"], told["command"], NOT_THE_TRAINING | {"folds", "fold"}))
+        examples = read_examples(asked_for(dataset.of_groups(told["held_out"]), network.shape).images, network.shape)
+        engine = compiled(graph_of(network, "fold"), papers["rows"], papers["cols"], args.threads)
+        judged.append(scores_of(engine, examples, papers["rows"], papers["cols"]).as_dict())
+        numbers.append(number)
+    name = "cross-validation" if sorted(numbers) == list(range(of)) else "held out"
+    return name, {**pooled(judged), "folds": numbers, "of": of, "differing": sorted(differing)}
+
+
+def require_parity(args: argparse.Namespace, parity: dict[str, Any]) -> None:
+    """Raises SystemExit where the exported graph is not the network it came from."""
+    if parity["pixels_off_by_more_than_1"] > PARTED_SHARE * parity["pixels"]:
+        raise SystemExit(f"{args.model} on OpenVINO is not the network it came from, and nothing was written: {parity}")
+
+
 def main() -> None:
     args, console = parse(), Console()
     torch.set_num_threads(args.threads)
@@ -139,34 +184,33 @@ def main() -> None:
     shape, rows, cols = network.shape, papers["rows"], papers["cols"]
 
     onnx_bytes = (onnx_model := graph_of(network, args.model.name)).SerializeToString()
-    (args.model / "model.onnx").write_bytes(onnx_bytes)
     check_poison(network, rows, cols, args.threads)
     runner = Runner(onnx_model, rows, cols, args.threads)
 
-    examples = load_check(args, shape, rows, cols)
+    examples = load_check(args, papers)
     noise = np.random.default_rng(0).integers(0, 256, (8, rows, cols), dtype=np.uint8)
     frames = noise if examples is None else np.stack([fit(pair, rows, cols)[0] for pair in examples.pairs])
     peaks, parity = compare(network, runner, frames)
-    if parity["pixels_off_by_more_than_1"] > PARTED_SHARE * parity["pixels"]:
-        raise SystemExit(f"{args.model}/model.onnx on OpenVINO is not the network it came from: {parity}")
+    require_parity(args, parity)
     console.print(f"OpenVINO against torch: {parity}")
 
     scores: dict[str, Any] = {"validation": papers["scores"]} if papers["scores"]["frames"] else {}
     if args.folds:
-        folds = [torch.load(folder / "checkpoint.pt")["scores"] for folder in args.folds]
-        scores["cross-validation"] = pooled(folds)
+        name, folds = judge_folds(args, papers["training"])
+        scores[name] = folds
     if examples is not None:
-        unseen: Scores = score(peaks, examples.is_defective, examples.kinds)
+        unseen: Scores = score(peaks, examples.is_defective, examples.kinds, examples.groups)
         console.print(table_of(unseen, f"unseen, {args.check}"))
-        kind, _, where = args.check.partition(":")
-        scores["unseen"] = {"data": f"{kind}:{Path(where).name}", **unseen.as_dict()}
+        same = len(seen_of(examples.groups, papers["training"]))  # in another folder, names alone prove nothing
+        scores["unseen"] = {"data": told_of(args.check), "names_trained_on": same, **unseen.as_dict()}
     scores["openvino"] = {**parity, "threads": args.threads, "median_ms": runner.median_ms(noise[0]), "cpu": platform.machine()}
     console.print(f"one frame takes {scores['openvino']['median_ms']} ms on {args.threads} threads")
 
     told = {**papers_of(args, shape, papers, hashlib.sha256(onnx_bytes).hexdigest()), "scores": scores}
+    words = [told_of(each) if each in (args.check, args.data) else each for each in sys.argv[1:]]
+    (args.model / "model.onnx").write_bytes(onnx_bytes)
     (args.model / "model.yaml").write_text(yaml.safe_dump(told, sort_keys=False, default_flow_style=None, width=120))
-    command = shlex.join(["python", *sys.argv]).replace(args.check or "--check", Path(args.check).name or "--check")
-    (args.model / "README.md").write_text(card_of(told, shape, command))
+    (args.model / "README.md").write_text(card_of(told, shape, shlex.join(["python", "tools/export.py", *words]), args.note))
     console.print(f"{args.model}: model.onnx, model.yaml and README.md are written")
 
 

@@ -1,6 +1,7 @@
 """Exported graphs of one network, in float32 and 8 bits, judged on OpenVINO and timed beside others.
 
-The 8-bit graph is what `edge-agent calibrate` would make: the same functions, ranges of the training frames by their extremes.
+The 8-bit graph is what `edge-agent calibrate` would make: the same functions, ranges by the extremes of as many frames, evenly
+spaced among those trained on.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from unet import UNet
 
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
+from edge_agent.commands.calibrate_images import spread
 
-CALIBRATED_ON = 40  # frames
+CALIBRATED_ON = 128  # frames, as `edge-agent calibrate` takes them
 ROUNDS, RUNS = 5, 4  # per engine: rounds in turn with the others, runs within a round
 
 
@@ -29,9 +31,9 @@ def floats_of(network: UNet) -> Any:
 
 
 def eightbit_of(network: UNet, frames: Examples, rows: int, cols: int) -> Any:
-    """The graph in 8 bits, calibrated on the first frames of the training set, stretched to (rows, cols)."""
+    """The graph in 8 bits, calibrated on frames of the training set, stretched to (rows, cols)."""
     prepared = prepare(graph_of(network, "candidate"), ("frames", "map", "peak"))
-    pixels = [np.ascontiguousarray(fit(pair, rows, cols)[0]) for pair in frames.pairs[:CALIBRATED_ON]]
+    pixels = [np.ascontiguousarray(fit(pair, rows, cols)[0]) for pair in spread(frames.pairs, CALIBRATED_ON)]
     return make("int8", prepared, measure_ranges(prepared, pixels, "minmax", 100.0, lambda: None))
 
 
@@ -48,7 +50,7 @@ def scores_of(engine: Any, examples: Examples, rows: int, cols: int) -> Scores:
     """Scores of an engine by its own peak, a logit."""
     frames = (np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None] for pair in examples.pairs)
     logits = np.array([float(engine([frame])[1][0]) for frame in frames])
-    return score(1 / (1 + np.exp(-logits)), examples.is_defective, examples.kinds)
+    return score(1 / (1 + np.exp(-logits)), examples.is_defective, examples.kinds, examples.groups)
 
 
 def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:

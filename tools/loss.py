@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,11 +26,26 @@ class Weights:
 
 
 def to_cells(masks: Tensor, cell_px: int, share: float = 0.25) -> Tensor:
-    """Masks (N, rows, cols) as classes of cells: a cell is a defect's where at least `share` of its pixels are."""
+    """Masks (N, rows, cols), on the CPU, as classes of cells: a cell is a defect's where at least `share` of its pixels are.
+
+    A defect too thin or too small for that keeps the one cell it covers most: taught as good, it would be a slip.
+    """
     if cell_px == 1:
         return masks
     covered = functional.avg_pool2d((masks > 0).float()[:, None], cell_px)[:, 0] >= share
+    for mask, cells in zip(masks.numpy(), covered.numpy(), strict=True):  # the arrays share the tensors' memory
+        _keep_small(mask, cells, cell_px)
     return functional.max_pool2d(masks.float()[:, None], cell_px)[:, 0].long() * covered
+
+
+def _keep_small(mask: NDArray[np.int64], covered: NDArray[np.bool_], cell_px: int) -> None:
+    """Sets in `covered` (cells) the best cell of every connected defect of the mask (pixels) that has none."""
+    count, labels = cv2.connectedComponents((mask > 0).astype(np.uint8))
+    seen = np.unique(labels[np.kron(covered, np.ones((cell_px, cell_px), np.bool_))])
+    for number in sorted(set(range(1, count)) - set(seen.tolist())):
+        rows, cols = np.nonzero(labels == number)
+        cells, pixels = np.unique(np.stack([rows // cell_px, cols // cell_px]), axis=1, return_counts=True)
+        covered[tuple(cells[:, pixels.argmax()])] = True
 
 
 def loss_of(logits: Tensor, cells: Tensor, head: str, weights: Weights) -> Tensor:

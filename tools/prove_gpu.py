@@ -6,6 +6,7 @@ Where TensorRT does not take the GPU, a CUDA kernel stands in for the network: s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import queue
 import resource
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_agent.commands.benchmark_engine import BATCHES, graphs_of
+from edge_agent.commands.benchmark_gpu import measure_gpu
 from edge_agent.errors import EdgeAgentError, EngineError
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
@@ -27,7 +30,7 @@ from edge_agent.inference.tensorrt import open_tensorrt
 from edge_agent.inference.tensorrt.api import load_library
 from edge_agent.inference.tensorrt.build import build_aside
 from edge_agent.inference.tensorrt.cuda import Gpu
-from edge_agent.inference.tensorrt.network import network_of
+from edge_agent.inference.tensorrt.network import Network, network_of
 from edge_agent.inference.tensorrt.parity import compare
 from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
 from edge_agent.records import Pixels
@@ -102,9 +105,11 @@ def run_many(engine: Segmenter, count: int) -> tuple[float, float, float]:
 class Proof:
     """The steps that need the engine, on one model."""
 
-    def __init__(self, model: Model, folder: Path, images: int, inferences: int) -> None:
+    def __init__(self, model: Model, folder: Path, images: int, inferences: int, candidates: Path | None) -> None:
         self._model, self._folder, self._images, self._inferences = model, folder, images, inferences
+        self._candidates = candidates
         self.table: list[str] = []
+        self.rows: list[str] = []  # of every precision and batch
 
     def _open(self, **settings: object) -> TensorRtSegmenter:
         return open_tensorrt(TensorRtEngine(keep_warm_ms=0, **settings), self._model, self._folder)  # type: ignore[arg-type]
@@ -158,6 +163,46 @@ class Proof:
                 )
         return f"{len(self.table)} rows, {count} inferences each"
 
+    def precisions(self) -> str:
+        """`edge-agent benchmark engine` for the GPU's rows; what it could not measure is told, and fails the step."""
+        missing: list[str] = []
+
+        def tell(text: str) -> None:
+            if text.startswith("no row of"):
+                missing.append(text)
+
+        model = self._model
+        rows = list(measure_gpu(model, graphs_of(model, self._candidates), BATCHES, min(4.0, self._inferences / 1000), tell))
+        assert rows, "TensorRT gave no row"
+        self.rows += [_row(row) for row in rows]
+        assert not missing, f"{len(rows)} rows, but {'; '.join(missing[:3])}"
+        return f"{len(rows)} rows of {', '.join(dict.fromkeys(row['precision'] for row in rows))}"
+
+
+COLUMNS = {
+    "images_per_s": "images/s",
+    "latency_p50_ms": "p50 ms",
+    "latency_p99_ms": "p99 ms",
+    "h2d_ms": "H2D ms",
+    "compute_ms": "compute ms",
+    "d2h_ms": "D2H ms",
+    "roofline_share": "of the roofline",
+    "sm_mhz": "SM MHz",
+    "power_w": "W",
+    "throttled": "throttled",
+}
+
+
+def _row(row: dict[str, object]) -> str:
+    cells = [row["engine"], row["precision"], row["batch"], *(row[name] for name in COLUMNS)]
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "no"
+    return "" if value is None else str(value)
+
 
 def _host_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -184,31 +229,48 @@ def stand_in(what: str) -> Callable[[], str]:
 
 def ahead(model: Model, folder: Path) -> str:
     """Everything before the driver: the library, the network, a build for GPUs that are not here."""
-    network = network_of(model)
-    sizes = [
-        len(build_aside(network, folder / "ahead.cache", "tensorrt_rtx", 512, 3, lambda _: None, capabilities=(c,))) for c in AHEAD
-    ]
+    sizes = [_built_ahead(network_of(model), folder, capability) for capability in AHEAD]
     return "TensorRT-RTX builds for " + ", ".join(f"{c} ({size} bytes)" for c, size in zip(AHEAD, sizes, strict=True))
 
 
-def prove(args: argparse.Namespace, folder: Path) -> tuple[Report, list[str]]:
+def _built_ahead(network: Network, folder: Path, capability: str) -> int:
+    plan = build_aside(network, folder / "ahead.cache", "tensorrt_rtx", 512, 3, lambda _: None, capabilities=(capability,))
+    return len(plan)
+
+
+def candidates_ahead(model: Model, folder: Path, candidates: Path | None) -> str:
+    """Every precision at the smallest and the largest batch, for a GPU that is not here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = []
+    for name, graph in graphs_of(model, candidates).items():
+        file = folder / f"ahead-{name}.onnx"
+        file.write_bytes(content := graph.SerializeToString())
+        made = model.calibrated(file, hashlib.sha256(content).hexdigest())
+        sizes = [_built_ahead(network_of(made, batch), folder, AHEAD[0]) for batch in (BATCHES[0], BATCHES[-1])]
+        told.append(f"{name} ({sizes[0]} and {sizes[1]} bytes)")
+    return f"batches of {BATCHES[0]} and {BATCHES[-1]} for {AHEAD[0]}: {', '.join(told)}"
+
+
+def prove(args: argparse.Namespace, folder: Path) -> tuple[Report, Proof | None]:
     report, model = Report(), load_model(args.model)
     report.step("library", lambda: "{0.name} {0.version}".format(load_library()))
     report.step("built ahead", lambda: ahead(model, folder))
+    report.step("precisions built ahead", lambda: candidates_ahead(model, folder, args.candidates))
     report.step("pictures", lambda: f"{len(pictures(model, args.images))} of {model.papers.input.rows}x{model.papers.input.cols}")
     report.step("GPU", lambda: "{0.name}, {0.capability}, driver {0.driver_version}".format(Gpu(0)))
     if args.dry_run:
         print("dry run: the rest needs a GPU")
-        return report, []
-    proof = Proof(model, folder, args.images, args.inferences)
+        return report, None
+    proof = Proof(model, folder, args.images, args.inferences, args.candidates)
     report.step("engine", proof.opened)
     report.step("parity with the CPU in FP32", proof.parity)
     report.step("no growth", proof.steady)
     report.step("benchmark", proof.benchmark)
+    report.step("every precision and batch", proof.precisions)
     report.step("stand-in kernel: graph and plain enqueue agree", stand_in("graph"))
     report.step("stand-in kernel: copies overlap kernels, by events", stand_in("overlap"))
     report.step("stand-in kernel: one that traps is an error", stand_in("trap"))
-    return report, proof.table
+    return report, proof
 
 
 def main() -> int:
@@ -216,16 +278,19 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--inferences", type=int, default=100_000)
+    parser.add_argument("--candidates", type=Path, help="what calibrate left; without it FP16 and INT8 are made of noise")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo-texture")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements" / f"gpu-{today}.md")
     args = parser.parse_args()
-    report, table = prove(args, ROOT / "out" / "engines")
-    if not args.dry_run:
+    report, proof = prove(args, ROOT / "out" / "engines")
+    if proof is not None:
         head = [f"# The GPU engine, {today}", "", f"`tools/prove_gpu.sh --images {args.images} --inferences {args.inferences}`", ""]
         steps = ["| step | state | seen | s |", "|---|---|---|---|", *report.lines, ""]
-        rows = ["| slots | launch | images/s | p50 ms | p99 ms | alone ms |", "|---|---|---|---|---|---|", *table] if table else []
-        args.out.write_text("\n".join([*head, *steps, *rows]) + "\n")
+        slots = ["| slots | launch | images/s | p50 ms | p99 ms | alone ms |", "|---|---|---|---|---|---|", *proof.table, ""]
+        names = ["engine", "precision", "batch", *COLUMNS.values()]
+        rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *proof.rows]
+        args.out.write_text("\n".join([*head, *steps, *slots, *rows]) + "\n")
         print(f"written: {args.out}")
     return 1 if report.failed and not args.dry_run else 0
 

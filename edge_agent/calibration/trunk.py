@@ -1,4 +1,4 @@
-"""Reads a graph: its trunk (from the first convolution to the last), the convolutions at full resolution, and its cost."""
+"""Reads a graph: its trunk (from the first convolution to the last), and the convolutions at full resolution."""
 
 from __future__ import annotations
 
@@ -83,21 +83,3 @@ def sizes_of(network: Any) -> dict[str, tuple[int, ...]]:
     inferred = onnx.shape_inference.infer_shapes(network, data_prop=True)
     values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
     return {each.name: tuple(int(dim.dim_value) or 1 for dim in each.type.tensor_type.shape.dim) for each in values}
-
-
-def operations(network: Any) -> int:
-    """Multiplications and additions of all convolutions for one frame: 2 for each weight at each place."""
-    sizes, total = sizes_of(network), 0
-    constants = {each.name: tuple(each.dims) for each in network.graph.initializer}
-    makers = {output: node for node in network.graph.node for output in node.output}
-    for node in network.graph.node:
-        if node.op_type not in CONVOLUTIONS:
-            continue
-        weight = node.input[1]
-        while weight not in constants and weight in makers:
-            weight = makers[weight].input[0]  # through Q and DQ
-        dims = constants.get(weight, (0,))
-        places = sizes.get(node.output[0] if node.op_type == "Conv" else node.input[0], ())
-        if len(dims) == 4 and len(places) == 4:
-            total += 2 * dims[0] * dims[1] * dims[2] * dims[3] * places[2] * places[3]
-    return total

@@ -116,6 +116,7 @@ class AravisCamera:
         self._told_when_counted = 0  # triggers told when the counter was last asked for
         self._heard_s = now
         self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
+        self._after_pulse_s = self.exposure_ns / 1e9 + (self._settings.trigger_delay_us or 0) / 1e6
         self._finish_s = 0.0  # when the station began to stop
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns", "told_twice"), 0)
@@ -170,7 +171,7 @@ class AravisCamera:
                 raise CameraError(f"it does not answer any more, or began anew. {_LOOK}")
             if self._settings.trigger == "software" and not self._asked_s:
                 return self._ask(timeout_s)
-            self._receive(min(timeout_s, COUNT_EVERY_S))
+            self._receive(timeout_s if self.trigger_mode == "free_run" else min(timeout_s, COUNT_EVERY_S))
             self._look_at_the_clock()
         except CameraError as error:
             self._end(error)
@@ -238,16 +239,17 @@ class AravisCamera:
         if status := self._buffers.status(buffer):
             return self._take_failed(buffer, status)
         sent_ns = self._buffers.system_ns(buffer) - (time.time_ns() - time.monotonic_ns())  # the wall clock may be set at any time
-        taken = self._clock.taken(self._buffers.camera_ns(buffer), sent_ns)
-        if not self._is_next(buffer) or self._is_anothers(taken):
+        taken = self._clock.taken(camera_ns := self._buffers.camera_ns(buffer), sent_ns)
+        if not self._is_next(buffer, frame_id := self._buffers.frame_id(buffer), camera_ns) or self._is_anothers(taken):
             self._counters["stale"] += 1
             return self._buffers.push(buffer)
         began_ns = min(taken.likely_ns - self.exposure_ns, time.monotonic_ns())
-        self._pulses.came((self._clock.surely_ns(taken) - self.exposure_ns) / 1e9 - (self._settings.trigger_delay_us or 0) / 1e6)
+        if self._has_counter:
+            self._pulses.came(self._clock.surely_ns(taken) / 1e9 - self._after_pulse_s)
         if lost := self._flaw(buffer, taken.late_ns, began_ns):
             self._buffers.push(buffer)
             return self._tell(lost)
-        return self._hand_over(buffer, began_ns)
+        return self._hand_over(buffer, frame_id, began_ns)
 
     def _take_failed(self, buffer: int, status: int) -> None:
         """What is in it, and its id, may be an older picture's: it counts, and no more."""
@@ -263,13 +265,12 @@ class AravisCamera:
             )
             self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
 
-    def _is_next(self, buffer: int) -> bool:
+    def _is_next(self, buffer: int, frame_id: int, camera_ns: int) -> bool:
         """False for a picture seen before. Tells what its id says is missing before it; raises CameraError where it says that
         the camera began anew. A software trigger's picture is known by its time alone."""
         assert self._buffers is not None
         if self._settings.trigger == "software":
             return True
-        frame_id, camera_ns = self._buffers.frame_id(buffer), self._buffers.camera_ns(buffer)
         step = self._ids.step(frame_id)
         if not step:
             return False
@@ -317,9 +318,9 @@ class AravisCamera:
         at_ns = trigger_ns or self._pulses.seen_ns(self._pulses.told + count)
         self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns))
 
-    def _hand_over(self, buffer: int, began_ns: int) -> None:
+    def _hand_over(self, buffer: int, frame_id: int, began_ns: int) -> None:
         assert self._buffers is not None
-        exposure = Exposure(self._rows, self._cols, self._buffers.frame_id(buffer))
+        exposure = Exposure(self._rows, self._cols, frame_id)
         if not self._convert:
             slot = self._buffers.keep(buffer)
         elif not self._free:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes as c
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +78,13 @@ class Buffers:
     def __init__(self, arv: Library, stream: int, payload: int, raw: int) -> None:
         self._arv, self._stream, self._payload = arv, stream, payload
         self._pop = arv.function("stream_timeout_pop_buffer")
-        self._status = arv.function("buffer_get_status")
-        self._system_ns = arv.function("buffer_get_system_timestamp")
-        self._camera_ns = arv.function("buffer_get_timestamp")
+        # Asked of a buffer for every picture: bare functions, for each frame of Python around them is dear on that thread.
+        self.status: Callable[[int], int] = arv.function("buffer_get_status")
+        self.frame_id: Callable[[int], int] = arv.function("buffer_get_frame_id")
+        self.system_ns: Callable[[int], int] = arv.function("buffer_get_system_timestamp")  # wall clock, when it began to come
+        self.camera_ns: Callable[[int], int] = arv.function("buffer_get_timestamp")  # the camera's time; 0 where it has no clock
         self._height = arv.function("buffer_get_image_height")
         self._width = arv.function("buffer_get_image_width")
-        self._frame_id = arv.function("buffer_get_frame_id")
         self._data = arv.function("buffer_get_data")
         self._pixel_format = arv.function("buffer_get_image_pixel_format")
         self._clear_id = arv.function("buffer_set_frame_id")
@@ -129,20 +131,6 @@ class Buffers:
 
     def memory(self, buffer: int) -> Pixels:
         return self._memory[buffer]
-
-    def status(self, buffer: int) -> int:
-        return int(self._status(buffer))
-
-    def frame_id(self, buffer: int) -> int:
-        return int(self._frame_id(buffer))
-
-    def system_ns(self, buffer: int) -> int:
-        """Wall clock time, ns, at which the picture began to come."""
-        return int(self._system_ns(buffer))
-
-    def camera_ns(self, buffer: int) -> int:
-        """The camera's own time, ns, of the picture; 0 where it has no clock."""
-        return int(self._camera_ns(buffer))
 
     def size(self, buffer: int) -> tuple[int, int]:
         """Rows and cols of a complete picture."""

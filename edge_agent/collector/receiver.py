@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import sqlalchemy.exc
 import zmq
@@ -53,9 +54,10 @@ class Receiver:
         self._socket.close()
         self._context.term()
 
-    def run(self) -> None:
-        """Serve until `stop`."""
+    def run(self, on_turn: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`; `on_turn` is called each time this gets on, several times a second where nothing takes long."""
         while not self._is_stopping:
+            on_turn()
             if self._socket.poll(_POLL_MS):
                 self.serve_batch()
 

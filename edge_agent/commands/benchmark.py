@@ -79,10 +79,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _engines(args: argparse.Namespace) -> int:
     rows = []
-    for row in measure_engines(args.model, args.seconds or 2, args.candidates):
-        rows.append(row | {"machine": machine()})
-        if args.json:
-            print(json.dumps(rows[-1]), flush=True)
+    console = Console(stderr=True)
+    with console.status("measuring") as status:
+
+        def tell(text: str) -> None:
+            status.update(text)
+            if text.startswith("no row"):
+                console.print(text, highlight=False)
+
+        for row in measure_engines(args.model, args.seconds or 2, args.candidates, tell):
+            rows.append(row | {"machine": machine()})
+            if args.json:
+                print(json.dumps(rows[-1]), flush=True)
     if not args.json:
         Console().print(table_of(rows))
     return 0

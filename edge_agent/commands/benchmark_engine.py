@@ -1,12 +1,14 @@
-"""Every engine here, at every precision and batch: images/s latency, and billions of operations/s.
+"""Every engine here, at every precision and batch: images/s, latency, and how near each comes to what the machine could do at most.
 
-Copies to and from a device, and a share of the roofline, are null on a processor: nobody told how fast it could be."""
+On a processor no copies are made, and its peak is measured for float32 alone, by a matrix product: the other rows' are null.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy as np
 from rich.table import Table
 
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
+from edge_agent.calibration.cost import FLOAT, Cost, cost_of
 from edge_agent.calibration.ranges import measure_ranges
-from edge_agent.calibration.trunk import operations
+from edge_agent.commands.benchmark_gpu import measure_gpu
 from edge_agent.commands.calibrate_manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.inference.cpu import open_batch
@@ -24,38 +27,71 @@ from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 
 BATCHES = (1, 2, 4, 8, 16)
 _LEAST_RUNS, _WARM_UPS, _PERCENT = 5, 2, 100
-Run = Callable[[], None]
+_PRODUCT, _COPIED, _PEAK_S = 1024, 128 << 20, 0.5  # of square matrices; bytes; to measure each
+_ON_A_GPU = ("h2d_ms", "compute_ms", "d2h_ms", "graph_nodes", "sm_mhz", "memory_mhz", "power_w", "throttled")
+Run = Callable[[], object]
+Row = dict[str, Any]
 
 
-def measure_engines(name: str, seconds: float, candidates: Path | None) -> Iterator[dict[str, Any]]:
+def measure_engines(name: str, seconds: float, candidates: Path | None, tell: Callable[[str], None]) -> Iterator[Row]:
     """Yield one row for each engine, precision and batch. `candidates` is calibrate's DIR; without it they are made of noise:
-    as fast, but fit for no part. Raises ConfigurationError."""
+    as fast, but fit for no part. `tell` hears what is done, and why an engine is missing. Raises ConfigurationError."""
     model = load_model(find_model(name))
-    graphs = _graphs(model, candidates)
+    graphs = graphs_of(model, candidates)
+    first: dict[str, float] = {}
+    for rows in (_on_processor(model, graphs, seconds), measure_gpu(model, graphs, BATCHES, seconds, tell)):
+        for row in rows:
+            rate = row["images_per_s"]
+            yield row | {"times_fp32_batch_1": round(rate / first.setdefault(row["engine"], rate), 3)}
+
+
+def _on_processor(model: Model, graphs: dict[str, Any], seconds: float) -> Iterator[Row]:
     size = (model.papers.input.rows, model.papers.input.cols)
-    cost = operations(graphs["fp32"])
-    first: float | None = None
     for precision, graph in graphs.items():
+        cost = cost_of(graph)
         for batch in BATCHES:
             engine, run = open_batch(graph, CALIBRATED_PORTS[0], batch, size)
             row = _row(_times_s(run, seconds), batch)
-            first = first or row["images_per_s"]
             yield {
                 "engine": engine,
                 "model": model.papers.name,
                 "precision": precision,
                 "batch": batch,
+                "in_flight": 1,
                 **row,
-                "times_fp32_batch_1": round(row["images_per_s"] / first, 3),
-                "gop_per_s": round(row["images_per_s"] * cost / 1e9, 2),
-                "roofline_share": None,
-                "h2d_ms": None,
-                "compute_ms": None,
-                "d2h_ms": None,
+                "gop_per_s": round(row["images_per_s"] * sum(cost.operations.values()) / 1e9, 2),
+                **dict.fromkeys(_ON_A_GPU),
+                **_roofline(cost, batch, row["latency_p50_ms"]),
             }
 
 
-def _graphs(model: Model, candidates: Path | None) -> dict[str, Any]:
+def _roofline(cost: Cost, batch: int, took_ms: float) -> Row:
+    """Of a row on the processor; null where it computes in what no peak was measured for."""
+    if cost.operations.keys() != {FLOAT}:
+        return dict.fromkeys(("roofline_ms", "roofline_share", "peak", "peak_gbytes_per_s", "peak_gop_per_s"))
+    operations, copied = _processor_peak()
+    least_ms = 1e3 * cost.least_s(batch, {FLOAT: operations}, copied)
+    return {
+        "roofline_ms": round(least_ms, 3),
+        "roofline_share": round(least_ms / took_ms, 4),
+        "peak": "measured by a float32 matrix product and a copy",
+        "peak_gbytes_per_s": round(copied / 1e9, 1),
+        "peak_gop_per_s": {FLOAT: round(operations / 1e9)},
+    }
+
+
+@cache
+def _processor_peak() -> tuple[float, float]:
+    """float32 operations/s of all cores by the largest of numpy's matrix products, and bytes/s read and written by a copy."""
+    square = np.ones((_PRODUCT, _PRODUCT), np.float32)
+    product, source = np.empty_like(square), np.ones(_COPIED, np.uint8)
+    target = np.empty_like(source)
+    product_s = min(_times_s(lambda: np.matmul(square, square, out=product), _PEAK_S))
+    copy_s = min(_times_s(lambda: np.copyto(target, source), _PEAK_S))
+    return 2 * _PRODUCT**3 / product_s, 2 * _COPIED / copy_s
+
+
+def graphs_of(model: Model, candidates: Path | None) -> dict[str, Any]:
     prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
     if candidates is not None:
         manifest = read_manifest(candidates, model)
@@ -86,14 +122,19 @@ def _row(times_s: list[float], batch: int) -> dict[str, float]:
     }
 
 
-def table_of(rows: list[dict[str, Any]]) -> Table:
+def table_of(rows: list[Row]) -> Table:
     """The decks' table, for this machine."""
-    table = Table(title=f"images/s of {rows[0]['model']}, in brackets the latency of a batch in ms: median, 99 %")
+    title = f"images/s of {rows[0]['model']} (latency of a batch in ms: median, 99 %) and share of the roofline"
+    table = Table(title=title)
     table.add_column("engine")
     for batch in BATCHES:
         table.add_column(f"batch {batch}", justify="right")
-    for precision in dict.fromkeys(row["precision"] for row in rows):
-        of_it = [row for row in rows if row["precision"] == precision]
-        cells = [f"{r['images_per_s']:.1f} ({r['latency_p50_ms']:.1f}, {r['latency_p99_ms']:.1f})" for r in of_it]
-        table.add_row(f"{of_it[0]['engine']} {precision}", *cells)
+    for engine, precision in dict.fromkeys((row["engine"], row["precision"]) for row in rows):
+        of_it = [row for row in rows if (row["engine"], row["precision"]) == (engine, precision)]
+        table.add_row(f"{engine} {precision}", *map(_cell, of_it))
     return table
+
+
+def _cell(row: Row) -> str:
+    share = "" if row["roofline_share"] is None else f" {row['roofline_share']:.0%}"
+    return f"{row['images_per_s']:.1f} ({row['latency_p50_ms']:.1f}, {row['latency_p99_ms']:.1f}){share}"

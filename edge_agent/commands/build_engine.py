@@ -7,12 +7,14 @@ already built, whole and for this machine is left as it is. Each new engine is h
 from __future__ import annotations
 
 import argparse
+import contextlib
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.status import Status
 
+from edge_agent.activation import ForeignChoice, read_choice
 from edge_agent.errors import EXIT_OK, UsageError
 from edge_agent.inference import ENGINES
 from edge_agent.inference.model import Model, load_model
@@ -70,12 +72,16 @@ def settings_of(station: Station) -> TensorRtEngine:
 
 
 def models_of(station: Station, folders: list[Path]) -> list[Model]:
-    """The models named, or those of every recipe of the station, each once. Raises ConfigurationError."""
+    """The models named, or those of every recipe and its calibrated choice, each once. Raises ConfigurationError."""
     if folders:
         return [load_model(folder) for folder in folders]
-    names = {
-        load_recipe(station.path(station.settings.recipes) / f"{view.recipe}.yaml").model.name
-        for line in station.settings.lines
-        for view in line.each_view
-    }
-    return [load_model(station.path(station.settings.models) / name) for name in sorted(names)]
+    settings, found = station.settings, dict[str, Model]()
+    for name in sorted({view.recipe for line in settings.lines for view in line.each_view}):
+        recipe = load_recipe(station.path(settings.recipes) / f"{name}.yaml")
+        model = load_model(station.path(settings.models) / recipe.model.name)
+        found[model.papers.onnx.sha256] = model
+        with contextlib.suppress(ForeignChoice):  # at the start it is refused, and the model judges as it is
+            choice = read_choice(station.path(settings.state), recipe, model)
+            if choice is not None:
+                found[choice[0].onnx] = choice[1]
+    return list(found.values())

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from edge_agent.inference.prepare import RegionError, plan_region
 from edge_agent.judgement.quality import QualityGate
 from edge_agent.recipe import Recipe
 from edge_agent.records import Pixels
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def _defect_px(mask: Pixels | None) -> float | None:
     return None if mask is None else float(np.count_nonzero(mask > MASK_ABOVE)) or None
 
 
-def spread(images: Sequence[Golden], most: int) -> list[Golden]:
+def spread(images: Sequence[T], most: int) -> list[T]:
     """At most so many of them, evenly spaced: the same ones each time."""
     if len(images) <= most:
         return list(images)

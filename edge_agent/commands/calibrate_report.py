@@ -107,7 +107,8 @@ def _warning(text: str) -> str:
 
 
 def _table(report: Report) -> Iterator[str]:
-    yield "<h2>Candidates</h2><table><tr><th></th><th>speed</th><th>verdicts flipped</th><th>slips</th><th>false rejects</th>"
+    yield "<h2>Candidates</h2><table><tr><th></th><th>speed</th><th>verdicts flipped</th>"
+    yield "<th>slips<br><small>bad parts passed</small></th><th>false rejects<br><small>good parts rejected</small></th>"
     yield "<th>small defects found</th><th>score margin</th><th></th></tr>"
     base = report.speeds[REFERENCE]
     any_found = next(iter(report.found.values()), None)
@@ -155,13 +156,18 @@ def _speed(speed: Speed) -> str:
 def _rate(rate: Rate) -> str:
     if not rate.of:
         return "<small>no such images</small>"
-    return f"<b>{rate.count}</b> of {rate.of}<br><small>{100 * rate.low:.2g} to {100 * rate.high:.2g} %</small>"
+    return f"<b>{rate.count}</b> of {rate.of}<br><small>{_percent(rate.low)} to {_percent(rate.high)} %</small>"
+
+
+def _percent(share: float) -> str:
+    """Two digits, and 100 as 100."""
+    return f"{100 * share:.2g}" if share < 0.995 else "100"
 
 
 def _change(total: Rate, new: Rate, mended: Rate) -> str:
     if not total.of:
         return _rate(total)
-    return f"{_rate(total)}<br><small>{new.count} new (at most {100 * new.high:.2g} %), {mended.count} mended</small>"
+    return f"{_rate(total)}<br><small>{new.count} new (at most {_percent(new.high)} %), {mended.count} mended</small>"
 
 
 def _least(margin: float | None) -> str:
@@ -187,7 +193,7 @@ def _margins(report: Report) -> Iterator[str]:
 
 def _flips(report: Report) -> Iterator[str]:
     for name, found in report.found.items():
-        yield f"<h2>{_text(name)}: {len(found.flipped)} flipped verdicts</h2>"
+        yield f"<h2>{_text(name)}: {len(found.flipped)} flipped verdict{'s' * (len(found.flipped) != 1)}</h2>"
         if not found.flipped:
             yield "<p>None.</p>"
         for index in found.flipped[:_MOST_FLIPS]:

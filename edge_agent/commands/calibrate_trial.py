@@ -58,7 +58,7 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     models = {REFERENCE: trial.model}
     for name, each in subset(manifest, set(names)).items():
         models[name] = trial.model.calibrated(trial.out / each.file, each.sha256)
-    speeds, engine_id, unusable = _speeds(trial, models)
+    speeds, engine_ids, unusable = _speeds(trial, models)
     usable = [name for name in models if name not in unusable]
     judged: dict[str, Judged] = {}
     with Progress(console=console) as progress:
@@ -70,7 +70,7 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     against = {name: refusals(each, speeds[name].ratio, trial.limits) for name, each in found.items()}
     against |= {name: [f"the engine does not take it: {why}"] for name, why in unusable.items()}
     chosen = fastest({name: speeds[name].ratio for name, reasons in against.items() if not reasons})
-    gate = _gate(trial, engine_id, speeds, found, against, chosen)
+    gate = _gate(trial, engine_ids, speeds, found, against, chosen)
     manifest = msgspec.structs.replace(manifest, gate=gate)
     shown = Report(manifest, trial.recipe, trial.golden, judged, found, speeds, against, chosen)
     write_report(trial.out / "report.html", shown)
@@ -80,8 +80,8 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     return manifest, chosen
 
 
-def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], str, dict[str, str]]:
-    """The speed of every engine that opens, FP32's id, and why others do not open. Raises where FP32 itself does not."""
+def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], dict[str, str], dict[str, str]]:
+    """The speed and the id of every engine that opens, and why others do not open. Raises where FP32 itself does not."""
     rows, cols = trial.model.papers.input.rows, trial.model.papers.input.cols
     few = [frame for _, found in tensors(spread(trial.golden, 4 * _TIMED_FRAMES), trial.recipe, rows, cols) for frame in found]
     if not few:
@@ -99,12 +99,16 @@ def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], s
                 if name == REFERENCE:
                     raise
                 unusable[name] = str(error)
-        return measure_speeds(engines, REFERENCE, few[:_TIMED_FRAMES], trial.seconds), engines[REFERENCE].engine_id, unusable
+        return (
+            measure_speeds(engines, REFERENCE, few[:_TIMED_FRAMES], trial.seconds),
+            {name: each.engine_id for name, each in engines.items()},
+            unusable,
+        )
 
 
 def _gate(
     trial: Trial,
-    engine_id: str,
+    engine_ids: dict[str, str],
     speeds: dict[str, Speed],
     found: dict[str, Comparison],
     against: dict[str, list[str]],
@@ -112,7 +116,8 @@ def _gate(
 ) -> dict[str, Any]:
     images = trial.golden
     return {
-        "engine": engine_id,
+        "engine": engine_ids[REFERENCE],
+        "engines": engine_ids,  # of TensorRT each graph's is another
         "limits": limits_as_dict(trial.limits),
         "golden": {
             "images": len(images),
@@ -167,7 +172,7 @@ def activate(trial: Trial, manifest: Manifest, chosen: str | None, station: Stat
         onnx=made.sha256,
         model=trial.model.hash,
         rules=rules_hash(trial.recipe),
-        engine=gate["engine"],
+        engine=gate["engines"][chosen],
         processor=processor(),
         speedup=gate["speeds"][chosen]["ratio"],
         images=len(trial.golden),

@@ -19,7 +19,7 @@ import msgspec
 from edge_agent import strictyaml
 from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
-from edge_agent.commands import doctor, doctor_machine, doctor_station
+from edge_agent.commands import doctor, doctor_engine, doctor_machine, doctor_station
 from edge_agent.commands.check_cameras import check_cameras, this_machine
 from edge_agent.commands.doctor import Look
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
@@ -118,6 +118,7 @@ class Examination:
         self.looks += doctor_machine.of_clock()
         if station is None:
             return
+        self.looks += doctor_engine.of_engines(station)
         self.looks += doctor_machine.of_state(station)
         is_running, lines = doctor_station.of_running(station)
         self.looks += lines

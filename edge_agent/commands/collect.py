@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import signal
 
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import open_store, shown
 from edge_agent.errors import ConfigurationError
 from edge_agent.events import say
-from edge_agent.notify import notify
+from edge_agent.notify import Watchdog, notify
 from edge_agent.settings import PLAINTEXT, is_loopback
 
 
@@ -33,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: receiver.stop())
     say("collector.started", bind=receiver.endpoint, store=shown(args.store))
     notify(READY=1, STATUS=f"listening on {receiver.endpoint}")
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
     try:
-        receiver.run()
+        receiver.run(Watchdog().feed)
     finally:
         notify(STOPPING=1)
         receiver.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import importlib.util
 import math
 import os
 import platform
@@ -17,7 +18,8 @@ from pathlib import Path
 from edge_agent.camera_settings import AravisCamera
 from edge_agent.commands.check_cameras import Machine
 from edge_agent.commands.doctor import Look, note, problem, well
-from edge_agent.settings import CpuEngine, Station
+from edge_agent.inference.tensorrt.api import LIBRARIES as TENSORRT
+from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, Station, TensorRtEngine
 
 LIBRARIES = (
     "numpy",
@@ -90,8 +92,30 @@ def of_gpu(station: Station | None) -> Iterator[Look]:
                 yield well("gpu", told)
         except pynvml.NVMLError as error:
             yield well("gpu", f"no NVIDIA GPU answers ({error}){unneeded}")
-    version = _version("tensorrt")
-    yield well("tensorrt", version or f"not installed{unneeded}")
+    yield from of_tensorrt(station.settings.engine if station is not None else None, unneeded)
+
+
+def of_tensorrt(engine: EngineSettings | None, unneeded: str = "") -> Iterator[Look]:
+    """Which of the two libraries is here, and pycuda; what `engine` lacks is a problem, or a note where it can do without."""
+    found = {name: _version(name) or _version(f"{name}_cu13") or _version(f"{name}_cu12") for name in TENSORRT}
+    yield well("tensorrt", ", ".join(f"{name} {told}" for name, told in found.items() if told) or f"not installed{unneeded}")
+    if not isinstance(engine, TensorRtEngine | AutoEngine):
+        return
+    make = problem if isinstance(engine, TensorRtEngine) else note
+    wanted = (engine.library,) if isinstance(engine, TensorRtEngine) and engine.library != "auto" else TENSORRT
+    needed = f"which engine.kind {type(engine).__struct_config__.tag} needs"
+    if not any(_is_there(name) for name in wanted):
+        remedy = "pip install 'edge-agent[gpu]' or 'edge-agent[rtx]'; on a Jetson a virtual environment with --system-site-packages"
+        yield make("tensorrt", f"{' or '.join(wanted)} missing, {needed}", remedy)
+    if not _is_there("pycuda"):
+        yield make("tensorrt", f"pycuda missing, {needed}", "pip install 'edge-agent[gpu]'")
+
+
+def _is_there(name: str) -> bool:
+    """Whether it can be imported, without doing so."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return importlib.util.find_spec(name) is not None
 
 
 def of_kernel(station: Station | None, machine: Machine) -> Iterator[Look]:

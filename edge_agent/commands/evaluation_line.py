@@ -18,6 +18,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.prepare import RegionPlan
 from edge_agent.judgement.judge import Judge
 from edge_agent.measured import Measured, merge
+from edge_agent.measurement.threshold import LEVELS, level_of
 from edge_agent.qualification.pixels import Table, confusion
 from edge_agent.qualification.thresholds import Candidate
 from edge_agent.records import FAULT, NG, PASS, Judgement, Pixels
@@ -109,7 +110,7 @@ class Observer:
         maps = list(inspection.class_maps())
         layout = inspection.bundle.layout(inspection.frame.pixels.shape)
         measured = merge([measurer.measure(each) for measurer, (_, each) in zip(layout.measurers, maps, strict=True)])
-        is_ng_at = np.array([self._is_ng(number, inspection, maps) for number in range(len(self._candidates))], np.bool_)
+        is_ng_at = self._is_ng_at(inspection, maps, measured)
         table, area_px = self._against_mask(labelled, loaded, layout, maps)
         self.seen[index] = seen = Seen(dict(measured.peak), is_ng_at, table, area_px)
         is_wrong = (judgement.outcome == NG) != labelled.is_defective
@@ -118,6 +119,17 @@ class Observer:
         if len(kept) < _WORST or badness > kept[0].badness:
             picture = Picture(badness, index, inspection.frame.pixels.copy(), frame_map(inspection), loaded.mask)
             heapq.heappushpop(kept, picture) if len(kept) == _WORST else heapq.heappush(kept, picture)
+
+    def _is_ng_at(self, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]], measured: Measured) -> NDArray[np.bool_]:
+        """Is the part NG at each candidate (candidates,). Where no pixel reaches a threshold, a candidate's recipe sees what any
+        other of these sees, so that one of them is asked for all; of most good parts these are most."""
+        is_ng_at = np.zeros(len(self._candidates), np.bool_)
+        is_blank = np.array([not _is_reached(each, measured) for each in self._candidates], np.bool_)
+        for number in np.flatnonzero(~is_blank):
+            is_ng_at[number] = self._is_ng(int(number), inspection, maps)
+        if is_blank.any():
+            is_ng_at[is_blank] = self._is_ng(int(is_blank.argmax()), inspection, maps)
+        return is_ng_at
 
     def _is_ng(self, number: int, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]]) -> bool:
         """Judge the maps by a candidate's recipe, with the line's own measuring and rules."""
@@ -150,6 +162,11 @@ class Observer:
             return 1
         kind = labelled.kind.casefold()
         return self._classes.index(kind) + 1 if kind in self._classes else None
+
+
+def _is_reached(candidate: Candidate, measured: Measured) -> bool:
+    """Does any pixel of a class reach its threshold."""
+    return any(round(measured.peak[name] * LEVELS) >= level_of(each) for name, each in candidate.thresholds.items())
 
 
 def fitted(plan: RegionPlan, mask: Pixels) -> Pixels:

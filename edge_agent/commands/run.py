@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from edge_agent.daemon import Daemon
+from edge_agent.plc.partlog import PartLog
 from edge_agent.settings import load_station
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     station = load_station(args.config, args.overrides)
     daemon = Daemon(station, parts=args.parts)
+    daemon.publisher.part_log = PartLog(station.settings.log.parts_per_s)
     summary = daemon.run()
     if args.summary:
         args.summary.write_text(json.dumps(summary, indent=2) + "\n")

@@ -26,12 +26,13 @@ from edge_agent.settings import CpuEngine
 
 _WARM_UPS = 3
 _POISON = 255
+_IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}  # of OpenVINO's CPU plugin: Q/DQ pairs stay rounding, between kernels of floats
 
 
 class CpuSegmenter:
     """A compiled model with as many tensor slots as OpenVINO runs requests at once, and one to fill meanwhile."""
 
-    def __init__(self, settings: CpuEngine, model: Model) -> None:
+    def __init__(self, settings: CpuEngine, model: Model, is_reference: bool = False) -> None:
         try:
             import openvino as ov
         except ImportError:
@@ -40,8 +41,8 @@ class CpuSegmenter:
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
         self.model_hash = model.hash
         self._ov = ov
-        compiled = _compile(ov, settings, model)
-        self.engine_id = f"openvino-{ov.__version__.split('-')[0]}/cpu/{settings.hint}"
+        compiled = _compile(ov, settings, model, _IN_FLOATS if is_reference else {})
+        self.engine_id = cpu_engine_id(settings.hint, ov.__version__)
         requests = settings.requests or int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.slots = requests + 1
         self._shape = [1, 1, self.rows, self.cols]
@@ -115,9 +116,9 @@ def _finished(userdata: tuple[TensorSlot, Done]) -> None:
     done(slot)
 
 
-def _compile(ov: Any, settings: CpuEngine, model: Model) -> Any:
+def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -> Any:
     """Return the compiled, finished graph. Raises ConfigurationError for a file that is no usable model."""
-    options: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper()}
+    options: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper(), **more}
     if settings.threads:
         options["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.requests:
@@ -190,9 +191,15 @@ def raw_answer(model: Model, picture: Pixels) -> str:
     return told(np.asarray(values), output.kind)
 
 
-def open_cpu(settings: CpuEngine, model: Model) -> tuple[CpuSegmenter, list[str]]:
-    """Return an engine that answered sanely, and what looks doubtful in the model. Raises ConfigurationError."""
-    segmenter = CpuSegmenter(settings, model)
+def cpu_engine_id(hint: str, version: str) -> str:
+    """The id of an engine of OpenVINO's; `version` as the library or its package tells it."""
+    return f"openvino-{version.split('-')[0]}/cpu/{hint}"
+
+
+def open_cpu(settings: CpuEngine, model: Model, *, is_reference: bool = False) -> tuple[CpuSegmenter, list[str]]:
+    """Return an engine that answered sanely, and what looks doubtful in the model. `is_reference` computes 8 bits in floats,
+    as the graph says: OpenVINO's own 8-bit kernels are not right for every one. Raises ConfigurationError."""
+    segmenter = CpuSegmenter(settings, model, is_reference)
     doubts = list(scaling_doubts(read_network(model), model.papers))
     try:
         return segmenter, doubts + probe(segmenter, model, partial(raw_answer, model))

@@ -7,6 +7,8 @@ power cut makes an (epoch, seq) pair come twice. A slot is believed only where i
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -65,7 +67,8 @@ class Journal:
         self._map = self._create(file)
 
     def _create(self, file: Path) -> mmap.mmap:
-        """Lay the new journal beside the old one and put it in its place, durably; the old entries are in `unfinished`."""
+        """Lay the new journal beside the old one, durably; the old entries are in `unfinished`. Where the disk has no room for
+        both, go on in the old file: a station must start on a full disk, too."""
         size = _FIRST + self._slots * SLOT_BYTES
         fresh = file.with_suffix(".new")
         try:
@@ -75,13 +78,34 @@ class Journal:
                 out.flush()
                 os.fsync(out.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            if error.errno == errno.ENOSPC and file.exists() and file.stat().st_size == size:
+                return self._reuse(file, size)
             raise EdgeAgentError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
         self._fresh, self._file = fresh, file
         with open(fresh, "r+b") as handle:
             return mmap.mmap(handle.fileno(), size)
 
+    def _reuse(self, file: Path, size: int) -> mmap.mmap:
+        """Take the last run's file: its unfinished entries keep their slots, and their own epoch, until `adopt`."""
+        self._fresh = self._file = file
+        kept = {entry.slot for entry in self.unfinished}
+        self._free = [slot for slot in self._free if slot not in kept]
+        with open(file, "r+b") as handle:
+            found = mmap.mmap(handle.fileno(), size)
+        _HEADER.pack_into(found, 0, _MAGIC, SLOT_BYTES, self._slots, self.epoch)
+        found.flush()
+        return found
+
     def adopt(self) -> None:
         """Replace the last run's file. Call only when everything in `unfinished` is safe elsewhere."""
+        if self._fresh == self._file:
+            for entry in self.unfinished:
+                self._map[_FIRST + entry.slot * SLOT_BYTES] = _COMMITTED
+                self._free.append(entry.slot)
+            self._map.flush()
+            return
         self._fresh.replace(self._file)
         folder = os.open(self._file.parent, os.O_RDONLY)
         os.fsync(folder)

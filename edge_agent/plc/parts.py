@@ -14,6 +14,7 @@ from typing import Protocol
 from edge_agent.records import FAULT, NG, PASS, Identity, Part
 from edge_agent.wire import PART_ID_BYTES
 
+STARTING = "starting"  # why a line is not ready whose camera has not said a word yet
 ONLINE, OFFLINE, SHADOW = "online", "offline", "shadow"
 MODES = (ONLINE, OFFLINE, SHADOW)
 
@@ -33,7 +34,7 @@ class LineBook:
     name: str
     mode: str = ONLINE
     ready: bool = False
-    why_not_ready: str = "starting"
+    why_not_ready: str = STARTING
     hold: str = ""  # why no part may pass, whatever the cameras do: a challenge that failed
     challenge: str = ""  # the master part that comes next
     verified: bool = True  # a second source counts the line's triggers
@@ -65,6 +66,11 @@ class LineBook:
         if self.mode == OFFLINE:
             return "Initialized"
         return "Ready" if self.ready and not self.hold else "Error"
+
+    @property
+    def why(self) -> str:
+        """Why the line is not Ready: its camera or engine, or what holds it."""
+        return self.hold if self.ready else self.why_not_ready
 
 
 class PartBook:

@@ -25,6 +25,7 @@ from edge_agent.plc.control import Control
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import BODY_BYTES, Journal
 from edge_agent.plc.latency import Latencies
+from edge_agent.plc.partlog import PartLog
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import PlcSockets
@@ -58,6 +59,7 @@ class Publisher:
         self.published = 0
         self.records_refused = 0
         self.on_verdict: Callable[[Verdict], None] | None = None  # sees every outcome as published, on this thread
+        self.part_log: PartLog | None = None  # a line for each part, where somebody asked for it
         self.latencies = Latencies()  # trigger to published verdict
         self.publish_latencies = Latencies()  # probability map to published verdict
         self.counters: Counters | None = None  # of shift and lot
@@ -207,7 +209,8 @@ class Publisher:
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
         self._count(line, part, judgement, verdict.latency_ms)
-        say("part.judged", line=part.line, part=part.part_id, seq=part.seq, outcome=judgement.outcome, reasons=judgement.reasons)
+        if self.part_log is not None:
+            self.part_log.note(verdict, now_ns)
         if part.challenge and part.line in self.challenges:
             self.challenges[part.line].note(part.challenge, judgement, self.now_us())
         if self.on_verdict is not None:
@@ -272,6 +275,8 @@ class Publisher:
             self.counters.look(self._clock.wall_us())
         for challenge in self.challenges.values():
             challenge.look(self._clock.wall_us())
+        if self.part_log is not None:
+            self.part_log.look(now_ns)
         body = encode_json(self.heartbeat())
         self.sockets.publish(self.sockets.heartbeat_topic, body)
         self.sockets.welcome(body)
@@ -290,7 +295,7 @@ class Publisher:
                     "open": line.open,
                     "recipe": line.identity.recipe if line.identity else "",
                     "verified": line.verified,
-                    "why": line.hold if line.ready else line.why_not_ready,
+                    "why": line.why,
                 }
                 for name, line in self.book.lines.items()
             },
@@ -313,6 +318,8 @@ class Publisher:
             self._conclude(part, _INTERRUPTED)
         for line in self.book.lines.values():
             line.ready, line.why_not_ready = False, "stopped"
+        if self.part_log is not None:
+            self.part_log.tell()
         self._beat(self._clock.monotonic_ns())
         self.sockets.close()
         wake, self._wake = self._wake, -1

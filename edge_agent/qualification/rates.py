@@ -37,11 +37,13 @@ def rate(count: int, of: int) -> Rate:
     if not of:
         return Rate(count, of, 0.0, 1.0)
     try:
-        from scipy.stats import binomtest
+        from scipy.special import betaincinv  # not scipy.stats, which takes a second to import
     except ImportError:
         raise EdgeAgentError("bounds need SciPy. Install it: pip install 'edge-agent[evaluate]'") from None
-    bounds = binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
-    return Rate(count, of, float(bounds.low), float(bounds.high))
+    tail = (1 - CONFIDENCE) / 2
+    low = float(betaincinv(count, of - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, of - count, 1 - tail)) if count < of else 1.0
+    return Rate(count, of, low, high)
 
 
 @dataclass(frozen=True, slots=True)

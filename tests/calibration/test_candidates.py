@@ -16,9 +16,10 @@ import onnxruntime
 from onnx import TensorProto, numpy_helper
 
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
+from edge_agent.calibration.cost import operations
 from edge_agent.calibration.half import halved
 from edge_agent.calibration.ranges import Ranges, measure_ranges
-from edge_agent.calibration.trunk import operations, trunk_of
+from edge_agent.calibration.trunk import trunk_of
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, load_model

@@ -226,6 +226,58 @@ def test_no_message_ends_the_receiver(site: Site, station: Station, message: lis
     assert site.thread.is_alive()
 
 
+def test_a_store_that_hangs_is_no_progress_and_one_that_is_idle_is(tmp_path: Path) -> None:
+    turns, hanging, let_go = Turns(), threading.Event(), threading.Event()
+    store = open_store(str(tmp_path / "store"))
+    commit = store.commit
+
+    def hang(*rows: object) -> None:
+        hanging.set()
+        let_go.wait()
+        commit(*rows)
+
+    store.commit = hang  # type: ignore[method-assign]
+    receiver = Receiver(f"ipc://{tmp_path}/uplink", store)
+    thread = threading.Thread(target=receiver.run, args=(turns.add,))
+    thread.start()
+    station = Station(receiver.endpoint)
+    try:
+        turns.await_more()  # nothing to do
+        station.hello()
+        station.send(1, 0)
+        assert hanging.wait(5)
+        before = turns.count
+        assert station.is_unanswered(500)
+        assert turns.count == before
+        let_go.set()
+        station.hear_upto(1)
+        turns.await_more()
+    finally:
+        let_go.set()
+        receiver.stop()
+        thread.join()
+        station.close()
+        receiver.close()
+        store.close()
+
+
+class Turns:
+    """Counts the turns of a loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._more = threading.Event()
+
+    def add(self) -> None:
+        self.count += 1
+        self._more.set()
+
+    def await_more(self) -> None:
+        for _ in range(2):
+            self._more.clear()
+            assert self._more.wait(5), "the loop does not turn"
+
+
 def test_an_address_in_use_says_so(site: Site) -> None:
     with pytest.raises(EdgeAgentError, match="another collector"):
         Receiver("tcp://203.0.113.1:5558", site.store)

@@ -12,7 +12,7 @@ from stations import Program, StationFolder
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
-def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge_agent: Program) -> None:
+def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge_agent: Program, within: Program) -> None:
     station.recipe |= {"model": {"name": "unet"}}
     folder = write_small_unet(station.folder / "models" / "unet")
     config = station.write()
@@ -26,7 +26,7 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert {"fp16.onnx", "int8.onnx", "int8_level0_fp16.onnx", "manifest.json"} <= {file.name for file in out.iterdir()}
 
     gate = (*common, "--gate-only", "--only", "fp16", "--activate", "--seconds", "0.2")
-    passed = edge_agent(*gate, "--least-speedup", "0")
+    passed = within(*gate, "--least-speedup", "0")
     assert passed.returncode == 0, passed.stderr
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["gate"]["chosen"] == "fp16"
@@ -35,15 +35,15 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
     assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]
 
-    refused = edge_agent(*gate, "--least-speedup", "1000")
+    refused = within(*gate, "--least-speedup", "1000")
     assert refused.returncode == 1
     assert "withdrawn" in refused.stderr
     assert not (station.folder / "state" / "calibrated" / "part.json").exists()
 
 
-def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, edge_agent: Program) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: Program) -> None:
     config, model = station.write(), station.folder / "models" / "bright"
     common = ("calibrate", "--model", model, "--recipe", station.folder / "recipes" / "part.yaml", "--out", station.folder / "out")
-    assert edge_agent(*common).returncode == 2
-    assert edge_agent(*common, "--camera", "camera").returncode == 2
-    assert edge_agent(*common, "--images", station.folder, "--activate", "--config", config, "--graphs-only").returncode == 2
+    assert within(*common).returncode == 2
+    assert within(*common, "--camera", "camera").returncode == 2
+    assert within(*common, "--images", station.folder, "--activate", "--config", config, "--graphs-only").returncode == 2

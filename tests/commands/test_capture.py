@@ -118,7 +118,7 @@ def test_a_signal_lets_go_of_the_camera(station: StationFolder, simulated: Simul
     assert not simulated.is_acquiring
 
 
-def test_what_makes_no_sense_is_refused(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_refused(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray()])
     station.settings["cameras"].append({"name": "other", "kind": "folder", "path": "images"})
     file = station.write()
@@ -127,19 +127,19 @@ def test_what_makes_no_sense_is_refused(edge_agent: Program, station: StationFol
         (("--camera", "none"), "no camera is called none"),
         (("--camera", "other", "--count", 0), "--count takes 1 or more"),
     ]:
-        got = edge_agent("capture", "--config", file, "--out", "out", *words)
+        got = within("capture", "--config", file, "--out", "out", *words)
         assert (got.returncode, told in got.stderr) == (2, True), got.stderr
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "frames.jsonl").write_text("kept\n")
-    got = edge_agent("capture", "--config", file, "--camera", "other", "--out", "out")
+    got = within("capture", "--config", file, "--camera", "other", "--out", "out")
     assert got.returncode == 2
     assert (tmp_path / "out" / "frames.jsonl").read_text() == "kept\n"
 
 
-def test_what_cannot_be_written_ends_it(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+def test_what_cannot_be_written_ends_it(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), gray()])
     (tmp_path / "out" / "000001.png").mkdir(parents=True)
-    got = edge_agent("capture", "--config", station.write(), "--count", 2, "--out", "out")
+    got = within("capture", "--config", station.write(), "--count", 2, "--out", "out")
     assert got.returncode == 1
     assert "000001.png cannot be written: Is a directory" in got.stderr
     assert "Traceback" not in got.stderr

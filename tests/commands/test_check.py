@@ -16,14 +16,14 @@ def test_what_we_ship_has_no_problem(edge_agent: Program) -> None:
     assert "no problem found" in result.stdout
 
 
-def test_every_problem_is_told_with_its_line_and_remedy(edge_agent: Program, station: StationFolder) -> None:
+def test_every_problem_is_told_with_its_line_and_remedy(within: Program, station: StationFolder) -> None:
     file = station.write()
     text = file.read_text()
     file.write_text(text + "speed: 9\nstation: twice\n")
     (station.folder / "recipes" / "part.yaml").write_text(
         "name: part\nmodel: {name: bright}\ndeadline_ms: -5\nregions: [{name: whole, prepare: squeeze}]\nrulez: []\n"
     )
-    result = edge_agent("check", "--config", file, "--recipe", station.folder / "recipes" / "part.yaml", "--json")
+    result = within("check", "--config", file, "--recipe", station.folder / "recipes" / "part.yaml", "--json")
     assert result.returncode == 78
     told = json.loads(result.stdout)
     assert not told["ok"]
@@ -32,32 +32,30 @@ def test_every_problem_is_told_with_its_line_and_remedy(edge_agent: Program, sta
     assert by_key["deadline_ms"]["line"] == 3
     assert by_key["speed"]["line"] == text.count("\n") + 1
     assert all(problem["remedy"] for problem in told["problems"]), told
-    plain = edge_agent("check", "--config", file)
+    plain = within("check", "--config", file)
     assert plain.returncode == 78
     assert f"{file}:{by_key['speed']['line']}: speed:" in plain.stdout
     assert "Remedy:" in plain.stdout
 
 
-def test_a_recipe_that_does_not_fit_its_model_is_a_problem(edge_agent: Program, station: StationFolder) -> None:
+def test_a_recipe_that_does_not_fit_its_model_is_a_problem(within: Program, station: StationFolder) -> None:
     station.recipe["classes"] = {"scratch": {"threshold": 0.5}}
-    result = edge_agent("check", "--config", station.write())
+    result = within("check", "--config", station.write())
     assert result.returncode == 78
     assert "'scratch'" in result.stdout
     assert "defect" in result.stdout
-    alone = edge_agent(
-        "check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright"
-    )
+    alone = within("check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright")
     assert alone.returncode == 78
     assert "'scratch'" in alone.stdout
 
 
-def test_the_daemon_itself_refuses_the_same_with_78(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+def test_the_daemon_itself_refuses_the_same_with_78(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.settings["plc"]["verdicts"] = "tcp://0.0.0.0:5556"
-    result = edge_agent("run", "--config", station.write(), "--parts", 1)
+    result = within("run", "--config", station.write(), "--parts", 1)
     assert result.returncode == 78
     assert "allow_plaintext" in result.stderr
     assert not (tmp_path / "state").exists()
 
 
-def test_files_alone_need_a_file(edge_agent: Program) -> None:
-    assert edge_agent("check", "--files").returncode == 2
+def test_files_alone_need_a_file(within: Program) -> None:
+    assert within("check", "--files").returncode == 2

@@ -31,7 +31,9 @@ def by_level(looks: list[Look]) -> list[str]:
     return [look.level for look in looks]
 
 
-def test_the_machine_is_examined_with_a_remedy_for_every_find(edge_agent: Program, station: StationFolder, images: Images) -> None:
+def test_the_machine_is_examined_with_a_remedy_for_every_find(
+    edge_agent: Program, within: Program, station: StationFolder, images: Images
+) -> None:
     station.add_images(images(2))
     station.settings["cameras"].append({"name": "far", "kind": "video", "url": "http://127.0.0.1:1/stream"})
     result = edge_agent("check", "--config", station.write(), "--json")
@@ -41,20 +43,20 @@ def test_the_machine_is_examined_with_a_remedy_for_every_find(edge_agent: Progra
     assert all(look.get("remedy") for look in told["machine"] if look["level"] != WELL), told
     (far,) = [look for look in told["machine"] if look["level"] == PROBLEM]
     assert far["told"].startswith("far: ")
-    plain = edge_agent("check", "--config", station.folder / "station.yaml")
+    plain = within("check", "--config", station.folder / "station.yaml")
     assert "PROBLEM cameras" in plain.stdout
     assert "Remedy: look at its cable" in plain.stdout
     assert re.search(r"^1 problem, \d+ notes?$", plain.stdout, re.M)
 
 
-def test_a_bad_file_weighs_more_than_a_bad_machine(edge_agent: Program, station: StationFolder) -> None:
+def test_a_bad_file_weighs_more_than_a_bad_machine(within: Program, station: StationFolder) -> None:
     station.settings["cameras"] = [{"name": "camera", "kind": "video", "url": "http://127.0.0.1:1/stream"}]
     station.recipe["deadline_ms"] = -1
-    assert edge_agent("check", "--config", station.write()).returncode == 78
+    assert within("check", "--config", station.write()).returncode == 78
 
 
-def test_without_settings_only_the_machine_is_examined(edge_agent: Program) -> None:
-    told = json.loads(edge_agent("check", "--json").stdout)
+def test_without_settings_only_the_machine_is_examined(within: Program) -> None:
+    told = json.loads(within("check", "--json").stdout)
     assert {"python", "libraries", "clock"} <= {look["area"] for look in told["machine"]}
     assert not {"ports", "cameras", "collector"} & {look["area"] for look in told["machine"]}
 

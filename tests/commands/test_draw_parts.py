@@ -48,20 +48,21 @@ def test_the_layout_is_dagms_and_the_labels_are_true(edge_agent: Program, tmp_pa
     assert states == {True, False}
 
 
-def test_the_same_seed_draws_the_same_bytes_and_another_does_not(edge_agent: Program, tmp_path: Path) -> None:
-    one, same, other = (contents(draw(edge_agent, tmp_path / str(n), "--seed", seed)) for n, seed in enumerate((4, 4, 5)))
+def test_the_same_seed_draws_the_same_bytes_and_another_does_not(edge_agent: Program, within: Program, tmp_path: Path) -> None:
+    one = contents(draw(edge_agent, tmp_path / "one", "--seed", 4))
+    same, other = (contents(draw(within, tmp_path / str(seed), "--seed", seed)) for seed in (4, 5))
     assert len(one) > len(CLASSES) * 2 * 4
     assert one == same
     assert {one[f] for f in one if f.endswith("1.PNG")}.isdisjoint(other.values())
 
 
-def test_fewer_classes_leave_the_others_as_they_are(edge_agent: Program, tmp_path: Path) -> None:
-    all_six, two = (contents(draw(edge_agent, tmp_path / str(k), "--classes", k)) for k in (6, 2))
+def test_fewer_classes_leave_the_others_as_they_are(within: Program, tmp_path: Path) -> None:
+    all_six, two = (contents(draw(within, tmp_path / str(k), "--classes", k)) for k in (6, 2))
     assert two == {file: digest for file, digest in all_six.items() if file[:6] in ("Class1", "Class2")}
 
 
-def test_labels_in_the_other_dialect(edge_agent: Program, tmp_path: Path) -> None:
-    lf, crlf = (draw(edge_agent, tmp_path / way, "--classes", 1, "--line-ends", way) for way in ("lf", "crlf"))
+def test_labels_in_the_other_dialect(within: Program, tmp_path: Path) -> None:
+    lf, crlf = (draw(within, tmp_path / way, "--classes", 1, "--line-ends", way) for way in ("lf", "crlf"))
     texts = [(out / "Class1" / "Train" / "Label" / "Labels.txt").read_bytes() for out in (lf, crlf)]
     assert texts[1].startswith(b"1\r\n0001\t")
     assert texts[1].replace(b"\r\n", b"\n") == texts[0]
@@ -80,20 +81,20 @@ def test_labels_in_the_other_dialect(edge_agent: Program, tmp_path: Path) -> Non
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_drawn(
-    edge_agent: Program, tmp_path: Path, words: tuple[object, ...], told: str
+    within: Program, tmp_path: Path, words: tuple[object, ...], told: str
 ) -> None:
-    result = edge_agent("draw-parts", "--out", tmp_path / "parts", *words)
+    result = within("draw-parts", "--out", tmp_path / "parts", *words)
     assert (result.returncode, result.stdout) == (2, "")
     assert told in result.stderr
     assert not (tmp_path / "parts").exists()
 
 
-def test_a_folder_in_use_is_left_alone(edge_agent: Program, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_left_alone(within: Program, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    result = edge_agent("draw-parts", "--out", tmp_path, *SMALL)
+    result = within("draw-parts", "--out", tmp_path, *SMALL)
     assert result.returncode == 2
     assert "is not empty: it holds notes.txt" in result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
-    result = edge_agent("draw-parts", "--out", tmp_path / "notes.txt", *SMALL)
+    result = within("draw-parts", "--out", tmp_path / "notes.txt", *SMALL)
     assert result.returncode == 2
     assert "cannot be used as a folder" in result.stderr

@@ -60,8 +60,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, edge_agent: Program) -> Bench:
-    return Bench(tmp_path, edge_agent)
+def bench(tmp_path: Path, within: Program) -> Bench:
+    return Bench(tmp_path, within)
 
 
 def fill(bench: Bench) -> None:
@@ -113,13 +113,16 @@ def test_the_recipe_is_judged_with_all_its_rules(bench: Bench) -> None:
 
 def test_the_line_and_the_recipe_tried_again_at_its_own_threshold_agree(bench: Bench) -> None:
     fill(bench)
-    bench.recipe["rules"] = [{"rule": "blob_area", "max_px": 70}, {"rule": "peak_score", "max": 0.85}]
+    bench.recipe["rules"] = [{"rule": "blob_area", "max_px": 70}, {"rule": "peak_score", "max": 0.65}]
     bench.judge()
     result = bench.result()
     (own,) = [each for each in result["recipe_at"] if each["threshold"] == 0.5]
+    assert {(each["tp"], each["fp"]) for each in result["recipe_at"]} == {(3, 1)}, (
+        "peaks count where no pixel reaches the threshold"
+    )
     stands = result["as_it_stands"]
     assert {key: own[key] for key in ("tp", "tn", "fp", "fn")} == {key: stands[key] for key in ("tp", "tn", "fp", "fn")}
-    assert (stands["tp"], stands["fp"]) == (2, 0)
+    assert (stands["tp"], stands["fp"]) == (3, 1)
 
 
 def test_a_threshold_is_picked_and_the_recipe_written_is_as_good_as_was_said(bench: Bench) -> None:

@@ -11,9 +11,9 @@ from stations import ROOT, Program
 DATA = ROOT.parent / "shared" / "data"
 
 
-def evaluate(edge_agent: Program, model: str, folder: Path, out: Path) -> dict[str, dict[str, object]]:
+def evaluate(within: Program, model: str, folder: Path, out: Path) -> dict[str, dict[str, object]]:
     recipe = ROOT / "config" / "recipes" / f"{model}.yaml"
-    done = edge_agent(
+    done = within(
         "--log-level", "error", "evaluate", "--model", model, "--recipe", recipe, "--data", folder, "--out", out, "--json"
     )
     assert done.returncode == 0, done.stderr
@@ -22,8 +22,8 @@ def evaluate(edge_agent: Program, model: str, folder: Path, out: Path) -> dict[s
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not beside the project")
-def test_tiles_it_was_trained_on_are_told_apart_and_that_is_warned_of(edge_agent: Program, tmp_path: Path) -> None:
-    result = evaluate(edge_agent, "magnetic-tile", DATA / "magnetic_tile", tmp_path / "out")
+def test_tiles_it_was_trained_on_are_told_apart_and_that_is_warned_of(within: Program, tmp_path: Path) -> None:
+    result = evaluate(within, "magnetic-tile", DATA / "magnetic_tile", tmp_path / "out")
     assert result["images"] == 695
     assert any("TRAINED" in str(warning) for warning in result["warnings"])
     assert float(str(result["auc"])) > 0.97
@@ -32,7 +32,7 @@ def test_tiles_it_was_trained_on_are_told_apart_and_that_is_warned_of(edge_agent
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not beside the project")
-def test_no_error_on_dagms_first_class(edge_agent: Program, tmp_path: Path) -> None:
-    result = evaluate(edge_agent, "dagm-class1", DATA / "dagm" / "Class1", tmp_path / "out")
+def test_no_error_on_dagms_first_class(within: Program, tmp_path: Path) -> None:
+    result = evaluate(within, "dagm-class1", DATA / "dagm" / "Class1", tmp_path / "out")
     assert result["images"] == 288
     assert (result["as_it_stands"]["fn"], result["as_it_stands"]["fp"]) == (0, 0)

@@ -55,38 +55,37 @@ def test_one_object_and_one_overlay_for_every_image(edge_agent: Program, station
     assert (probability >= 128).sum() == 48
 
 
-def test_nothing_of_an_earlier_replay_is_left(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+def test_nothing_of_an_earlier_replay_is_left(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), with_defect(gray(), 10, 20, 8, 6)])
     station.write()
     recipe, model = station.folder / "recipes" / "part.yaml", station.folder / "models" / "bright"
     words = ("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
-    assert edge_agent(*words, "--maps").returncode == 0
+    assert within(*words, "--maps").returncode == 0
     (station.images / "0001.png").write_bytes(b"no picture any more")
-    assert edge_agent(*words).returncode == 0
+    assert within(*words).returncode == 0
     assert [file.name for file in (tmp_path / "out" / "overlays").iterdir()] == ["0000.png"]
     assert not list((tmp_path / "out" / "maps").iterdir())
-    refused = edge_agent(*words[:-1], station.images)
+    refused = within(*words[:-1], station.images)
     assert refused.returncode == 2
     assert "is the folder of the images" in refused.stderr
 
 
 def test_the_same_images_get_the_same_answer(
-    edge_agent: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]], tmp_path: Path
+    edge_agent: Program, within: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]], tmp_path: Path
 ) -> None:
     station.add_images(images(9))
-    first, second = (replay(edge_agent, station, tmp_path / name, "--no-overlays") for name in ("first", "second"))
+    programs = {"first": edge_agent, "second": within}  # one in a process of its own, one in this
+    first, second = (replay(program, station, tmp_path / name, "--no-overlays") for name, program in programs.items())
     for result in (*first, *second):
         del result["latency_ms"]
     assert first == second
     assert not (tmp_path / "first" / "overlays").exists()
 
 
-def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(
-    edge_agent: Program, station: StationFolder, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), gray(), gray()])
     (station.images / "0001.png").write_bytes(b"no picture")
-    results = replay(edge_agent, station, tmp_path / "out")
+    results = replay(within, station, tmp_path / "out")
     assert {r["image"]: (r["outcome"], r["reasons"]) for r in results} == {
         "0000.png": ("PASS", []),
         "0001.png": ("FAULT", ["bad_frame"]),
@@ -94,10 +93,10 @@ def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(
     }
 
 
-def test_a_folder_without_images_is_refused_by_name(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_by_name(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.images.mkdir()
     station.write()
     words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
-    result = edge_agent("replay", *words, "--images", station.images, "--out", tmp_path / "out")
+    result = within("replay", *words, "--images", station.images, "--out", tmp_path / "out")
     assert result.returncode == 78
     assert str(station.images) in result.stderr

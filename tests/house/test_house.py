@@ -73,6 +73,7 @@ SETTING_SECTIONS = {
     settings.TensorRtEngine: "`kind: tensorrt`",
     settings.AutoEngine: "`kind: auto`",
     settings.RecordedEngine: "`kind: recorded`",
+    settings.LogSettings: "## Log",
     settings.ThreadWishes: "## Threads",
     settings.ThreadWish: "Each of `threads`",
     settings.PlcSettings: "## Plc",

@@ -62,8 +62,8 @@ def test_a_whole_line_judges_with_it(reference: dict[str, np.ndarray], edge_agen
         assert blob["area_px"] == pytest.approx(np.count_nonzero(probability >= 0.5), abs=1)
 
 
-def test_the_papers_written_for_it_are_those_it_has(edge_agent: Program) -> None:
-    result = edge_agent("describe-model", FOLDER / "model.onnx")
+def test_the_papers_written_for_it_are_those_it_has(within: Program) -> None:
+    result = within("describe-model", FOLDER / "model.onnx")
     assert result.returncode == 0, result.stderr
     told, has = convert(parse(result.stdout, "described"), ModelPapers), load_model(FOLDER).papers
     assert (told.name, told.onnx, told.output, told.head, told.stride) == (has.name, has.onnx, has.output, has.head, has.stride)

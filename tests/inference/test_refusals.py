@@ -187,9 +187,9 @@ def test_everything_wrong_with_a_file_is_told_at_once(folder: Path) -> None:
     assert len(refused.value.problems) == 2
 
 
-def test_the_commands_refuse_it_with_78(folder: Path, edge_agent: Program, tmp_path: Path) -> None:
+def test_the_commands_refuse_it_with_78(folder: Path, within: Program, tmp_path: Path) -> None:
     not_probabilities(folder)
-    checked = edge_agent("check", "--model", folder)
+    checked = within("check", "--model", folder)
     assert checked.returncode == 78
     assert "no probabilities" in checked.stdout
     recipe = {"name": "part", "model": {"name": "m"}, "rules": [{"rule": "blob_count", "max": 0}]}
@@ -197,7 +197,7 @@ def test_the_commands_refuse_it_with_78(folder: Path, edge_agent: Program, tmp_p
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "0.png"), gray(SIZE, SIZE))
     words = ("--model", folder, "--recipe", tmp_path / "part.yaml", "--images", tmp_path / "images", "--out", tmp_path / "out")
-    replayed = edge_agent("replay", *words)
+    replayed = within("replay", *words)
     assert replayed.returncode == 78
     assert "no probabilities" in replayed.stderr
 
@@ -232,10 +232,10 @@ def test_a_scale_that_the_graph_speaks_against_is_a_doubt(folder: Path, before: 
     assert doubt in "".join(doubts)
 
 
-def test_probabilities_told_as_logits_are_a_doubt(folder: Path, edge_agent: Program) -> None:
+def test_probabilities_told_as_logits_are_a_doubt(folder: Path, within: Program) -> None:
     write_float_model(folder, "NCHW", "probability", "sigmoid", 1, told="logits")
     assert "they look like probabilities already" in "".join(examine(load_model(folder)))
-    checked = edge_agent("check", "--model", folder)
+    checked = within("check", "--model", folder)
     assert checked.returncode == 0
     assert checked.stdout.startswith("note")
     assert "they look like probabilities already" in checked.stdout

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import yaml
 from bright import gray, with_defect, write_bright_model
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store, open_store
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EdgeAgentError
-from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.plc.gateway import Gateway
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 
@@ -293,6 +294,7 @@ def test_configuration_that_never_works_ends_with_78(station: StationFolder, ima
 
 def test_a_thread_that_ends_by_an_error_stops_the_daemon_loudly(station: StationFolder, images: Images) -> None:
     station.add_images(images(6))
+    station.settings["drain_s"] = 1  # nothing is published any more, which the end waits for in vain
     daemon = Daemon(load_station(station.write()))
 
     def fail(_verdict: Verdict) -> None:

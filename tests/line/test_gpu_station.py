@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +19,11 @@ from bright import gray, with_defect
 from fake_gpu import Error, built, install
 from stations import Program, StationFolder
 
-from edge_agent import swapping
+from edge_agent import notify, swapping
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineLost
 from edge_agent.inference import tensorrt
+from edge_agent.inference.tensorrt import build
 from edge_agent.settings import load_station
 from edge_agent.wire import Verdict
 
@@ -175,12 +181,53 @@ def test_a_network_that_cannot_be_built_ends_it_for_good(station: StationFolder,
         Daemon(load_station(station.write()))
 
 
-def test_engines_are_built_ahead_or_the_reason_told(station: StationFolder, edge_agent: Program) -> None:
+def test_engines_are_built_ahead_or_the_reason_told(station: StationFolder, edge_agent: Program, within: Program) -> None:
     station.settings["engine"] = {"kind": "cpu"}
-    told = edge_agent("build-engine", "--config", station.write())
+    told = within("build-engine", "--config", station.write())
     assert told.returncode == 2
     assert "only `tensorrt` and `auto`" in told.stderr
     station.settings["engine"] = {"kind": "tensorrt", "library": "tensorrt", "device": 63}
     told = edge_agent("build-engine", "--config", station.write())
     assert told.returncode == 1
     assert "no TensorRT can be imported" in told.stderr or "needs pycuda" in told.stderr or "GPU" in told.stderr
+
+
+def test_while_an_engine_is_built_systemd_is_asked_for_time_and_told_why(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(monkeypatch)
+    monkeypatch.setattr(build, "_CHILD", "slow_builder")
+    monkeypatch.setattr(notify, "_TELL_S", 0)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*sys.path]))
+    monkeypatch.setenv("SLOW_BUILDER_GO", str(tmp_path / "go"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    station.settings["engine"] = GPU
+    station.add_images(images(3))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        outcomes: list[list[Verdict]] = []
+
+        def run() -> None:
+            daemon, verdicts = open_daemon(station)
+            daemon.start()
+            wait(lambda: len(verdicts) == 3)
+            daemon._supervision.look()
+            daemon.close()
+            outcomes.append(verdicts)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        heard = [manager.recv(4096).decode().split("\n") for _ in range(3)]
+        (tmp_path / "go").touch()
+        while heard[-1][0] != "READY=1":
+            heard.append(manager.recv(4096).decode().split("\n"))
+        manager.setblocking(False)
+        while thread.is_alive():
+            with contextlib.suppress(BlockingIOError):
+                manager.recv(4096)
+            thread.join(0.01)
+    for extend, status in heard[:3]:
+        assert extend == "EXTEND_TIMEOUT_USEC=120000000"
+        assert re.fullmatch(r"STATUS=building the engine of bright for \d+ s: tactics \d+/99", status)
+    assert [outcome for outcome, _ in reasons(outcomes[0])] == ["PASS", "PASS", "NG"]

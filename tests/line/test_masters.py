@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from bright import gray, with_defect
 from running import wait_until
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
-from edge_agent.plc.gateway import ask
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 

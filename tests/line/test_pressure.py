@@ -12,11 +12,11 @@ from collections.abc import Callable
 import yaml
 from bright import gray, with_defect
 from running import wait_until
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
 from edge_agent.inference.base import TensorSlot
-from edge_agent.plc.gateway import ask
 from edge_agent.records import Pixels
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
@@ -66,7 +66,7 @@ def test_every_part_is_judged_by_the_recipe_of_its_trigger(station: StationFolde
         (file.parent / "recipes" / f"r{index}.yaml").write_text(yaml.safe_dump(changed))
     with Running(station) as running:
         asking = [
-            threading.Thread(target=ask, args=(running.control, Request(op="recipe", line="line", name=f"r{index}"), 20))
+            threading.Thread(target=ask, args=(running.control, Request(op="recipe", line="line", name=f"r{index}")))
             for index in range(6)
         ]
         for thread in asking:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from bright import gray, with_defect
+from simulation import ask
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
-from edge_agent.plc.gateway import ask
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -214,3 +215,41 @@ def test_no_room_for_the_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "journal.new").mkdir()
     with pytest.raises(EdgeAgentError, match="cannot be made"):
         Journal(tmp_path / "journal", 64)
+
+
+@pytest.fixture
+def full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A journal of 64 parts with one open, one decided and one delivered part, on a disk that has no room for a second file."""
+    journal = adopted(file)
+    tickets = [journal.open_part(seq, 1000, b"one", b"old") for seq in (1, 2, 3)]
+    journal.decide(tickets[1], b"outcome of 2")
+    journal.decide(tickets[2], b"outcome of 3")
+    journal.commit(tickets[2:])
+    journal.close()
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge_agent.plc.journal.os.posix_fallocate", no_room)
+    return file
+
+
+def test_on_a_full_disk_the_last_runs_file_is_gone_on_with(full_disk: Path) -> None:
+    before = reopened(full_disk)
+    assert [(entry.seq, entry.body) for entry in before] == [(1, None), (2, b"outcome of 2")]
+    again = Journal(full_disk, 64)
+    assert again.unfinished == before, "a start that died before adopting has lost nothing"
+    assert again.epoch > before[0].epoch + 1, "and its epoch is never used again"
+    again.adopt()
+    for seq in range(1, 65):
+        again.open_part(seq, 2000, b"one", b"new")
+    assert again.overwritten == 0, "every slot is free again"
+    again.close()
+    assert {(entry.epoch, entry.part_id) for entry in reopened(full_disk)} == {(again.epoch, "new")}
+    assert not full_disk.with_suffix(".new").exists()
+
+
+def test_a_full_disk_is_said_where_the_last_runs_file_has_another_size(full_disk: Path) -> None:
+    with pytest.raises(EdgeAgentError, match="cannot be made"):
+        Journal(full_disk, 128)
+    assert len(reopened(full_disk)) == 2

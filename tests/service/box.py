@@ -107,6 +107,8 @@ def _own_cgroups(name: str) -> list[Path]:
                     (where / file).write_text((where.parent / file).read_text())
             if (where / "cpuset.cpus").exists() and (where / "cgroup.clone_children").exists():
                 (where / "cgroup.clone_children").write_text("1")
+            if (where / "cpu.rt_runtime_us").exists():
+                (where / "cpu.rt_runtime_us").write_text("100000")  # where the kernel shares real time out among groups
         except OSError as error:
             raise RuntimeError(f"no cgroup can be made here: {error}") from None
         made.append(where)

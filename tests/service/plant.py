@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from box import Box, wait_for
 from bright import gray, with_defect
@@ -70,15 +75,15 @@ class Plant:
         file.write_text(yaml.safe_dump(self.station.recipe))
         file.chmod(0o644)
 
-    def drop_in(self, text: str) -> None:
-        """What `systemctl edit edge-agent` would write."""
-        folder = self.box.path("/etc/systemd/system") / f"{UNIT}.d"
+    def drop_in(self, text: str, unit: str = UNIT) -> None:
+        """What `systemctl edit` would write."""
+        folder = self.box.path("/etc/systemd/system") / f"{unit}.d"
         folder.mkdir(exist_ok=True)
         (folder / "test.conf").write_text(text)
         self.box.run("systemctl", "daemon-reload")
 
-    def watch_closely(self) -> None:
-        self.drop_in(_FAST)
+    def watch_closely(self, unit: str = UNIT) -> None:
+        self.drop_in(_FAST, unit)
 
     # --- the units ------------------------------------------------------------------------------------------------
     def start(self, check: bool = True) -> None:
@@ -92,18 +97,31 @@ class Plant:
     def start_collector(self) -> None:
         self.box.run("systemctl", "start", COLLECTOR)
 
-    def journal(self) -> str:
+    def journal(self, unit: str = UNIT) -> str:
         """What the station has logged since this test began."""
-        return self.box.journal(UNIT, f"--since=@{self._began:.3f}")
+        return self.box.journal(unit, f"--since=@{self._began:.3f}")
+
+    def entries(self, *fields: str) -> list[dict[str, Any]]:
+        """The journal's entries of this test with these fields, FIELD=value."""
+        self.box.run("journalctl", "--sync")
+        since = f"--since=@{self._began:.3f}"
+        told = self.box.run("journalctl", "--no-pager", "--all", "--output=json", f"--unit={UNIT}", since, *fields).stdout
+        return [json.loads(line) for line in told.splitlines()]
 
     def status(self) -> str:
         return self.box.show(UNIT, "StatusText")
 
-    def restarts(self) -> int:
-        return int(self.box.show(UNIT, "NRestarts"))
+    def restarts(self, unit: str = UNIT) -> int:
+        return int(self.box.show(unit, "NRestarts"))
 
-    def main_pid(self) -> int:
-        return int(self.box.show(UNIT, "MainPID"))
+    def main_pid(self, unit: str = UNIT) -> int:
+        return int(self.box.show(unit, "MainPID"))
+
+    def real_time(self) -> set[int]:
+        """The priorities of the station's threads that the kernel schedules as SCHED_FIFO."""
+        stats = self.box.run("sh", "-c", f"cat /proc/{self.main_pid()}/task/*/stat").stdout.splitlines()
+        fields = [line.rpartition(")")[2].split() for line in stats]  # from the third on, as proc(5) counts them
+        return {int(each[40 - 3]) for each in fields if int(each[41 - 3]) == os.SCHED_FIFO}
 
     def ask(self, op: str) -> Reply:
         return ask(self._control, Request(op=op), timeout_s=20)
@@ -133,14 +151,29 @@ class Plant:
     def stored(self) -> dict[Part, Verdict]:
         """Everything the collector has; it is stopped for that."""
         self.box.run("systemctl", "stop", COLLECTOR)
-        copy = self.station.folder / f"collected-{time.monotonic_ns()}"  # SQLite would follow the link out of the box
-        shutil.copytree(self.box.path("/var/lib/edge-agent/collector"), copy)
-        store = open_store(str(copy))
+        store = open_store(str(self._copied("/var/lib/edge-agent/collector")))
         try:
             assert store.count("contradictions") == 0
             return {(verdict.epoch, verdict.seq): verdict for verdict in store.verdicts()}
         finally:
             store.close()
+
+    def pictures(self) -> tuple[int, int]:
+        """How many pictures the collector and the outbox have, and how many were declared lost there."""
+        here, there = self._copied("/var/lib/edge-agent/collector"), self._copied(f"{STATE}/outbox")
+        with contextlib.closing(sqlite3.connect(next(here.glob("*.db")))) as store:
+            kept = store.execute("select count(*) from pictures").fetchone()[0]
+            lost = store.execute("select coalesce(sum(n), 0) from losses where what = 'picture'").fetchone()[0]
+        with contextlib.closing(sqlite3.connect(next(there.glob("*.db")))) as outbox:
+            kept += outbox.execute("select count(*) from rows where kind = 'picture'").fetchone()[0]
+            declared = [msgspec.msgpack.decode(row[0]) for row in outbox.execute("select body from rows where kind = 'lost'")]
+        return kept, lost + sum(loss["n"] for loss in declared if loss["what"] == "picture")
+
+    def _copied(self, inside: str) -> Path:
+        """A copy of a folder in the box: SQLite would follow the link out of it."""
+        copy = self.station.folder / f"copied-{time.monotonic_ns()}"
+        shutil.copytree(self.box.path(inside), copy)
+        return copy
 
     def clear(self) -> None:
         """Leave the box as a fresh installation, with everything stopped."""
@@ -148,7 +181,7 @@ class Plant:
             self._gateway.close()
         self.box.run("systemctl", "stop", UNIT, COLLECTOR, check=False)
         self.box.run(
-            "sh", "-c", f"umount {STATE} 2>/dev/null; rm -rf /etc/systemd/system/{UNIT}.d {IMAGES} /var/lib/edge-agent/*/*.db*"
+            "sh", "-c", f"umount {STATE} 2>/dev/null; rm -rf /etc/systemd/system/edge-agent*.d {IMAGES} /var/lib/edge-agent/*/*.db*"
         )
         self.box.run("sh", "-c", f"rm -rf {STATE} /var/lib/edge-agent/collector")
         self.box.path(SETTINGS).write_bytes(self._shipped)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import events, process
-from edge_agent.notify import notify, watchdog_s
+from edge_agent.notify import Building, Watchdog, notify, watchdog_s
 from edge_agent.plc.parts import LineBook
 from edge_agent.pulse import Pulse
 from edge_agent.settings import ThreadWish
@@ -97,6 +97,61 @@ def test_a_camera_that_is_away_is_in_the_status(manager: Manager) -> None:
     book = LineBook("line", why_not_ready="no such camera\nanywhere")
     Supervision([book], []).look()
     assert "STATUS=line Error (no such camera anywhere); 0.0 parts/s; no fault" in manager.heard()
+
+
+def test_ready_is_told_once_when_every_line_is_ready_or_has_said_why_not(manager: Manager) -> None:
+    well, away = LineBook("well"), LineBook("away")
+    watch = Supervision([well, away], [], [well, away])
+    watch.look()
+    well.ready = True
+    watch.look()
+    heard = manager.heard()
+    assert "READY=1" not in heard, "one has not said a word yet"
+    assert "WATCHDOG=1" in heard
+    away.why_not_ready = "no camera with serial number 77"
+    watch.look()
+    watch.look()
+    assert manager.heard().count("READY=1") == 1
+
+
+def test_a_camera_that_takes_long_does_not_hold_up_the_service(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.supervision._STARTING_S", -1.0)
+    Supervision([], [], [LineBook("slow")]).look()
+    assert "READY=1" in manager.heard()
+
+
+def test_a_line_that_is_held_says_by_what(manager: Manager) -> None:
+    book = LineBook("line", ready=True, why_not_ready="", hold="challenge failed: bad-1 came out PASS")
+    Supervision([book], []).look()
+    assert "STATUS=line Error (challenge failed: bad-1 came out PASS); 0.0 parts/s; no fault" in manager.heard()
+
+
+def test_a_loop_that_gets_on_feeds_the_watchdog_a_quarter_of_its_patience_apart(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "3600000000")
+    dog = Watchdog()
+    for _ in range(100):
+        dog.feed()
+    assert manager.heard() == ["WATCHDOG=1"]
+    monkeypatch.setenv("WATCHDOG_USEC", "4")
+    dog = Watchdog()
+    for _ in range(3):
+        dog.feed()
+    assert manager.heard() == ["WATCHDOG=1"] * 3
+
+
+def test_what_is_built_while_lines_run_is_in_their_status(manager: Manager) -> None:
+    building = Building()
+    watch = Supervision([LineBook("line", ready=True)], [], building=building)
+    building.tell("the engine of a", "tactics 1/9")
+    building.tell("the engine of b", "")
+    assert [word for word in manager.heard() if not word.startswith("EXTEND_TIMEOUT_USEC=")] == []
+    watch.look()
+    assert "STATUS=line Ready; 0.0 parts/s; no fault; building the engine of b for 0 s" in manager.heard()
+    building.end()
+    Supervision([LineBook("line", ready=True)], [], building=building).look()
+    assert "STATUS=line Ready; 0.0 parts/s; no fault" in manager.heard()
 
 
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:

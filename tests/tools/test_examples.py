@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,16 +126,74 @@ def test_scores_count_slips_and_false_rejects(tool: Tool) -> None:
     assert scores.auc == 0.75
     assert scores.gap == pytest.approx(0.45 - 0.65)
     assert [(kind.name, kind.called[4]) for kind in scores.kinds] == [("dent", 0), ("good", 1), ("pit", 1)]
+    assert half.slip_groups == ()
+
+
+def test_a_part_of_several_frames_counts_once(tool: Tool) -> None:
+    peaks, truth = np.array([0.9, 0.1, 0.9, 0.9, 0.1]), np.array([True, True, True, False, False])
+    scores = tool("scores").score(peaks, truth, np.array(["pit", "pit", "pit", "good", "good"]), ("a", "a", "b", "c", "c"))
+    half = scores.at[4]
+    assert (half.fn, half.slip_groups, half.fp, half.reject_groups) == (1, (1, 2), 1, (1, 1))
+    both = tool("scores").pooled([scores.as_dict(), scores.as_dict()])
+    assert (both["at"][4]["slip_groups"], both["kinds"][1]["groups"]) == ([2, 4], 4)
 
 
 def test_a_cell_is_a_defects_from_a_quarter_of_its_pixels(tool: Tool) -> None:
     import torch
 
     masks = torch.zeros(1, 8, 8, dtype=torch.int64)
-    masks[0, :2, :2] = 2
-    masks[0, 4, 4:7] = 1
-    assert tool("loss").to_cells(masks, 4).tolist() == [[[2, 0], [0, 0]]]
+    masks[0, :2, :6] = 2
+    masks[0, 2:5, 3] = 2
+    assert tool("loss").to_cells(masks, 4).tolist() == [[[2, 2], [0, 0]]]
     assert tool("loss").to_cells(masks, 1) is masks
+
+
+def test_a_defect_too_small_for_any_cell_keeps_the_one_it_covers_most(tool: Tool) -> None:
+    import torch
+
+    masks = torch.zeros(2, 16, 16, dtype=torch.int64)
+    masks[0, 3, 2:5] = 1  # two pixels of one cell, one of the next
+    masks[0, 12:, 12:] = 2
+    masks[1, 9, 9] = 3
+    cells = tool("loss").to_cells(masks, 4)
+    assert [tuple(place) for place in cells[0].nonzero().tolist()] == [(0, 0), (3, 3)]
+    assert cells[0, 0, 0] == 1
+    assert cells[1].nonzero().tolist() == [[2, 2]]
+    assert cells[1, 2, 2] == 3
+
+
+def test_a_class_is_found_in_any_capitals_and_one_that_no_image_has_is_refused(tool: Tool) -> None:
+    examples, shape = tool("examples"), tool("unet").Shape
+    assert examples.class_of("Fray", shape(classes=("crack", "fray"))) == 2
+    with pytest.raises(SystemExit, match="--classes craque: no image shows one; the data's are Crack, Fray"):
+        examples.asked_for(dataset(), shape(classes=("craque", "fray")))
+
+
+def test_defects_of_kinds_that_are_no_class_are_left_out_and_never_taught_as_good(tool: Tool) -> None:
+    examples, shape = tool("examples"), tool("unet").Shape
+    asked = examples.asked_for(dataset(), shape(classes=("fray", "crack")))
+    assert asked == dataset()
+    kept = examples.asked_for(Dataset(Path("parts"), "index", renamed()), shape(classes=("crack", "fray")))
+    assert {each.kind for each in kept.images} == {"Crack", "Fray", "free"}
+    assert len(kept.images) == len(dataset().images) - 4
+
+
+def renamed() -> tuple[Labelled, ...]:
+    """The images of `dataset`, those of the last cracked group dented."""
+    return tuple(replace(each, kind="Dent") if each.group == "57" else each for each in dataset().images)
+
+
+def test_a_defective_frame_with_an_empty_mask_is_not_learnt_from(tool: Tool) -> None:
+    mask = np.eye(8, dtype=np.uint8)
+    pairs = ((mask, mask), (mask, mask * 0), (mask, mask * 0))
+    truth = np.array([True, True, False])
+    learnt = tool("examples").Examples(pairs, np.array(["pit", "pit", "good"]), truth, ("1", "2", "3")).with_masks()
+    assert (learnt.groups, learnt.is_defective.tolist(), learnt.kinds.tolist()) == (("1", "3"), [True, False], ["pit", "good"])
+
+
+def test_what_is_held_out_must_show_good_parts_and_defective_ones(tool: Tool) -> None:
+    with pytest.raises(SystemExit, match="the 1 frames held out are all"):
+        tool("examples").load_split("generator:1", 4, 1, 0, 0, 0, tool("unet").Shape(), 64, 64)
 
 
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])

@@ -13,8 +13,8 @@ Tool = Callable[[str], ModuleType]
 MODEL, RECIPE = ROOT / "models" / "demo-texture", ROOT / "config" / "recipes" / "demo-texture.yaml"
 
 
-def test_a_class_is_judged_by_its_labels(tool: Tool, edge_agent: Program, tmp_path: Path) -> None:
-    drawn = edge_agent("draw-parts", "--out", tmp_path / "parts", "--classes", 1, "--count", 6, "--defect-share", 0.5, "--seed", 2)
+def test_a_class_is_judged_by_its_labels(tool: Tool, within: Program, tmp_path: Path) -> None:
+    drawn = within("draw-parts", "--out", tmp_path / "parts", "--classes", 1, "--count", 6, "--defect-share", 0.5, "--seed", 2)
     assert drawn.returncode == 0, drawn.stderr
     folder = tmp_path / "parts" / "Class1" / "Test"
     labels = folder / "Label" / "Labels.txt"

@@ -2,13 +2,15 @@
 
 What has no GPU, no library or too little memory is EngineUnavailable, which may come; a network that cannot be built a
 ConfigurationError. Files: `api` the library's versions, `cuda` and `cugraph` the driver, `lane` one inference in flight,
-`segmenter` the thread and its queue, `network` the ONNX, `build` and `child` the building, `store` the files, `parity` the check.
+`segmenter` the thread and its queue, `network` the ONNX, `build` and `child` the building, `store` the files, `parity` the check,
+`timing` what `benchmark engine` measures with.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -51,6 +53,28 @@ def open_tensorrt(
     return _build(gpu, library, network, model, settings, key, file, progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The engine that `open_tensorrt` would take; `manifest` is None where it would build it."""
+
+    engine_id: str
+    file: Path
+    manifest: Manifest | None
+
+
+def find_engine(settings: TensorRtEngine, model: Model, folder: Path) -> Found:
+    """Look for the engine and open nothing. Raises EngineUnavailable, ConfigurationError, Refused for a foreign or damaged one."""
+    library, gpu = load_library(settings.library), Gpu(settings.device)
+    key = key_of(library, gpu, model, network_of(model), settings)
+    file = folder / f"{model.papers.name}-{key.digest}.engine"
+    stored = read_engine(file, key)
+    return Found(_id(library, gpu, key), file, stored[0] if stored is not None else None)
+
+
+def _id(library: Library, gpu: Gpu, key: EngineKey) -> str:
+    return f"{library.name}-{library.version}/{gpu.name}/{key.digest}"
+
+
 def key_of(library: Library, gpu: Gpu, model: Model, network: Network, settings: TensorRtEngine) -> EngineKey:
     return EngineKey(
         library=library.name,
@@ -65,8 +89,7 @@ def key_of(library: Library, gpu: Gpu, model: Model, network: Network, settings:
 
 
 def _open(gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, key: EngineKey) -> TensorRtSegmenter:
-    engine_id = f"{library.name}-{library.version}/{gpu.name}/{key.digest}"
-    return TensorRtSegmenter(gpu, library, plan, model, settings, engine_id)
+    return TensorRtSegmenter(gpu, library, plan, model, settings, _id(library, gpu, key))
 
 
 def _build(

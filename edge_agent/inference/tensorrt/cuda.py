@@ -45,6 +45,9 @@ class Gpu:
             self.name: str = self._device.name()
             self.capability = "{}.{}".format(*self._device.compute_capability())
             self.is_integrated = bool(self._device.get_attribute(driver.device_attribute.INTEGRATED))
+            self.pci = str(self._device.pci_bus_id())
+            self.multiprocessors = int(self._device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT))
+            self.listed_mhz = self._device.get_attribute(driver.device_attribute.CLOCK_RATE) / 1e3
         except driver.Error as error:
             raise _absent(str(error)) from None
         self.driver_version = f"{driver.get_driver_version()}{_kernel_driver()}"
@@ -83,6 +86,10 @@ class Gpu:
     def event(self) -> Any:
         return self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
 
+    def timed_event(self) -> Any:
+        """An event whose `time_since(earlier)` tells milliseconds."""
+        return self._driver.Event()
+
     def device_memory(self, size: int) -> Any:
         """`size` bytes on the GPU; `int()` of it is their address, `free()` ends it."""
         return self._driver.mem_alloc(max(1, size))
@@ -119,6 +126,10 @@ class Gpu:
 
     def to_host(self, target: Pixels, address: int, stream: Any) -> None:
         self._driver.memcpy_dtoh_async(target, address, stream)
+
+    def on_device(self, target: int, source: int, size: int, stream: Any) -> None:
+        """Copy `size` bytes from one address on the GPU to another."""
+        self._driver.memcpy_dtod_async(target, source, size, stream)
 
     def poison(self, address: int, stream: Any) -> None:
         """Write a float32 that is not a number."""

@@ -1,4 +1,4 @@
-"""The finished ONNX as TensorRT takes it: one picture at a time, and uint8 nowhere but at the two ends."""
+"""The finished ONNX as TensorRT takes it: a fixed number of pictures, on a line one, and uint8 nowhere but at the two ends."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ _FLOATS = "edge_agent.trt.floats"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """ONNX bytes for one picture (1, 1, rows, cols), and their SHA-256."""
+    """ONNX bytes for pictures (batch, 1, rows, cols), and their SHA-256."""
 
     onnx: bytes
     sha256: str
 
 
-def network_of(model: Model) -> Network:
-    """Return the model's finished network. Raises ConfigurationError for a file that is not what its papers say."""
+def network_of(model: Model, batch: int = 1) -> Network:
+    """Return the model's finished network for so many pictures at once.
+
+    Raises ConfigurationError for a file that is not what its papers say."""
     network = finish(read_network(model), model.papers)
-    network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     del network.graph.value_info[:]  # what was told of tensors that change their type here
     if model.papers.input.dtype == "uint8":
         _begin_with_floats(network.graph)

@@ -86,7 +86,7 @@ def reference_of(model: Model, file: Path) -> Pixels | None:
         return stored
     if importlib.util.find_spec("openvino") is None:
         return None
-    segmenter, _ = open_cpu(CpuEngine(hint="latency", requests=1), model)
+    segmenter, _ = open_cpu(CpuEngine(hint="latency", requests=1), model, is_reference=True)
     try:
         maps = maps_of(segmenter)
     finally:

@@ -1,0 +1,115 @@
+"""Looks at what will judge: for each recipe the model as it is or the station's calibrated choice, and whether its TensorRT engine
+is built. Builds nothing and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edge_agent.activation import FOLDER, Choice, ForeignChoice, read_choice, require_engine
+from edge_agent.commands.doctor import Look, note, problem, well
+from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
+from edge_agent.inference import ENGINES
+from edge_agent.inference.cpu import cpu_engine_id
+from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.tensorrt import find_engine
+from edge_agent.inference.tensorrt.store import Refused
+from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.settings import AutoEngine, CpuEngine, Station, TensorRtEngine
+
+_AREA = "engine"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Of one recipe: the model that is to judge, calibrated or not, and its choice."""
+
+    station: Station
+    recipe: str
+    model: Model
+    choice: Choice | None
+
+    @property
+    def told(self) -> str:
+        if self.choice is None:
+            return f"recipe {self.recipe}: the model {self.model.papers.name} as it is"
+        each = self.choice
+        gate = f"{each.flips} of {each.images} verdicts flipped, {each.speedup:.2f} times FP32's speed, {each.made_at}"
+        return f"recipe {self.recipe}: calibrated {each.label} ({gate})"
+
+
+def of_engines(station: Station) -> Iterator[Look]:
+    """What judges by each recipe of the settings; of files that cannot be read the files' part tells."""
+    settings = station.settings
+    for name in dict.fromkeys(view.recipe for line in settings.lines for view in line.each_view):
+        try:
+            recipe = load_recipe(station.path(settings.recipes) / f"{name}.yaml")
+            model = load_model(station.path(settings.models) / recipe.model.name)
+        except ConfigurationError:
+            continue
+        yield from _of_recipe(station, recipe, model)
+
+
+def _of_recipe(station: Station, recipe: Recipe, model: Model) -> Iterator[Look]:
+    state = station.path(station.settings.state)
+    try:
+        found = read_choice(state, recipe, model)
+    except (ForeignChoice, OSError) as error:
+        yield _foreign(recipe.name, str(error), state)
+        found = None
+    choice, judging = found if found is not None else (None, model)
+    judge = _Judge(station, recipe.name, judging, choice)
+    match station.settings.engine:
+        case CpuEngine() as settings:
+            yield _of_processor(judge, settings)
+        case TensorRtEngine() as settings:
+            yield _of_gpu(judge, settings, falls_back=False)
+        case AutoEngine():
+            yield _of_gpu(judge, TensorRtEngine(), falls_back=True)
+        case _:
+            yield well(_AREA, judge.told)
+
+
+def _foreign(recipe: str, why: str, state: Path) -> Look:
+    remedy = f"calibrate again here: edge-agent calibrate --activate; or delete {state / FOLDER / recipe}.json"
+    return note(_AREA, f"recipe {recipe}: the calibrated choice is not used, the model judges as it is: {why}", remedy)
+
+
+def _of_processor(judge: _Judge, settings: CpuEngine) -> Look:
+    try:
+        engine_id = cpu_engine_id(settings.hint, version("openvino"))
+    except PackageNotFoundError:
+        return well(_AREA, judge.told)  # that it is missing is said with the libraries
+    return _held(judge, engine_id, f"{judge.told}, by {engine_id}")
+
+
+def _held(judge: _Judge, engine_id: str, told: str) -> Look:
+    """Well, unless the choice was made with another engine."""
+    try:
+        if judge.choice is not None:
+            require_engine(judge.choice, engine_id)
+    except ForeignChoice as error:
+        return _foreign(judge.recipe, str(error), judge.station.path(judge.station.settings.state))
+    return well(_AREA, told)
+
+
+def _of_gpu(judge: _Judge, settings: TensorRtEngine, *, falls_back: bool) -> Look:
+    """Is the engine built, for this very GPU, driver and TensorRT?"""
+    folder = judge.station.path(judge.station.settings.state) / ENGINES
+    ahead = f"build it ahead: edge-agent build-engine --config {judge.station.file}"
+    try:
+        found = find_engine(settings, judge.model, folder)
+    except Refused as error:
+        return note(_AREA, f"{judge.told}: it would be built anew at the start, for minutes: {error}", ahead)
+    except EngineUnavailable as error:
+        if falls_back:
+            return note(_AREA, f"{judge.told}, by the CPU: {error}", "mend that for the GPU, or set engine: {kind: cpu}")
+        return problem(_AREA, f"{judge.told}: {error}", "see the table in docs/gpu.md")
+    except (EngineError, ConfigurationError) as error:
+        return problem(_AREA, f"{judge.told}: {error}", "see the table in docs/gpu.md")
+    if found.manifest is None:
+        return note(_AREA, f"{judge.told}: its engine {found.file} would be built at the start, for minutes", ahead)
+    parity = found.manifest.parity or "not held against the CPU"
+    return _held(judge, found.engine_id, f"{judge.told}, by {found.engine_id}, built {found.manifest.built} ({parity})")

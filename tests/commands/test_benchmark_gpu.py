@@ -1,0 +1,145 @@
+"""TensorRT's rows of `benchmark engine`, on the faked GPU, whose clock is known: what each column tells; nothing is left."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_gpu import World, install
+from fake_tensorrt import plan_of
+from small_unet import SIZE, write_small_unet
+from stations import Program
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import onnx
+
+from edge_agent.calibration.candidates import CANDIDATES
+from edge_agent.commands import benchmark_gpu
+from edge_agent.commands.benchmark_engine import graphs_of, table_of
+from edge_agent.commands.benchmark_gpu import measure_gpu, throttling
+from edge_agent.errors import EngineError
+from edge_agent.inference.model import load_model
+from edge_agent.inference.tensorrt.network import Network
+
+PIXELS = SIZE * SIZE
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    def build_aside(network: Network, *_: object) -> bytes:
+        batch = onnx.load_from_string(network.onnx).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        return plan_of(1, SIZE, SIZE, batch)
+
+    monkeypatch.setattr(benchmark_gpu, "build_aside", build_aside)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    return install(monkeypatch)
+
+
+def rows_of(folder: Path, told: list[str]) -> list[dict[str, Any]]:
+    model = load_model(write_small_unet(folder / "unet"))
+    return list(measure_gpu(model, graphs_of(model, None), (1, 4), 0.01, told.append))
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_each_precision_and_batch_has_its_times_by_the_gpus_clock(world: World, tmp_path: Path, captures: bool) -> None:
+    if not captures:
+        world.fail["begin"] = 1
+    rows = rows_of(tmp_path, [])
+    assert [(row["precision"], row["batch"]) for row in rows] == [(p, b) for p in ("fp32", *CANDIDATES) for b in (1, 4)]
+    for row in rows:
+        batch = row["batch"]
+        assert row["engine"] == "tensorrt-10.3.0/Fake T4"
+        assert row["h2d_ms"] == pytest.approx(batch * PIXELS / 1e7, abs=1e-4)
+        assert row["compute_ms"] == pytest.approx(2 * batch, abs=1e-4)
+        assert row["d2h_ms"] == pytest.approx(batch * (PIXELS + 4) / 1e7, abs=1e-4)
+        assert row["images_per_s"] > 0
+        assert row["latency_p99_ms"] >= row["latency_p50_ms"] > 0
+        assert row["graph_nodes"] == (4 if captures else 0)
+    assert world.used == 0
+    assert world.pushed == 0
+
+
+def test_the_roofline_is_of_the_listed_operations_and_the_measured_bytes(world: World, tmp_path: Path) -> None:
+    row = next(row for row in rows_of(tmp_path, []) if row["precision"] == "fp32")
+    assert row["peak_gbytes_per_s"] == pytest.approx(300, rel=0.01)
+    clocks = 40 * 1.59e9  # multiprocessors of the fake, by the clock it lists
+    assert row["peak_gop_per_s"]["float32"] == pytest.approx(128 * clocks / 1e9, rel=0.01)
+    assert "listed" in row["peak"] and "measured" in row["peak"]
+    assert row["roofline_share"] == pytest.approx(row["roofline_ms"] / row["compute_ms"], abs=1e-3)
+
+
+def test_a_gpu_that_is_not_listed_has_no_roofline(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(benchmark_gpu._PER_CLOCK, "7.5")
+    row = rows_of(tmp_path, [])[0]
+    assert (row["roofline_ms"], row["roofline_share"], row["peak_gop_per_s"]) == (None, None, {})
+    assert "not listed" in row["peak"]
+
+
+def test_a_precision_that_cannot_be_built_leaves_the_others(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = benchmark_gpu.build_aside
+
+    def build_aside(network: Network, *others: Any) -> bytes:
+        if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(network.onnx).graph.node):
+            raise EngineError("no implementation in 8 bits")
+        return original(network, *others)
+
+    monkeypatch.setattr(benchmark_gpu, "build_aside", build_aside)
+    told: list[str] = []
+    rows = rows_of(tmp_path, told)
+    assert {row["precision"] for row in rows} == {"fp32", "fp16"}
+    assert [text for text in told if text == "no row of tensorrt int8 batch 4: no implementation in 8 bits"]
+    assert world.used == 0
+
+
+def test_a_batch_that_is_refused_frees_everything(world: World, tmp_path: Path) -> None:
+    world.fail["execute"] = True
+    told: list[str] = []
+    assert rows_of(tmp_path, told) == []
+    assert any("refused to enqueue" in text for text in told)
+    assert world.used == 0
+    assert world.pushed == 0
+
+
+def test_throttling_is_told_in_words() -> None:
+    assert throttling(0x1 | 0x2) == []  # idle, and clocks set by hand
+    assert throttling(0x4 | 0x40) == ["power cap", "hardware thermal"]
+
+
+def test_what_is_asked_of_nvml_exists() -> None:
+    pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    source = Path(benchmark_gpu.__file__).read_text()
+    names = set(re.findall(r"pynvml\.(\w+)", source))
+    assert len(names) >= 8
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+
+
+def test_every_row_has_the_same_columns(edge_agent: Program) -> None:
+    pytest.importorskip("openvino")
+    model = Path(__file__).parents[2] / "models" / "dagm-class1"
+    ran = edge_agent("benchmark", "engine", "--model", model, "--seconds", 0.01, "--json", timeout_s=300)
+    assert ran.returncode == 0, ran.stderr
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len({tuple(sorted(row)) for row in rows}) == 1
+    assert {row["precision"] for row in rows} == {"fp32", *CANDIDATES}
+    for row in rows:
+        if row["engine"].startswith("openvino"):
+            assert row["h2d_ms"] is None
+            assert (row["roofline_share"] is None) == (row["precision"] != "fp32")
+    assert table_of(rows).row_count == len({(row["engine"], row["precision"]) for row in rows})
+    assert "no rows of tensorrt" in ran.stderr or any(row["engine"].startswith("tensorrt") for row in rows)
+
+
+def test_the_proof_of_a_gpu_has_the_table(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    prove_gpu = importlib.import_module("prove_gpu")
+    model = load_model(write_small_unet(tmp_path / "unet"))
+    proof = prove_gpu.Proof(model, tmp_path, 2, 10, None)
+    told = proof.precisions()
+    assert told.endswith("rows of fp32, fp16, int8, int8_level0_fp16")
+    assert any(row.startswith("| tensorrt-10.3.0/Fake T4 | int8 | 16 |") for row in proof.rows)

@@ -1,0 +1,125 @@
+"""The card tells bounds and what judged what; an export that is refused leaves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from stations import Program
+
+Tool = Callable[[str], ModuleType]
+TOOLS = Path(__file__).parents[2] / "tools"
+SIDE = 64
+
+
+@pytest.fixture
+def data(within: Program, tmp_path: Path) -> Path:
+    folder = tmp_path / "parts"
+    drawn = within("draw-parts", "--out", folder, "--classes", 1, "--count", 12, "--defect-share", 0.5, "--seed", 2)
+    assert drawn.returncode == 0, drawn.stderr
+    return folder / "Class1"
+
+
+def leave(tool: Tool, folder: Path, training: dict[str, Any]) -> None:
+    """A checkpoint of noise, and a last check that calls everything good."""
+    import torch
+
+    torch.manual_seed(0)
+    network = tool("unet").UNet(tool("unet").Shape(4, 2, fine=False))
+    folder.mkdir()
+    kept = {"weights": network.state_dict(), "shape": network.shape.as_dict(), "rows": SIDE, "cols": SIDE}
+    told = {"data": "folder:Class1", "terms": "", "split": "", "seconds": 1, **training}
+    torch.save({**kept, "training": told, "scores": {"frames": 0}}, folder / "checkpoint.pt")
+    torch.nn.init.constant_(network.head.weight, 0)
+    torch.nn.init.constant_(network.head.bias, -9)
+    torch.save({"mean": network.state_dict(), "at": {"step": 6, "seconds": 1.0}}, folder / "last.pt")
+
+
+def export(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, TOOLS / "export.py", *map(str, words)], capture_output=True, text=True, timeout=300)
+
+
+def command(folds: str) -> str:
+    return f"python tools/train.py --data folder:Class1 --steps 6 {folds} --out out/x"
+
+
+def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, data: Path, tmp_path: Path) -> None:
+    groups = [f"Train/{file.name}" for file in sorted((data / "Train").glob("*.PNG"))]
+    groups += [f"Test/{file.name}" for file in sorted((data / "Test").glob("*.PNG"))]
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": groups, "command": command("")})
+    leave(tool, tmp_path / "fold", {"held_out": groups, "command": command("--folds 3 --fold 1 --rate 0.1")})
+    done = export(tmp_path / "model", "--folds", tmp_path / "fold", "--data", f"folder:{data}", "--note", "Chosen on these.")
+    assert done.returncode == 0, done.stderr
+    scores = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["scores"]["held out"]
+    assert (scores["folds"], scores["of"], scores["differing"]) == ([1], 3, ["--rate"])
+    assert all(at["tp"] == at["fp"] == 0 for at in scores["at"])  # the last check, not the weights kept
+    card = (tmp_path / "model" / "README.md").read_text()
+    bad, good = scores["at"][0]["fn"], scores["at"][0]["tn"]
+    assert f"| 0.5 | 0 | 0 | {bad} | {good} | 100.0% (" in card
+    assert "Of networks trained as this one but for --rate, only fold 1 of 3" in card
+    assert "Cross-validation" not in card
+    assert "Chosen on these." in card
+    assert "--data folder:Class1" in card
+    assert str(tmp_path.parent) not in card.partition("## Speed")[0]
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "24 of its 24 groups were trained on")],
+)
+def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_nothing(
+    tool: Tool, data: Path, tmp_path: Path, check: str, told: str
+) -> None:
+    names = sorted({file.name for file in data.rglob("*.PNG")})
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": [f"elsewhere/{name}" for name in names], "command": command("")})
+    done = export(tmp_path / "model", "--check", check.format(data=data))
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["checkpoint.pt", "last.pt"]
+
+
+def test_a_check_whose_names_were_trained_on_in_another_folder_is_doubted_on_the_card(
+    tool: Tool, data: Path, tmp_path: Path
+) -> None:
+    names = sorted({f"Train/{file.name}" for file in (data / "Train").glob("*.PNG")})
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": names[:5], "command": command("")})
+    done = export(tmp_path / "model", "--check", f"folder:{data / 'Train'}")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "**5 of its parts have names that this model was trained on: they may be the same parts.**" in card
+    assert "--check folder:Train" in card
+
+
+def test_all_folds_are_cross_validation_and_one_of_several_is_held_out(tool: Tool) -> None:
+    counts = {"threshold": 0.5, "tp": 36, "fp": 0, "fn": 0, "tn": 252, "slip_groups": [2, 8], "reject_groups": [0, 18]}
+    scores = {"frames": 288, "auc": 1.0, "at": [counts], "kinds": [], "of": 3, "differing": []}
+    papers = {
+        "name": "cap",
+        "version": 1,
+        "input": {"rows": SIDE, "cols": SIDE},
+        "training": {
+            "data": "folder:x",
+            "terms": "",
+            "split": "",
+            "command": "",
+            "seconds": 1,
+            "held_out": ["1"],
+            "kept": "the last check",
+        },
+        "scores": {"held out": {**scores, "folds": [0]}, "openvino": dict.fromkeys(OPENVINO, 0)},
+    }
+    card = tool("card").card_of(papers, tool("unet").Shape(), "python tools/export.py")
+    assert "only fold 0 of 3" in card
+    assert "| 0.5 | 36 | 0 | 0 | 252 | 0.0% (0.0% to 9.7%) | 0.0% (0.0% to 1.5%) | 2 of 8: 25.0% (3.2% to 65.1%) |" in card
+    assert "what was held out chose nothing" in card
+    papers["scores"] = {"cross-validation": {**scores, "folds": [0, 1, 2]}, "openvino": dict.fromkeys(OPENVINO, 0)}
+    assert "the sum of all folds" in tool("card").card_of(papers, tool("unet").Shape(), "")
+
+
+OPENVINO = ("threads", "median_ms", "pixels_off_by_more_than_1", "pixels", "largest_difference")

@@ -1,0 +1,125 @@
+"""The command line of train.py, which says all of a training: compare.py and export.py read the words of one by it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+from flaws import DRAWN_BY
+from unet import Shape
+
+NOT_THE_TRAINING = {"out", "data", "terms", "resume", "patience", "keep"}  # these leave the weights of the last check as they are
+
+
+def parser(words: str = "") -> argparse.ArgumentParser:
+    """The command line. Options are never shortened: a shortened one could be another program's."""
+    p = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    _data(p.add_argument_group("data"))
+    _network(p.add_argument_group("network"))
+    _augmentation(p.add_argument_group("augmentation"))
+    _training(p.add_argument_group("training"))
+    p.add_argument("--out", type=Path, required=True, help="models/<name>")
+    return p
+
+
+def _data(data: Any) -> None:
+    data.add_argument("--data", required=True, help="generator:SEED or folder:DIR")
+    data.add_argument("--terms", default="", help="the terms of the data, for the model's papers")
+    data.add_argument("--count", type=int, default=400, help="parts of the generator to train on")
+    data.add_argument("--val", type=int, default=100, help="parts of the generator to validate on")
+    data.add_argument("--folds", type=int, default=0, help="of a folder, hold out one group in so many; 0 trains on everything")
+    data.add_argument("--fold", type=int, default=0, help="which")
+    data.add_argument("--split-seed", type=int, default=0)
+    data.add_argument("--classes", default="defect", help="defect classes, by comma; with one, every mask counts as it")
+
+
+def _network(network: Any) -> None:
+    network.add_argument("--filters", type=int, default=16)
+    network.add_argument("--levels", type=int, default=3)
+    network.add_argument("--stem", type=int, default=4, choices=(1, 2, 4, 8))
+    network.add_argument("--coarse", action="store_true", help="one logit for each cell of the stem, not for each pixel")
+    network.add_argument("--normalise", action="store_true", help="each frame by its own mean and deviation, inside the network")
+    network.add_argument("--head", default="sigmoid", choices=("sigmoid", "softmax"))
+    network.add_argument("--dropout", type=float, default=0.0)
+    network.add_argument("--frame", default="", help="ROWSxCOLS of the model's input; the default is that of training")
+
+
+def _augmentation(augment: Any) -> None:
+    augment.add_argument("--rows", type=int, default=512, help="of the examples trained on: a crop of the frame")
+    augment.add_argument("--cols", type=int, default=512)
+    augment.add_argument("--window", type=float, default=0.0, help="not a crop: at least this share of each side, stretched")
+    augment.add_argument("--light", type=float, default=0.15, help="how far gain and gamma leave 1")
+    augment.add_argument("--offset", type=float, default=12.0, help="gray levels")
+    augment.add_argument("--grain", type=float, default=0.0, help="most noise, gray levels")
+    augment.add_argument("--paste", type=float, default=0.0, help="share of good frames that get another's defect")
+    augment.add_argument("--draw", type=float, default=0.0, help="share of good frames that get a drawn flaw")
+    augment.add_argument("--flaws", default="", help=f"CLASS=FLAW by comma, of {', '.join(DRAWN_BY)}")
+    augment.add_argument("--keep-grain", action="store_true", help="mirrored only, no quarter turns")
+
+
+def _training(training: Any) -> None:
+    training.add_argument("--loss", default="both", choices=("both", "dice", "entropy"))
+    training.add_argument("--peak", type=float, default=0.3, help="weight of each frame's peak in the loss")
+    training.add_argument("--defect-share", type=float, default=0.3, help="of the cross-entropy, however few pixels are defects")
+    training.add_argument("--minutes", type=float, default=10.0, help="the rate falls to nothing in this time")
+    training.add_argument("--steps", type=int, default=0, help="instead of minutes")
+    training.add_argument("--checks", type=int, default=12, help="validations, evenly spaced")
+    training.add_argument("--keep", default="last", choices=("last", "best"), help="best: chosen on the frames held out")
+    training.add_argument(
+        "--patience", type=int, default=6, help="with --keep best: stop after so many checks without a better one"
+    )
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    training.add_argument("--decay", type=float, default=1e-3, help="of the weights")
+    training.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
+    training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    training.add_argument("--full-precision", action="store_true", help="on a GPU: float32 throughout, no mixed precision")
+    training.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+
+
+def shape_of(args: argparse.Namespace) -> Shape:
+    """The network that is asked for."""
+    classes = tuple(args.classes.split(","))
+    return Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, not args.coarse, args.dropout)
+
+
+def frame_of(args: argparse.Namespace) -> tuple[int, int]:
+    """Rows and cols of the model's input."""
+    rows, cols = (int(size) for size in args.frame.split("x")) if args.frame else (args.rows, args.cols)
+    return rows, cols
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises SystemExit for what cannot be meant."""
+    (rows, cols), stride = frame_of(args), shape_of(args).stride
+    if any(size % stride for size in (rows, cols, args.rows, args.cols)):
+        raise SystemExit(f"--rows {args.rows} --cols {args.cols} --frame {rows}x{cols}: use multiples of {stride}")
+    if args.window and (args.rows, args.cols) != (rows, cols):
+        raise SystemExit(
+            f"--window {args.window} stretches examples to --rows {args.rows} --cols {args.cols}, but they are judged at "
+            f"{rows}x{cols}, where defects have another size. Leave --frame out, or --window."
+        )
+    if args.rows > rows or args.cols > cols:
+        raise SystemExit(f"--rows {args.rows} --cols {args.cols}: a crop is no larger than the frame, {rows}x{cols}")
+    if args.folds < 0 or args.folds == 1 or not 0 <= args.fold < max(args.folds, 1):
+        raise SystemExit(
+            f"--folds {args.folds} --fold {args.fold}: take 2 folds or more, and one from 0 to folds - 1; or --folds 0"
+        )
+    if args.keep == "best" and not (args.folds if args.data.startswith("folder:") else args.val):
+        raise SystemExit("--keep best: nothing is held out to choose by. Hold some out (--folds, --val), or keep the last check.")
+
+
+def told_of(data: str) -> str:
+    """The data for papers. Of a folder only its name is kept: where it lay tells nothing."""
+    kind, _, where = data.partition(":")
+    return f"folder:{Path(where).name}" if kind == "folder" else data
+
+
+def differences(command: str, other: str, leave_out: set[str] = NOT_THE_TRAINING) -> list[str]:
+    """The options, sorted, in which two trainings differ: command lines as the papers tell them, program first."""
+    ours, theirs = (vars(parser().parse_args(shlex.split(each)[2:])) for each in (command, other))
+    return sorted(f"--{name.replace('_', '-')}" for name in ours.keys() - leave_out if ours[name] != theirs[name])
