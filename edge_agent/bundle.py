@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
-from edge_agent.errors import ConfigurationError, EngineError, EngineLost
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost, Problem
 from edge_agent.events import say
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
@@ -325,6 +325,13 @@ def require_time(recipe: Recipe, guard_ms: float, file: str) -> None:
             f"{file}: deadline_ms is {recipe.deadline_ms:g}, not above the line's deadline_guard_ms {guard_ms:g}: every part would "
             "be late. Raise it, or lower the guard."
         )
+
+
+def require_named(recipe: Recipe, model: Model, file: str) -> None:
+    """Raise ConfigurationError where a recipe names another model than the one that somebody gave."""
+    if recipe.model.name != model.papers.name:
+        message = f"is {recipe.model.name}, and the model given is {model.papers.name}."
+        raise ConfigurationError([Problem(file, 0, "model.name", message, "give the model it names, or mend the name.")])
 
 
 def require_fit(recipe: Recipe, model: Model, file: str) -> None:

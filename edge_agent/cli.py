@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="info, but for judging folders: warning")
     parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help="one of the commands below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USAGE
     chosen = parser.parse_args(arguments)
-    configure_logging(chosen.log_level)
     module = importlib.import_module(f"edge_agent.commands.{chosen.command.replace('-', '_')}")
+    configure_logging(chosen.log_level or getattr(module, "LOG_LEVEL", "info"))
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
     module.add_arguments(command)
     return _guarded(module.run, command.parse_intermixed_args(chosen.rest))
@@ -77,7 +77,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return run(arguments)
     except ConfigurationError as error:
         for problem in error.problems:
-            print(f"edge-agent: {problem.message if not problem.file else problem}", file=sys.stderr)
+            print(f"edge-agent: {problem}", file=sys.stderr)
         return error.exit_code
     except EdgeAgentError as error:
         print(f"edge-agent: {error}", file=sys.stderr)

@@ -24,8 +24,8 @@ from edge_agent.commands import capture
 from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrate_trial import Trial, activate, hold_trial
-from edge_agent.commands.evaluate import find_model
 from edge_agent.commands.evaluation_plots import new_figure
+from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from edge_agent import strictyaml
-from edge_agent.bundle import require_fit, require_time
+from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
 from edge_agent.commands import doctor, doctor_engine, doctor_machine, doctor_station
 from edge_agent.commands.check_cameras import check_cameras, this_machine
@@ -85,8 +85,7 @@ class Examination:
                 if recipe.model.name == model.papers.name:
                     self.attempt(partial(self._fit, recipe, model, file))
                 elif len(models) == 1:
-                    message = f"is {recipe.model.name}, and the model given is {model.papers.name}."
-                    self.problems.append(Problem(str(file), 0, "model.name", message, "give the model it names, or mend the name."))
+                    self.attempt(partial(require_named, recipe, model, str(file)))
 
     def station(self, station: Station) -> None:
         """Look at every camera, recipe and model the settings name."""

@@ -8,24 +8,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.bundle import require_fit
+from edge_agent.bundle import require_fit, require_named
 from edge_agent.commands import evaluation_split
 from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
 from edge_agent.commands.evaluation_line import Judged, Observer, run_line
+from edge_agent.commands.evaluation_papers import read_papers
 from edge_agent.commands.evaluation_plots import new_figure, write_plots
 from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
-from edge_agent.commands.replay import result_of
-from edge_agent.dataset import Dataset, read_dataset
-from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
+from edge_agent.commands.evaluation_room import make_room, written_files
+from edge_agent.commands.replay import find_model, result_of
+from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
+from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
 from edge_agent.inference.model import Model, load_model
 from edge_agent.qualification.pick import Condition, pick, read_condition
 from edge_agent.qualification.pixels import overlap
@@ -33,7 +35,9 @@ from edge_agent.qualification.rates import rate
 from edge_agent.qualification.thresholds import candidates, written
 from edge_agent.recipe import ClassLimits, Recipe, load_recipe
 
-_MODELS = Path(__file__).parents[2] / "models"
+_MOST_TOLD = 10
+LOG_LEVEL = "warning"  # as replay's
+_CAUTION = "TRAINED on such images, or nobody can tell: see report.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,15 +56,20 @@ def run(args: argparse.Namespace) -> int:
     condition = read_condition(args.pick) if args.pick is not None else None
     folder = find_model(args.model)
     model, recipe = load_model(folder), load_recipe(args.recipe)
+    require_named(recipe, model, str(args.recipe))
     require_fit(recipe, model, str(args.recipe))
-    papers = evaluation_split.read_papers(model.papers)
+    papers = read_papers(model.papers)
     dataset, selection = evaluation_split.choose(read_dataset(args.data), papers, args)
     warnings = _warnings(dataset, model, evaluation_split.warning_of(dataset, papers))
+    note = evaluation_split.note_of(dataset, papers, args.held_out)
     _require_libraries()
-    _make_room(args)
+    _require_pictures(dataset)
+    make_room(args.out, args.data, args.recipe, args.pick is not None)
     console = Console(stderr=True)
     for warning in warnings:
         console.print(f"WARNING: {warning}", style="bold red", highlight=False)
+    if note:
+        console.print(f"Note: {note}", highlight=False)
 
     family = candidates(recipe, model.papers.classes)
     observer = Observer(dataset.images, model.papers.classes, family)
@@ -72,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         reasons = ", ".join(sorted({reason for each in judged for reason in each.verdict.reasons}))
         raise EdgeAgentError(f"none of {len(judged)} images could be judged: FAULT {reasons}. Mend the recipe's regions or checks.")
 
-    result = _identity(model, recipe, dataset, selection, warnings) | figures.summary() | {"pick": None}
+    warnings += _of_masks(observer.empty_masks)
+    told = {"warnings": warnings, "notes": [note] if note else []}
+    result = _identity(model, recipe, dataset, selection) | told | figures.summary() | {"pick": None}
     failure = _picked(condition, figures, args, recipe, result) if condition is not None else None
     _write(args.out, figures, observer, recipe, result)
     if args.json:
@@ -85,18 +96,44 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_model(name: str) -> Path:
-    """The folder of a model: as it is named, or of the shipped ones. Raises ConfigurationError."""
-    for folder in (Path(name), Path("models") / name, _MODELS / name):
-        if (folder / "model.yaml").is_file():
-            return folder
-    raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
-
-
 def _require_libraries() -> None:
     """Fail before the work is done, not after."""
     rate(0, 1)
     new_figure(1, 1)
+
+
+def _require_pictures(dataset: Dataset) -> None:
+    """Raise ConfigurationError with every file that is no picture, before an hour's work ends in FAULTs."""
+    strange = [each.image for each in dataset.images if not _is_picture(each.image)]
+    if strange:
+        told = [
+            Problem(str(file), 0, "", "is not a readable image.", "restore it, or take it out of the data.") for file in strange
+        ]
+        raise ConfigurationError(told[:_MOST_TOLD] + _more(len(told) - _MOST_TOLD, dataset))
+
+
+def _is_picture(file: Path) -> bool:
+    """By its first bytes; a name that OpenCV cannot take is left to the line."""
+    try:
+        return bool(cv2.haveImageReader(str(file)))
+    except (cv2.error, UnicodeError):
+        return True
+
+
+def _more(count: int, dataset: Dataset) -> list[Problem]:
+    return [Problem(str(dataset.folder), 0, "", f"and {count} more are no readable images.")] if count > 0 else []
+
+
+def _of_masks(empty: dict[str, int]) -> list[str]:
+    """A word on defective images whose mask shows no defect: without it they would vanish from figures in silence."""
+    if not empty:
+        return []
+    first = ", ".join(list(empty)[:_MOST_TOLD]) + (f" and {len(empty) - _MOST_TOLD} more" if len(empty) > _MOST_TOLD else "")
+    low = f" The highest value in them is {max(empty.values())}: multiply them by 255." if 0 < max(empty.values()) < 8 else ""
+    return [
+        f"the masks of {len(empty)} defective images are empty, for a mask shows a defect where it is above {MASK_ABOVE}: {first}."
+        f"{low} These images are in no figure against the masks and in none by size."
+    ]
 
 
 def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
@@ -115,26 +152,12 @@ def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
     return warnings
 
 
-def _make_room(args: argparse.Namespace) -> None:
-    """Make the folder; what an earlier evaluation left there must not be taken for this one's."""
-    out, data = args.out.resolve(), args.data.resolve()
-    if out == data or data in out.parents:
-        raise UsageError(f"--out {args.out} lies in the dataset. Name another folder, or the report would become part of it.")
-    if out == args.recipe.resolve().parent and args.pick is not None:
-        raise UsageError(f"--out {args.out} holds the recipe itself, which --pick would overwrite. Name another folder.")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name in ("evaluation.json", "report.md", "results.jsonl", args.recipe.name, *PICTURES):
-        if out / name != args.recipe.resolve():
-            (args.out / name).unlink(missing_ok=True)
-
-
-def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str, warnings: Sequence[str]) -> dict[str, Any]:
+def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str) -> dict[str, Any]:
     thresholds = {name: recipe.classes.get(name, ClassLimits()).threshold for name in model.papers.classes}
     return {
         "model": {"name": model.papers.name, "hash": model.hash, "classes": list(model.papers.classes)},
         "recipe": {"name": recipe.name, "hash": recipe.hash, "thresholds": thresholds},
         "data": {"name": dataset.folder.resolve().name, "layout": dataset.layout, "selection": selection},
-        "warnings": list(warnings),
     }
 
 
@@ -148,12 +171,12 @@ def _picked(
         counts = [figures.of_candidate(index) for index in range(len(figures.candidates))]
         index = pick(condition, [each.threshold for each in figures.candidates], counts)
         thresholds = figures.candidates[index].thresholds
-        file = args.out / args.recipe.name
-        file.write_text(written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds), encoding="utf-8")
+        text = written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds)
     except EdgeAgentError as error:
         result["pick"] = {"condition": str(condition), "error": str(error)}
         return error
-    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": file.name, **counts[index].as_dict()}
+    (args.out / args.recipe.name).write_text(text, encoding="utf-8")
+    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": args.recipe.name, **counts[index].as_dict()}
     return None
 
 
@@ -162,9 +185,11 @@ def _write(out: Path, figures: Figures, observer: Observer, recipe: Recipe, resu
     with open(out / "results.jsonl", "wb") as rows:
         for each in figures.all:
             rows.write(msgspec.json.encode(row_of(each)) + b"\n")
-    write_plots(out, figures, name)
-    write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name)
+    caution = _CAUTION if any("TRAINED" in warning for warning in result["warnings"]) else ""
+    write_plots(out, figures, name, result["recipe"]["thresholds"].values(), caution)
+    write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name, caution)
     (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
+    result["files"] = written_files(out, result["pick"])
     (out / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.commands.evaluation_line import Judged
-from edge_agent.qualification.pixels import overlap, pixel_scores, size_bins
+from edge_agent.qualification.pixels import Table, overlap, pixel_scores, size_bins
 from edge_agent.qualification.rates import Counts, by_group, count, count_at, rate, reaches, roc_auc
 from edge_agent.qualification.thresholds import Candidate
 from edge_agent.records import FAULT, NG, PASS
@@ -64,6 +64,7 @@ class Figures:
             "defective": sum(each.labelled.is_defective for each in self.all),
             "groups": len({each.labelled.group for each in self.all}),
             "not_judged": self._not_judged(),
+            "not_judged_images": [each.labelled.name for each in self._faults()],
             "auc": roc_auc(self.is_defective, self.scores),
             "as_it_stands": self.with_errors(self.is_ng),
             "thresholds": [{"threshold": t, **self.with_errors(reaches(self.scores, t))} for t in THRESHOLDS],
@@ -77,8 +78,11 @@ class Figures:
             "confusion": self._confusion(),
         }
 
+    def _faults(self) -> list[Judged]:
+        return [each for each in self.all if each.seen is None or each.verdict.outcome == FAULT]
+
     def _not_judged(self) -> dict[str, Any]:
-        faults = [each for each in self.all if each.seen is None or each.verdict.outcome == FAULT]
+        faults = self._faults()
         reasons: dict[str, int] = {}
         for each in faults:
             for reason in each.verdict.reasons:
@@ -112,22 +116,42 @@ class Figures:
         found = []
         for low, high in size_bins(areas):
             inside = (areas >= low) & (areas < high)
-            to_px = None if np.isinf(high) else high
-            found.append({"from_px": low, "to_px": to_px, "slip": rate(int((inside & slips).sum()), int(inside.sum())).as_dict()})
+            found.append({**_between(low, high), "slip": rate(int((inside & slips).sum()), int(inside.sum())).as_dict()})
         return found
 
     def _pixels(self) -> dict[str, Any] | None:
-        """Pooled over all pixels of all images with a mask, and the mean of each defective image's own Dice and IoU."""
-        tables = [
-            (each.labelled.is_defective, s.table) for each, s in zip(self.rows, self.seen, strict=True) if s.table is not None
-        ]
-        if not any(is_defective for is_defective, _ in tables):
+        """Pooled over all pixels of all images with a mask, the same by kind and by the defect's size, and the mean of each
+        defective image's own Dice and IoU."""
+        with_mask = [(each.labelled, s.table) for each, s in zip(self.rows, self.seen, strict=True) if s.table is not None]
+        if not any(labelled.is_defective for labelled, _ in with_mask):
             return None
-        total = np.sum([table for _, table in tables], axis=0)
-        own = [overlap(int(t[1:, 1:].sum()), int(t[1:].sum()), int(t[:, 1:].sum())) for is_defective, t in tables if is_defective]
+        own = [
+            overlap(int(t[1:, 1:].sum()), int(t[1:].sum()), int(t[:, 1:].sum()))
+            for labelled, t in with_mask
+            if labelled.is_defective
+        ]
         known = [(dice, iou) for dice, iou in own if dice is not None and iou is not None]
         means = [sum(values) / len(known) for values in zip(*known, strict=True)] if known else [None, None]
-        return {**pixel_scores(total, self.classes), "images": len(tables), "mean_dice": means[0], "mean_iou": means[1]}
+        by_kind = {kind: [t for labelled, t in with_mask if labelled.kind == kind] for kind in self._kinds_of_defects()}
+        return {
+            **self._pooled([table for _, table in with_mask]),
+            "mean_dice": means[0],
+            "mean_iou": means[1],
+            "kinds": [{"kind": kind, **self._pooled(tables)} for kind, tables in by_kind.items() if tables],
+            "sizes": [{**between, **self._pooled(tables)} for between, tables in self._tables_by_size()],
+        }
+
+    def _kinds_of_defects(self) -> list[str]:
+        return sorted({each.labelled.kind for each in self.rows if each.labelled.is_defective})
+
+    def _tables_by_size(self) -> list[tuple[dict[str, Any], list[Table]]]:
+        """The tables of the defective images, by the area of the defect: in the same bins as its slips."""
+        pairs = [(s.truth_area_px, s.table) for s in self.seen if s.truth_area_px is not None and s.table is not None]
+        bins = size_bins(np.array([area for area, _ in pairs], np.float64))
+        return [(_between(low, high), [table for area, table in pairs if low <= area < high]) for low, high in bins]
+
+    def _pooled(self, tables: Sequence[Table]) -> dict[str, Any]:
+        return {"images": len(tables), **pixel_scores(np.sum(tables, axis=0), self.classes)}
 
     def _confusion(self) -> dict[str, dict[str, int]] | None:
         """For several classes: images by the truth's kind and what they were called."""
@@ -138,3 +162,8 @@ class Figures:
             row = table.setdefault(each.labelled.kind, dict.fromkeys((*self.classes, PASS, FAULT), 0))
             row[each.called] += 1
         return table
+
+
+def _between(low: float, high: float) -> dict[str, Any]:
+    """A bin of areas; the last has no upper end."""
+    return {"from_px": low, "to_px": None if np.isinf(high) else high}

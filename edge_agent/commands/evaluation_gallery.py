@@ -16,20 +16,26 @@ from edge_agent.recipe import Recipe
 _COLUMNS, _SIDE = 3, 260
 
 
-def write_gallery(file: Path, worst: dict[bool, list[Picture]], judged: Sequence[Judged], recipe: Recipe, name: str) -> None:
+def write_gallery(
+    file: Path, worst: dict[bool, list[Picture]], judged: Sequence[Judged], recipe: Recipe, name: str, caution: str
+) -> None:
     """Write the sheet of the images kept as the worst, defective ones first."""
     pictures = [each for is_defective in (True, False) for each in sorted(worst[is_defective], reverse=True)]
     if not pictures:
         return
     cards = [_card(each, judged[each.index], recipe) for each in pictures]
     shown = [judged[each.index] for each in pictures]
-    slips = f"{sum(each.is_slip for each in shown)} of {sum(each.is_slip for each in judged)} slips"
-    rejects = f"{sum(each.is_false_reject for each in shown)} of {sum(each.is_false_reject for each in judged)} false rejects"
+    slips = _share([each.is_slip for each in shown], [each.is_slip for each in judged], "slips")
+    rejects = _share([each.is_false_reject for each in shown], [each.is_false_reject for each in judged], "false rejects")
     subtitle = (
         f"Of {name}: the worst defective images, then the worst good ones. Left the frame with what was found (red boxes) and the "
         "labelled defect (magenta line), right the probability of a defect, dark to bright."
     )
-    cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}", subtitle))
+    cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}{caution and f'. {caution}'}", subtitle))
+
+
+def _share(shown: Sequence[bool], every: Sequence[bool], word: str) -> str:
+    return f"{sum(shown)} of {sum(every)} {word}" if any(every) else f"no {word}"
 
 
 def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:

@@ -88,6 +88,7 @@ class Observer:
         self.seen: list[Seen | None] = [None] * len(images)
         self.worst: dict[bool, list[Picture]] = {True: [], False: []}  # by: is it defective
         self.failure: Exception | None = None
+        self.empty_masks: dict[str, int] = {}  # of defective images: name, highest value
         self._images = images
         self._classes = [name.casefold() for name in classes]
         self._candidates = candidates
@@ -141,6 +142,8 @@ class Observer:
     ) -> tuple[Table | None, float | None]:
         """The pixels by truth and call, and the defect's area; None where there is no mask to compare with."""
         mask, truth = loaded.mask, self.class_of(labelled)
+        if mask is not None and labelled.is_defective and not (mask > MASK_ABOVE).any():
+            self.empty_masks[labelled.name] = int(mask.max())
         if mask is None or truth is None or labelled.is_defective != bool((mask > MASK_ABOVE).any()):
             return None, None
         size = len(self._classes)
@@ -191,5 +194,8 @@ def run_line(
         raise observer.failure
     judged = [Judged(each, verdicts[n], observer.seen[n - 1]) for n, each in enumerate(images, 1) if n in verdicts]
     if len(judged) != len(images):
-        raise EdgeAgentError(f"only {len(judged)} of {len(images)} images were judged before the station stopped. Run it again.")
+        raise EdgeAgentError(
+            f"only {len(judged)} of {len(images)} images were judged: evaluate was told to stop (SIGTERM, Ctrl-C), or its "
+            "line ended by itself, which the log tells. There is no report. Run it again."
+        )
     return judged

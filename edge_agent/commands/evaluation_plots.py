@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,18 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
-def write_plots(out: Path, figures: Figures, name: str) -> None:
-    """Write threshold.png, precision_recall.png and scores.png."""
+def write_plots(out: Path, figures: Figures, name: str, thresholds: Collection[float], caution: str) -> None:
+    """Write threshold.png, precision_recall.png and scores.png, with the recipe's thresholds and, in red, a caution below."""
     counts = [figures.at(threshold) for threshold in FINE]
     stands = count(figures.is_defective, figures.is_ng)
-    _threshold(figures, counts, stands, name).savefig(out / "threshold.png")
-    _precision_recall(counts, stands, name).savefig(out / "precision_recall.png")
-    _scores(figures, name).savefig(out / "scores.png")
+    for file, figure in {
+        "threshold.png": _threshold(figures, counts, stands, name),
+        "precision_recall.png": _precision_recall(counts, stands, name),
+        "scores.png": _scores(figures, name, thresholds),
+    }.items():
+        if caution:
+            figure.supxlabel(caution, color=_SLIP, fontsize=11, fontweight="bold")
+        figure.savefig(out / file)
 
 
 def _threshold(figures: Figures, counts: Sequence[Counts], stands: Counts, name: str) -> Figure:
@@ -120,7 +125,7 @@ def _curve(axes: Axes, places: Sequence[Place], colour: str, is_below: bool = Fa
         axes.annotate(", ".join(names), place, textcoords="offset points", fontsize=9, color=colour, **where)
 
 
-def _scores(figures: Figures, name: str) -> Figure:
+def _scores(figures: Figures, name: str, thresholds: Collection[float]) -> Figure:
     figure = new_figure(8.5, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     figure.suptitle(f"How good and defective parts score: {name}", fontsize=13)
@@ -128,6 +133,9 @@ def _scores(figures: Figures, name: str) -> Figure:
     for axes, is_defective, colour, word in ((upper, False, _GOOD, "good parts"), (lower, True, _SLIP, "defective parts")):
         scores = figures.scores[figures.is_defective == is_defective]
         axes.hist(scores, edges, color=colour, alpha=0.8)
+        for threshold in sorted(set(thresholds)):
+            axes.axvline(threshold, color=_RECIPE, linestyle="--", linewidth=1.4, label=f"the recipe's threshold, {threshold:g}")
+        axes.legend(loc="upper center", fontsize=9)
         axes.set_ylabel("images")
         axes.set_title(f"{len(scores)} images of {word}", fontsize=11, loc="left")
         axes.grid(alpha=0.3)

@@ -17,7 +17,13 @@ PICTURES = {
     "worst.png": "The worst images",
 }
 _HEADER = ("threshold", "TP", "TN", "FP", "FN", "FP rate", "precision", "recall", "slip, % (bounds)", "false reject, % (bounds)")
+_MOST_NAMES = 10
 _WIDTH = 124  # of the widest table, where the terminal is narrower or none
+_SCORES = ("Dice", "IoU", "found", "pixel accuracy", "mean pixel accuracy")
+_SCORES_TOLD = (
+    "Found: the share of its pixels that are called so. Pixel accuracy: the share of all pixels that are rightly of it or not; its "
+    "mean: of found and of the same share of the other pixels."
+)
 _TOLD = (
     "Positive means defective: TP are defective images rejected, FN slips (defective, passed), FP false rejects (good, rejected). "
     "Bounds are 95 %, exact binomial (Clopper and Pearson)."
@@ -49,6 +55,7 @@ def sections(result: dict[str, Any]) -> list[Section]:
             _kinds(result),
             _sizes(result),
             _pixels(result),
+            _pixels_by_size(result),
             _confusion(result),
         )
         if each is not None and each.rows
@@ -100,8 +107,7 @@ def _kinds(result: dict[str, Any]) -> Section:
 def _sizes(result: dict[str, Any]) -> Section:
     rows = []
     for each in result["sizes"]:
-        upper = f" to {each['to_px']:g}" if each["to_px"] is not None else " and more"
-        rows.append((f"{each['from_px']:g}{upper}", *bounded(each["slip"])))
+        rows.append((_area(each), *bounded(each["slip"])))
     note = "Slips of the recipe as it stands, by the defect's area in its mask, in frame pixels."
     return Section("By size of the defect", note, ("area in px", "images", "rate", "95 % bounds"), rows)
 
@@ -110,17 +116,39 @@ def _pixels(result: dict[str, Any]) -> Section | None:
     pixels = result["pixels"]
     if pixels is None:
         return None
-    whole = pixels["any_defect"]
-    rows = [(k, share(v["dice"]), share(v["iou"]), share(v["accuracy"])) for k, v in pixels["classes"].items()]
+    rows = [(name, str(pixels["images"]), *_scores(each)) for name, each in pixels["classes"].items()]
     if len(rows) > 1:
-        rows.append(("any defect", share(whole["dice"]), share(whole["iou"]), ""))
-    rows.append(("background", "", "", share(pixels["background_accuracy"])))
-    rows.append(("mean of the defective images", share(pixels["mean_dice"]), share(pixels["mean_iou"]), ""))
+        rows.append(("any defect", str(pixels["images"]), *_scores(pixels["any_defect"])))
+    rows.append(("background", str(pixels["images"]), "", "", share(pixels["background_accuracy"]), "", ""))
+    means = (share(pixels["mean_dice"]), share(pixels["mean_iou"]), "", "", "")
+    rows.append(("mean of the defective images", "", *means))
+    rows += [(f"kind {each['kind']}", str(each["images"]), *_scores(each["any_defect"])) for each in pixels["kinds"]]
     note = (
-        f"Pixels that the recipe counts, against the masks of {pixels['images']} images. "
-        f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}."
+        f"Pixels that the recipe counts, against the masks of {pixels['images']} images; of a kind, in its own images only. "
+        f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}. "
+        f"{_SCORES_TOLD}"
     )
-    return Section("Against the masks", note, ("", "Dice", "IoU", "pixel accuracy"), rows)
+    return Section("Against the masks", note, ("", "images", *_SCORES), rows)
+
+
+def _pixels_by_size(result: dict[str, Any]) -> Section | None:
+    if result["pixels"] is None:
+        return None
+    rows = []
+    for each in result["pixels"]["sizes"]:
+        classes = {name: scores for name, scores in each["classes"].items() if scores["truth_px"]}
+        told = {"any defect": each["any_defect"], **(classes if len(result["model"]["classes"]) > 1 else {})}
+        rows += [(_area(each), name, str(each["images"]), *_scores(scores)) for name, scores in told.items()]
+    note = f"In the defective images only, by the defect's area in its mask, in frame pixels. {_SCORES_TOLD}"
+    return Section("Against the masks, by size of the defect", note, ("area in px", "class", "images", *_SCORES), rows)
+
+
+def _scores(each: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(share(each[key]) for key in ("dice", "iou", "found", "accuracy", "mean_accuracy"))
+
+
+def _area(each: dict[str, Any]) -> str:
+    return f"{each['from_px']:g}" + (f" to {each['to_px']:g}" if each["to_px"] is not None else " and more")
 
 
 def _confusion(result: dict[str, Any]) -> Section | None:
@@ -159,8 +187,8 @@ def told_thresholds(thresholds: dict[str, float]) -> str:
 
 
 def headline(result: dict[str, Any]) -> list[str]:
-    """What was judged on what, and every warning."""
-    data, missed = result["data"], result["not_judged"]
+    """What was judged on what, every warning and every note."""
+    data, missed, names = result["data"], result["not_judged"], result["not_judged_images"]
     lines = [
         f"Model {result['model']['name']} {result['model']['hash'][:12]}, recipe {result['recipe']['name']} "
         f"{result['recipe']['hash'][:12]}, data {data['name']} ({data['selection']}): {result['images']} images of "
@@ -169,10 +197,10 @@ def headline(result: dict[str, Any]) -> list[str]:
     if missed["images"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in missed["reasons"].items())
         lines.append(
-            f"NOT JUDGED: {missed['images']} images came out as FAULT ({reasons}), {missed['defective']} of them defective. "
-            "They are in no figure below."
+            f"NOT JUDGED: {missed['images']} of the images came out as FAULT ({reasons}), {missed['defective']} of them defective: "
+            f"{', '.join(names[:_MOST_NAMES])}{' and more' if len(names) > _MOST_NAMES else ''}. They are in no figure below."
         )
-    return [*lines, *(f"WARNING: {warning}" for warning in result["warnings"])]
+    return [*lines, *(f"WARNING: {each}" for each in result["warnings"]), *(f"Note: {each}" for each in result["notes"])]
 
 
 def print_report(result: dict[str, Any]) -> None:
@@ -206,7 +234,8 @@ def told_pick(picked: dict[str, Any]) -> str:
 def markdown(result: dict[str, Any], pictures: Sequence[str]) -> str:
     """report.md, with the pictures that lie beside it."""
     first, *rest = headline(result)
-    parts = [f"# Evaluation of {result['model']['name']}", first, *(f"**{line}**" for line in rest), _TOLD]
+    said = (line if line.startswith("Note") else f"**{line}**" for line in rest)
+    parts = [f"# Evaluation of {result['model']['name']}", first, *said, _TOLD]
     if "slip_by_group" in result["as_it_stands"]:
         parts.append(_GROUPED)
     if result["pick"] is not None:

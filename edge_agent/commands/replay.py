@@ -15,12 +15,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.bundle import Inspection
+from edge_agent.bundle import Inspection, require_fit, require_named
 from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
-from edge_agent.errors import UsageError
+from edge_agent.errors import ConfigurationError, UsageError
+from edge_agent.inference.model import load_model
 from edge_agent.line import Observe
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
@@ -37,11 +38,13 @@ from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
 _FRAMES = 4
+_MODELS = Path(__file__).parents[2] / "models"
+LOG_LEVEL = "warning"  # where nobody asks for another: the line's own words would run through the progress bar
 THROUGHPUT = CpuEngine(hint="throughput")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="the folder with model.onnx and model.yaml")
+    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="a shipped model's name, or a folder with model.yaml")
     parser.add_argument("--recipe", required=True, type=Path, metavar="FILE")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
@@ -53,19 +56,32 @@ def run(args: argparse.Namespace) -> int:
     files = list_images(args.images)
     if args.out.resolve() == args.images.resolve():
         raise UsageError(f"--out {args.out} is the folder of the images. Name another, or results would mix with them.")
+    folder = find_model(args.model)
+    model, recipe = load_model(folder), load_recipe(args.recipe)
+    require_named(recipe, model, str(args.recipe))
+    require_fit(recipe, model, str(args.recipe))
     make_room(args.out)
     console = Console(stderr=True)
     with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
         task = progress.add_task("replay", total=len(files))
         writer = ResultWriter(files, results, lambda: progress.advance(task))
         pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
-        summary = run_folder(args.model, args.recipe, args.images, pictures.observe, writer.write)
+        summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write)
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
         f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT "
         f"in {summary['seconds']:.1f} s -> {args.out}"
     )
     return 0
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: as it is named, or of the shipped ones. Raises ConfigurationError."""
+    folders = (Path(name), Path("models") / name, _MODELS / name)
+    for folder in folders:
+        if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):
+            return folder
+    raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
 
 
 def run_folder(
@@ -108,6 +124,7 @@ def replay_station(recipe: Path, images: Path, state: Path, engine: EngineSettin
         engine=engine,
         plc=PlcSettings(verdicts=f"ipc://{state}/verdicts", control=f"ipc://{state}/control", expect_subscriber=False),
         uplink=UplinkSettings(),
+        metrics=None,
     )
     return Station(settings=settings, file="replay", base=state)
 

@@ -125,6 +125,10 @@ def _read_index(folder: Path, problems: list[Problem]) -> Dataset:
     text = _text(file, problems)
     reader = csv.DictReader((text or "").splitlines())
     absent = sorted({"image", "class"} - set(reader.fieldnames or ())) if text is not None else []
+    if absent and any(";" in name for name in reader.fieldnames or ()):
+        message = "has its cells separated by semicolons, as some spreadsheets write them."
+        problems.append(Problem(str(file), 1, "", message, "save it with commas."))
+        return Dataset(folder, "index", ())
     if absent:
         message = f"has no column {' and no column '.join(absent)}."
         problems.append(Problem(str(file), 1, "", message, "name the columns in the first line: image,mask,class,group."))

@@ -88,7 +88,7 @@ def first_papers(file: Path, rows: int | None, cols: int | None) -> str:
     if given is None:
         shapes = ", ".join(f"{port.name} {port.shape}" for port in outputs)
         raise _no_map(file, f"it gives {shapes}; a map of four dimensions is needed.")
-    lines = [*_named(file), *_input_lines(network, taken, layout, size), *_output_lines(network, given, outputs, size)]
+    lines = [*_named(file), *_input_lines(network, taken, layout, size), *_output_lines(network, given, outputs, layout, size)]
     return "\n".join([*lines, *_stride_lines(inferred, size)]) + "\n"
 
 
@@ -102,7 +102,7 @@ def _named(file: Path) -> list[str]:
     return [
         f"name: {name}  # the folder's",
         "version: 1",
-        f"onnx: {{file: {file.name}, sha256: {hashlib.sha256(file.read_bytes()).hexdigest()}}}",
+        f"onnx: {{file: {file.name}, sha256: '{hashlib.sha256(file.read_bytes()).hexdigest()}'}}",
     ]
 
 
@@ -118,10 +118,12 @@ def _input_lines(network: Any, port: Port, layout: str, size: tuple[int, int]) -
     return [*notes, f'input: {{name: "{port.name}", {told}}}']
 
 
-def _output_lines(network: Any, port: Port, ports: list[Port], size: tuple[int, int]) -> list[str]:
+def _output_lines(network: Any, port: Port, ports: list[Port], taken: str, size: tuple[int, int]) -> list[str]:
     notes = [f"# the file gives {', '.join(f'{each.name} {each.shape} {each.dtype}' for each in ports)}"]
     peaks = [each.name for each in ports if each is not port and each.dtype == "float32"]
-    layout = "NHWC" if port.dims is not None and port.dims[1:3] == size and port.dims[2:4] != size else "NCHW"
+    layout = _layout_of(port, taken, size)
+    if port.dims is not None and None not in port.dims and size not in (port.dims[1:3], port.dims[2:4]):
+        notes.append(f"# the map has another size than the picture ({size[1]}x{size[0]}) and WILL BE REFUSED: end in a resize")
     channels = (port.dims[3] if layout == "NHWC" else port.dims[1]) if port.dims is not None else None
     last = last_step(network, port.name)
     if port.dtype == "uint8" and peaks:
@@ -140,6 +142,13 @@ def _output_lines(network: Any, port: Port, ports: list[Port], size: tuple[int, 
         *([about, "head: softmax", "background: first"] if head == "softmax" else ["head: sigmoid"]),
         f"classes: [{', '.join(names)}]  # name them, in the order of the channels",
     ]
+
+
+def _layout_of(port: Port, taken: str, size: tuple[int, int]) -> str:
+    """Where the map's channels are; that of the picture, where the map's size does not tell."""
+    if port.dims is None or (port.dims[1:3] == size) == (port.dims[2:4] == size):
+        return taken if port.dims is not None and size not in (port.dims[1:3], port.dims[2:4]) else "NCHW"
+    return "NHWC" if port.dims[1:3] == size else "NCHW"
 
 
 def _stride_lines(network: Any, size: tuple[int, int]) -> list[str]:

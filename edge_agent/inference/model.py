@@ -16,6 +16,7 @@ from edge_agent.recipe import Name, Strict
 Size = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 _FILE = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 CALIBRATED_PORTS = ("calibrated.frames", "calibrated.map", "calibrated.peak")  # of every graph that `calibrate` writes
+_HASH = "64 hexadecimal digits in quotes, as `sha256sum` prints them of the file"
 _SPAN = (0.01, 10_000.0)  # black to white as the network sees it: 1, 2, 4 or 255 in practice; beyond this the scale is a slip
 
 
@@ -23,7 +24,7 @@ class OnnxFile(Strict, frozen=True, kw_only=True):
     """The network's file, beside model.yaml, and the SHA-256 it must have."""
 
     file: _FILE
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", extra_json_schema={"description": _HASH})]
 
 
 class ModelInput(Strict, frozen=True, kw_only=True):
@@ -104,8 +105,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return Problem(str(self.onnx.parent / "model.yaml"), 0, "", message, remedy)
 
 
+def _require_papers(folder: Path) -> None:
+    """Say how a network gets its papers, where it has none."""
+    papers = folder / "model.yaml"
+    networks = [] if papers.exists() else sorted(folder.glob("*.onnx"))
+    if networks:
+        message = f"{networks[0].name} is there, but no model.yaml."
+        remedy = f"have first papers written: edge-agent describe-model {networks[0]} > {papers}"
+        raise ConfigurationError([Problem(str(folder), 0, "", message, remedy)])
+
+
 def load_model(folder: Path) -> Model:
     """Read and verify a model folder. Raises ConfigurationError for wrong papers, a missing file or another file."""
+    _require_papers(folder)
     document = strictyaml.read(folder / "model.yaml")
     papers = strictyaml.convert(document, ModelPapers, lambda papers, document: list(_contradictions(papers, document)))
     onnx = folder / papers.onnx.file

@@ -24,23 +24,42 @@ def overlap(both: int, truth: int, called: int) -> tuple[float | None, float | N
 
 
 def pixel_scores(table: Table, classes: Sequence[str]) -> dict[str, Any]:
-    """Pixel accuracy, its mean over background and classes, and Dice, IoU and accuracy per class and of any defect."""
-    right, truth, called = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    accuracy = [int(r) / int(t) if t else None for r, t in zip(right, truth, strict=True)]
-    known = [each for each in accuracy if each is not None]
-    per_class = {}
-    for index, name in enumerate(classes, 1):
-        dice, iou = overlap(int(right[index]), int(truth[index]), int(called[index]))
-        per_class[name] = {"dice": dice, "iou": iou, "accuracy": accuracy[index], "truth_px": int(truth[index])}
-    dice, iou = overlap(int(table[1:, 1:].sum()), int(truth[1:].sum()), int(called[1:].sum()))
+    """Pixel accuracy, its mean over background and classes, and the scores of each class and of any defect against the rest.
+
+    Of a class: Dice, IoU; `found`, the share of its pixels that are called so; `accuracy`, the share of all pixels that are rightly
+    of it or not; `mean_accuracy`, the mean of `found` and of the same share of the other pixels.
+    """
+    right, truth = np.diag(table), table.sum(axis=1)
+    found = [int(r) / int(t) if t else None for r, t in zip(right, truth, strict=True)]
     return {
         "pixels": int(table.sum()),
         "accuracy": int(right.sum()) / int(table.sum()) if table.sum() else None,
-        "mean_accuracy": sum(known) / len(known) if known else None,
-        "any_defect": {"dice": dice, "iou": iou},
-        "background_accuracy": accuracy[0],
-        "classes": per_class,
+        "mean_accuracy": _mean(found),
+        "any_defect": _against_rest(table, slice(1, None)),
+        "background_accuracy": found[0],
+        "classes": {name: _against_rest(table, slice(index, index + 1)) for index, name in enumerate(classes, 1)},
     }
+
+
+def _against_rest(table: Table, own: slice) -> dict[str, Any]:
+    """The scores of these classes taken as one, against all others."""
+    both, truth, called, every = (int(each.sum()) for each in (table[own, own], table[own], table[:, own], table))
+    dice, iou = overlap(both, truth, called)
+    neither = every - truth - called + both
+    found, kept = both / truth if truth else None, neither / (every - truth) if every > truth else None
+    return {
+        "dice": dice,
+        "iou": iou,
+        "found": found,
+        "accuracy": (both + neither) / every if every else None,
+        "mean_accuracy": _mean([found, kept]),
+        "truth_px": truth,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [each for each in values if each is not None]
+    return sum(known) / len(known) if known else None
 
 
 def size_bins(areas_px: NDArray[np.float64], most: int = 4) -> list[tuple[float, float]]:

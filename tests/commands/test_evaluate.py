@@ -233,7 +233,7 @@ def test_several_classes_have_their_own_thresholds_and_a_table(bench: Bench) -> 
     }
     assert "no class odd" in result["warnings"][0]
     assert result["pixels"]["classes"]["light"]["dice"] == pytest.approx(2 * 128 / (128 + 192))
-    assert result["pixels"]["classes"]["dark"]["accuracy"] == pytest.approx(1 / 3)
+    assert result["pixels"]["classes"]["dark"]["found"] == pytest.approx(1 / 3)
     written = load_recipe(bench.out / "part.yaml").classes
     assert written["light"].threshold > written["dark"].threshold
 
