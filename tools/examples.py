@@ -5,6 +5,7 @@ Images keep their own size: `fit` stretches one to the network's rows and cols, 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from unet import Shape
 from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 
 Gray = NDArray[np.uint8]
+_HASH_DIGITS = 12
 Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defect class
 
 
@@ -26,13 +28,15 @@ Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defec
 class Examples:
     """Pairs of frame and mask, each (rows, cols) uint8 of its own size.
 
-    `kinds` are what the data calls each, whether or not the network tells it apart; `groups`, which part it shows.
+    `kinds` are what the data calls each, whether or not the network tells it apart; `groups`, which part it shows; `hashes`, the
+    beginning of each image file's SHA-256, of drawn parts none.
     """
 
     pairs: tuple[Pair, ...]
     kinds: NDArray[np.str_]
     is_defective: NDArray[np.bool_]
     groups: tuple[str, ...]
+    hashes: tuple[str, ...] = ()
 
     def chances(self) -> NDArray[np.float64]:
         """How often to draw each frame, summing to 1: half of the draws good, the others by the root of each kind's frames."""
@@ -50,7 +54,8 @@ class Examples:
         """Without the defective frames whose mask is empty: to learn from, they would be good ones."""
         stays = np.array([not bad or bool(pair[1].any()) for pair, bad in zip(self.pairs, self.is_defective, strict=True)], bool)
         pairs, groups = tuple(compress(self.pairs, stays)), tuple(compress(self.groups, stays))
-        return Examples(pairs, self.kinds[stays], self.is_defective[stays], groups)
+        hashes = tuple(compress(self.hashes, stays))
+        return Examples(pairs, self.kinds[stays], self.is_defective[stays], groups, hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ def read_examples(images: Sequence[Labelled], shape: Shape) -> Examples:
     """Every image with its mask. Raises ConfigurationError for a file that cannot be read."""
     pairs = tuple(_read(each, shape) for each in images)
     kinds, is_defective = np.array([each.kind for each in images]), np.array([each.is_defective for each in images], bool)
-    return Examples(pairs, kinds, is_defective, tuple(each.group for each in images))
+    hashes = tuple(hashlib.sha256(each.image.read_bytes()).hexdigest()[:_HASH_DIGITS] for each in images)
+    return Examples(pairs, kinds, is_defective, tuple(each.group for each in images), hashes)
 
 
 def _read(each: Labelled, shape: Shape) -> Pair:

@@ -151,6 +151,7 @@ def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dic
     told = {"data": data, "terms": args.terms, "split": split.words}
     if data.startswith("folder:"):
         told["held_out"], told["trained_on"] = (sorted(set(each.groups)) for each in (split.val, split.train))
+        told["trained_on_sha256"] = sorted(split.train.hashes)
     told["command"] = shlex.join(["python", "tools/train.py", *sys.argv[1:]]).replace(args.data, data)
     told["kept"] = "the last check" if args.keep == "last" else f"check {training.at.check}, the best on what was held out"
     spent = {"seconds": round(training.seconds), "cpu_seconds": round(training.cpu_seconds)}

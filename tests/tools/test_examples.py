@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -226,3 +227,17 @@ def test_folds_pool_their_counts_and_keep_the_worst_ends(tool: Tool) -> None:
         ("good", 3, 0),
         ("pit", 2, 1),
     ]
+
+
+def test_images_of_a_folder_are_known_by_their_content(tool: Tool, tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        files.append(tmp_path / f"{name}.png")
+        cv2.imwrite(str(files[-1]), np.full((48, 64), ord(name), np.uint8))
+    shape = tool("unet").Shape(4, 2, 4)
+    images = [Labelled(file, None, "free", file.stem, file.stem, False) for file in files]
+    examples = tool("examples").read_examples(images, shape)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert [digest[: len(told)] for digest, told in zip(digests, examples.hashes, strict=True)] == list(examples.hashes)
+    assert min(map(len, examples.hashes)) >= 12
+    assert examples.with_masks().hashes == examples.hashes
