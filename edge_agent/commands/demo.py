@@ -27,7 +27,7 @@ from edge_agent.camera.texture import PartTruth, truth_of
 from edge_agent.camera_settings import SyntheticCamera
 from edge_agent.commands.contactsheet import write_contact_sheet
 from edge_agent.commands.replay import result_of
-from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.plc.gateway import Gateway
 from edge_agent.recipe import load_recipe
 from edge_agent.records import NG, PASS
@@ -36,6 +36,7 @@ from edge_agent.wire import Verdict
 
 _CONFIG = Path(__file__).parents[2] / "config" / "demo.yaml"
 _PATIENCE_S = 90
+_LEFT = {"state", "collector", "collector.log", "daemon.log", "daemon.json", "summary.json", "results.jsonl", "contact_sheet.png"}
 _STYLES = {"PASS": "green", "NG": "red", "FAULT": "yellow"}
 
 
@@ -52,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out.resolve()
     overrides = [f"state={out / 'state'}", *args.overrides]
     station = load_station(args.config, overrides)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    _make_room(out)
     verdicts = _run_station(station, args, out, overrides)
     summary = json.loads((out / "daemon.json").read_text())
     camera = station.settings.cameras[0]
@@ -66,6 +66,19 @@ def run(args: argparse.Namespace) -> int:
     write_contact_sheet(out / "contact_sheet.png", out / "collector", verdicts, truths, recipe)
     _print_table(summary, out)
     return 0 if summary["outcomes"] == args.parts == len(verdicts) else 1
+
+
+def _make_room(out: Path) -> None:
+    """Remove what an earlier demo left. Raises UsageError, with nothing removed, where anything else lies there."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is no folder. Name another.")
+    strange = sorted(file.name for file in out.iterdir() if file.name not in _LEFT) if out.exists() else []
+    if strange:
+        some = ", ".join(strange[:3])
+        raise UsageError(f"--out {out} holds {some}, which no demo left there; nothing was removed. Name another folder.")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
 
 
 def _run_station(station: Station, args: argparse.Namespace, out: Path, overrides: list[str]) -> list[Verdict]:

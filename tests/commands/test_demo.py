@@ -40,3 +40,14 @@ def test_the_demo_accounts_for_every_part_and_leaves_its_evidence(edge_agent: Pr
         kept = dict(store.execute("select seq, outcome from records").fetchall())
     assert sorted(kept.values()) == sorted(result["outcome"] for result in results)
     assert list((out / "collector" / "crops").rglob("*.png"))
+
+
+def test_the_demo_removes_nothing_that_no_demo_left(within: Program, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "thesis.tex"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    result = within("demo", "--config", ROOT / "config" / "demo.yaml", "--parts", 1, "--out", mine.parent)
+    assert result.returncode == 2
+    assert "thesis.tex" in result.stderr
+    assert "Name another folder" in result.stderr
+    assert mine.read_text() == "years of work"
