@@ -155,7 +155,7 @@ def of_kernel(station: Station | None, machine: Machine) -> Iterator[Look]:
     has_aravis = station is not None and any(isinstance(camera, AravisCamera) for camera in station.settings.cameras)
     matters = "" if has_aravis else "; matters to GigE Vision cameras alone"
     yield well("aravis", f"the library is here{matters}" if not machine.lacks_library else f"{machine.lacks_library}{matters}")
-    allowed = "this process may open one" if machine.has_net_raw else "this process has no CAP_NET_RAW"
+    allowed = f"{machine.whose} may open one" if machine.has_net_raw else f"{machine.whose} has no CAP_NET_RAW"
     yield well("packet socket", f"{allowed}{matters}")
     yield well("kernel buffers", f"net.core.rmem_max is {machine.rmem_max} bytes{matters}")
 
