@@ -76,6 +76,16 @@ def test_an_upgrade_keeps_settings_and_the_station_runs_again(installed: tuple[B
     settings.write_text(before)
 
 
+def test_an_upgrade_that_fails_leaves_the_station_running(installed: tuple[Box, str]) -> None:
+    """What dpkg calls where unpacking fails: the old prerm, then the old postinst."""
+    box, _ = installed
+    scripts = "/var/lib/dpkg/info/edge-agent"
+    box.run(f"{scripts}.prerm", "upgrade", "9")
+    assert box.show(UNIT, "ActiveState") == "inactive"
+    box.run(f"{scripts}.postinst", "abort-upgrade", "9")
+    wait_for(lambda: ready(box), "the station runs again")
+
+
 def later(deb: Path, to: Path, version: str) -> None:
     """The same package under another version: only the control member of the archive is written anew."""
     data = deb.read_bytes()
