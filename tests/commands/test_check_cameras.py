@@ -109,12 +109,6 @@ def test_what_is_said_of_the_service_is_told_as_the_services(station: StationFol
     assert "the service edge-agent has it not" in warning.message
 
 
-def test_the_files_that_remedies_name_are_packaged() -> None:
-    build = (ROOT / "systemd" / "debian" / "build.sh").read_text()
-    assert (ROOT / DROP_IN.removeprefix("/usr/share/doc/edge-agent/")).is_file()
-    assert "find config/examples systemd/examples" in build
-
-
 def test_two_cameras_that_are_the_same_one_are_a_problem(station: StationFolder) -> None:
     same = {"kind": "aravis", "address": "10.0.0.2", **SIZE}
     station.settings["cameras"][1:] = [{"name": "left", **same}, {"name": "right", **same}]
