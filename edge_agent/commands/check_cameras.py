@@ -4,6 +4,7 @@ a problem; what makes it lose pictures, what is not there now, or leaves somethi
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,26 +18,32 @@ from edge_agent.strictyaml import Document
 _BY_ID = Path("/dev/v4l/by-id")
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 _LEAST_FRAMES = 2  # in the kernel's buffer; see docs/cameras.md
-_REMEDY_RMEM = "sudo cp config/sysctl/60-edge-agent.conf /etc/sysctl.d/ && sudo sysctl --system"
+_DROP_IN = "/etc/systemd/system/edge-agent.service.d/packet-socket.conf"
 _REMEDY_RAW = (
-    "AmbientCapabilities=CAP_NET_RAW in edge-agent.service; run by hand: "
-    "sudo setcap cap_net_raw+ep on the python it runs with; or set socket: standard."
+    f"for the service: sudo install -D /usr/share/doc/edge-agent/systemd/examples/packet-socket.conf {_DROP_IN} && sudo systemctl "
+    "daemon-reload && sudo systemctl restart edge-agent; run by hand: sudo setcap cap_net_raw+ep on the python it runs with, which "
+    "gives it to all that python runs; or set socket: standard."
 )
+_UNIT = "edge-agent.service"
+_UNIT_SAYS = ("LoadState", "AmbientCapabilities", "PrivateUsers", "RestrictAddressFamilies")
+_ANSWER_S = 2.0
 
 _Told = tuple[tuple[str, ...], str, str]  # the key within the camera, the message, the remedy
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What matters of this machine. `rmem_max` in bytes, 0 where unknown; `lacks_library` says why it cannot be loaded."""
+    """What matters of this machine. `rmem_max` in bytes, 0 where unknown; `lacks_library` says why it cannot be loaded.
+    `has_net_raw` is about `whose`: the installed service, or else the process that looks."""
 
     lacks_library: str
     rmem_max: int
     has_net_raw: bool
+    whose: str = "this process"
 
 
 def this_machine() -> Machine:
-    """Look at the library, the kernel's limit and this process's capabilities."""
+    """Look at the library, the kernel's limit, and the capabilities of the installed service; without one of this process."""
     lacks = ""
     try:
         library()
@@ -46,7 +53,33 @@ def this_machine() -> Machine:
         rmem_max = int(_RMEM_MAX.read_text())
     except (OSError, ValueError):
         rmem_max = 0
-    return Machine(lacks, rmem_max, may_open_packet_socket())
+    of_service = may_unit_open(_unit())
+    if of_service is None:
+        return Machine(lacks, rmem_max, may_open_packet_socket())
+    return Machine(lacks, rmem_max, of_service, "the service edge-agent")
+
+
+def _unit() -> str:
+    """What systemd says of the service, drop-ins included: KEY=VALUE lines; '' where there is no systemd to ask."""
+    words = ["systemctl", "show", f"--property={','.join(_UNIT_SAYS)}", _UNIT]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def may_unit_open(shown: str) -> bool | None:
+    """Whether a unit of which `systemctl show` says `shown` may open a packet socket; None where it is not installed.
+
+    The capability alone does not do: it must count for the machine's own network, and the address family be allowed.
+    """
+    told = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    if told.get("LoadState") != "loaded":
+        return None
+    families = told.get("RestrictAddressFamilies", "")
+    is_forbidden = bool(families) and ("AF_PACKET" in families.removeprefix("~").split()) == families.startswith("~")
+    has_it = "cap_net_raw" in told.get("AmbientCapabilities", "").lower().split()
+    return has_it and told.get("PrivateUsers") != "yes" and not is_forbidden
 
 
 def check_cameras(station: Station, document: Document, machine: Machine) -> tuple[list[Problem], list[Problem]]:
@@ -70,7 +103,9 @@ def check_cameras(station: Station, document: Document, machine: Machine) -> tup
 def _socket(camera: AravisCamera, machine: Machine) -> _Told | None:
     if camera.socket != "packet" or machine.has_net_raw:
         return None
-    message = "is packet, which needs CAP_NET_RAW; this process has it not, and without it Aravis takes a plain socket silently."
+    message = (
+        f"is packet, which needs CAP_NET_RAW; {machine.whose} has it not, and without it Aravis takes a plain socket silently."
+    )
     return ("socket",), message, _REMEDY_RAW
 
 
@@ -85,7 +120,12 @@ def _room(camera: AravisCamera, machine: Machine) -> _Told | None:
     if machine.rmem_max >= needed:
         return None
     message = f"sends frames of {needed // _LEAST_FRAMES} bytes, and net.core.rmem_max is {machine.rmem_max}, less than"
-    return (), f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _REMEDY_RMEM
+    return (), f"{message} {_LEAST_FRAMES} of them: GigE Vision loses packets of bursts.", _more_room(needed)
+
+
+def _more_room(needed: int) -> str:
+    """How to raise the limit: in a file that is read after the package's own."""
+    return f"echo net.core.rmem_max={needed} | sudo tee /etc/sysctl.d/70-edge-agent.conf && sudo sysctl --system"
 
 
 def _shared(station: Station, document: Document) -> list[Problem]:

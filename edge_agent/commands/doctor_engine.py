@@ -20,6 +20,7 @@ from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import AutoEngine, CpuEngine, Station, TensorRtEngine
 
 _AREA = "engine"
+_SEE_TABLE = "mend what it says (docs/gpu.md has a table of causes and remedies), or set engine: {kind: cpu}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,9 @@ def _of_gpu(judge: _Judge, settings: TensorRtEngine, *, falls_back: bool) -> Loo
     except EngineUnavailable as error:
         if falls_back:
             return note(_AREA, f"{judge.told}, by the CPU: {error}", "mend that for the GPU, or set engine: {kind: cpu}")
-        return problem(_AREA, f"{judge.told}: {error}", "see the table in docs/gpu.md")
+        return problem(_AREA, f"{judge.told}: {error}", _SEE_TABLE)
     except (EngineError, ConfigurationError) as error:
-        return problem(_AREA, f"{judge.told}: {error}", "see the table in docs/gpu.md")
+        return problem(_AREA, f"{judge.told}: {error}", _SEE_TABLE)
     if found.manifest is None:
         return note(_AREA, f"{judge.told}: its engine {found.file} would be built at the start, for minutes", ahead)
     parity = found.manifest.parity or "not held against the CPU"

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edge_agent.camera_settings import AravisCamera
 from edge_agent.commands.check_cameras import Machine
@@ -31,10 +32,12 @@ LIBRARIES = (
     "sqlalchemy",
     "fsspec",
     "structlog",
+    "logging-journald",
     "rich",
     "prometheus-client",
 )
 _FOR_CPU = ("openvino", "onnx")
+_GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
 _FLUSHES, _MOST_FLUSHING_S = 64, 1.0
 _SLOW_FLUSH_MS = 100.0
 _STA_UNSYNC = 0x40  # of struct timex, <sys/timex.h>
@@ -71,28 +74,57 @@ def _version(name: str) -> str:
 
 
 def of_gpu(station: Station | None) -> Iterator[Look]:
-    """GPU, driver and TensorRT. Without them the engine on the CPU works as before."""
-    unneeded = "; engine.kind cpu needs none" if station is None or isinstance(station.settings.engine, CpuEngine) else ""
+    """GPU, driver and TensorRT: what `engine.kind` tensorrt lacks is a problem, auto a note; the engine on the CPU needs none."""
+    engine = station.settings.engine if station is not None else None
+    unneeded = "; engine.kind cpu needs none" if engine is None or isinstance(engine, CpuEngine) else ""
+    yield from _of_driver(engine, unneeded)
+    yield from of_tensorrt(engine, unneeded)
+
+
+def _of_driver(engine: EngineSettings | None, unneeded: str) -> Iterator[Look]:
+    is_seen = shutil.which("nvidia-smi") is not None or any(node.exists() for node in _GPU_NODES)
     try:
         import pynvml
     except ImportError:
-        if shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
+        if is_seen:
             yield note("gpu", "there seems to be one, and nothing can ask it", "pip install 'edge-agent[nvidia]'")
         else:
-            yield well("gpu", f"no NVIDIA GPU seen{unneeded}")
-    else:
-        try:
-            pynvml.nvmlInit()
-            driver = pynvml.nvmlSystemGetDriverVersion()
-            for number in range(pynvml.nvmlDeviceGetCount()):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-                celsius = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
-                told = f"{number}: {pynvml.nvmlDeviceGetName(handle)}, {memory.total >> 20} MiB, {celsius} degrees, driver {driver}"
-                yield well("gpu", told)
-        except pynvml.NVMLError as error:
-            yield well("gpu", f"no NVIDIA GPU answers ({error}){unneeded}")
-    yield from of_tensorrt(station.settings.engine if station is not None else None, unneeded)
+            yield _no_gpu(f"no NVIDIA GPU seen{unneeded}", engine)
+        return
+    try:
+        found = list(_gpus(pynvml))
+    except pynvml.NVMLError as error:
+        if any(node.exists() for node in _GPU_NODES):
+            told = f"there is one, and NVML does not answer ({error}); a Jetson's may have none"
+            yield note("gpu", told, "nvidia-smi; on a Jetson never mind: what is said of the engine counts")
+        else:
+            yield _no_gpu(f"no NVIDIA GPU answers ({error}){unneeded}", engine)
+        return
+    yield from (well("gpu", told) for told in found)
+    if not found:
+        yield _no_gpu(f"the driver knows of no NVIDIA GPU{unneeded}", engine)
+
+
+def _gpus(pynvml: Any) -> Iterator[str]:
+    """Each GPU in words. Raises NVMLError."""
+    pynvml.nvmlInit()
+    driver = pynvml.nvmlSystemGetDriverVersion()
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        celsius = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
+        yield f"{number}: {pynvml.nvmlDeviceGetName(handle)}, {memory.total >> 20} MiB, {celsius} degrees, driver {driver}"
+
+
+def _no_gpu(told: str, engine: EngineSettings | None) -> Look:
+    remedy = "install the NVIDIA driver and restart, until nvidia-smi shows the GPU; or set engine: {kind: cpu}"
+    match engine:
+        case TensorRtEngine():
+            return problem("gpu", f"{told}, which engine.kind tensorrt needs", remedy)
+        case AutoEngine():
+            return note("gpu", f"{told}: engine.kind auto takes the CPU", remedy)
+        case _:
+            return well("gpu", told)
 
 
 def of_tensorrt(engine: EngineSettings | None, unneeded: str = "") -> Iterator[Look]:
@@ -123,7 +155,7 @@ def of_kernel(station: Station | None, machine: Machine) -> Iterator[Look]:
     has_aravis = station is not None and any(isinstance(camera, AravisCamera) for camera in station.settings.cameras)
     matters = "" if has_aravis else "; matters to GigE Vision cameras alone"
     yield well("aravis", f"the library is here{matters}" if not machine.lacks_library else f"{machine.lacks_library}{matters}")
-    allowed = "this process may open one" if machine.has_net_raw else "this process has no CAP_NET_RAW"
+    allowed = f"{machine.whose} may open one" if machine.has_net_raw else f"{machine.whose} has no CAP_NET_RAW"
     yield well("packet socket", f"{allowed}{matters}")
     yield well("kernel buffers", f"net.core.rmem_max is {machine.rmem_max} bytes{matters}")
 

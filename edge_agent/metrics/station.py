@@ -21,6 +21,8 @@ from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 
+_NO_FAULTS = {reason.value: 0 for reason in Reason}
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -65,9 +67,11 @@ def _of_book(book: LineBook) -> Iterator[Sample]:
     yield "discarded_results_total", (line,), book.discarded
     yield "deadline_misses_total", (line,), book.reasons.get(Reason.LATE.value, 0)
     yield from (("parts_total", (line, outcome), n) for outcome, n in book.outcomes.items())
-    yield from (("reasons_total", (line, FAULT, reason), n) for reason, n in book.reasons.copy().items())
+    faults = _NO_FAULTS | book.reasons  # from 0 on: what appears with its first count has no increase
+    yield from (("reasons_total", (line, FAULT, reason), n) for reason, n in faults.items())
     yield from (("reasons_total", (line, NG, rule), n) for rule, n in book.broken_rules.copy().items())
     yield "line_ready", (line,), float(book.state() == "Ready")
+    yield "line_held", (line,), float(bool(book.hold))
     yield "line_verified", (line,), float(book.verified)
     yield from (("line_mode", (line, mode), float(book.mode == mode)) for mode in MODES)
 

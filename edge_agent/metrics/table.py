@@ -41,6 +41,7 @@ METRICS = _table(
     ("deadline_margin_seconds", "gauge", "line", "what the 99th percentile of the last 1000 parts leaves of it"),
     ("rule_margin", "gauge", "line rule", "the least distance to the limit of the last 1000 parts, in the rule's unit"),
     ("line_ready", "gauge", "line", "1 where the line judges parts"),
+    ("line_held", "gauge", "line", "1 while a challenge with master parts, failed or overdue, holds the line"),
     ("line_verified", "gauge", "line", "1 where a second source counts the line's triggers"),
     ("line_mode", "gauge", "line mode", "1 for the mode the line is in: online, offline, shadow"),
     ("line_info", "gauge", "line view recipe recipe_hash model_hash engine", "1: by what parts are judged now"),

@@ -50,7 +50,7 @@ put 644 config/station.yaml etc/edge-agent/station.yaml
 put 644 systemd/collector.env etc/edge-agent/collector.env
 (cd config && find recipes -type f) | while read -r file; do put 644 "config/$file" "etc/edge-agent/$file"; done
 find models -type f | while read -r file; do put 644 "$file" "usr/share/edge-agent/$file"; done
-find config/examples systemd/examples docs LICENSE README.md CHANGELOG.md -type f ! -path 'docs/measurements/*' ! -path 'docs/images/*' |
+find config/examples config/prometheus config/sysctl systemd/examples docs LICENSE README.md CHANGELOG.md -type f ! -path 'docs/images/*' |
     while read -r file; do put 644 "$file" "usr/share/doc/edge-agent/${file#docs/}"; done
 (cd "$root" && find etc -type f -printf '/%p\n' | sort) >"$root/DEBIAN/conffiles"
 for script in postinst prerm postrm; do put 755 "systemd/debian/$script" "DEBIAN/$script"; done

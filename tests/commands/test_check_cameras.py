@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edge_agent.settings import load_station
 
 WELL = Machine(lacks_library="", rmem_max=32 << 20, has_net_raw=True)
 SIZE = {"width": 2448, "height": 2048}
+DROP_IN = "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf"
 SMALL, BARE = Machine("", 9_000_000, True), Machine("", 32 << 20, False)
 WITHOUT = Machine("libaravis-0.8.so.0: no such file. Install Aravis: sudo apt-get install -y libaravis-0.8-0", 32 << 20, True)
 
@@ -34,9 +36,9 @@ def look(station: StationFolder, machine: Machine, **camera: Any) -> tuple[list[
 @pytest.mark.parametrize(
     ("machine", "camera", "key", "words"),
     [
-        (SMALL, SIZE, "cameras.1", ["5013504 bytes", "9000000", "60-edge-agent.conf"]),
+        (SMALL, SIZE, "cameras.1", ["5013504 bytes", "9000000", "net.core.rmem_max=10027008 | sudo tee /etc/sysctl.d/"]),
         (WELL, {}, "cameras.1", ["no width and height", str(32 << 20)]),
-        (BARE, {**SIZE, "socket": "packet"}, "cameras.1.socket", ["CAP_NET_RAW", "setcap", "AmbientCapabilities=CAP_NET_RAW"]),
+        (BARE, {**SIZE, "socket": "packet"}, "cameras.1.socket", ["CAP_NET_RAW", "setcap", "this process", DROP_IN]),
         (WELL, {**SIZE, "trigger": "hardware"}, "cameras.1.trigger", ["unverified", "counter: Counter0"]),
         (WELL, {**SIZE, "counter": "Counter0"}, "cameras.1.counter", ["Counter0", "free_run", "trigger: hardware"]),
     ],
@@ -66,6 +68,45 @@ def test_what_a_machine_lacks_is_a_warning_with_its_remedy(
 )
 def test_a_machine_that_serves_gets_no_word(station: StationFolder, machine: Machine, camera: dict[str, Any]) -> None:
     assert look(station, machine, **camera) == ([], [])
+
+
+def shown(*files: str, **changes: str) -> str:
+    """What `systemctl show` says of the unit and its drop-ins, as far as asked: a list adds up, of the rest the last counts."""
+    told = {"LoadState": "loaded", "AmbientCapabilities": "", "PrivateUsers": "no", "RestrictAddressFamilies": ""}
+    for file in files:
+        for line in (ROOT / "systemd" / file).read_text().splitlines():
+            key, _, value = line.partition("=")
+            if key in told:
+                told[key] = f"{told[key]} {value}".strip() if key == "RestrictAddressFamilies" else value
+    told["AmbientCapabilities"] = told["AmbientCapabilities"].lower()
+    return "".join(f"{key}={value}\n" for key, value in (told | changes).items())
+
+
+UNIT, PACKET = "edge-agent.service", "examples/packet-socket.conf"
+
+
+@pytest.mark.parametrize(
+    ("told", "may"),
+    [
+        ("", None),
+        (shown(LoadState="not-found"), None),
+        (shown(UNIT), False),
+        (shown(UNIT, AmbientCapabilities="cap_net_raw"), False),  # the capability alone, in a user namespace and without AF_PACKET
+        (shown(UNIT, PACKET, PrivateUsers="yes"), False),
+        (shown(UNIT, PACKET), True),
+        (shown(AmbientCapabilities="cap_net_raw"), True),
+        (shown(AmbientCapabilities="cap_net_raw", RestrictAddressFamilies="~AF_PACKET"), False),
+    ],
+)
+def test_the_service_may_open_a_packet_socket_with_the_whole_drop_in(told: str, may: bool | None) -> None:
+    assert module.may_unit_open(told) is may
+
+
+def test_what_is_said_of_the_service_is_told_as_the_services(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_unit", lambda: shown(UNIT))
+    machine = replace(WELL, has_net_raw=module.this_machine().has_net_raw, whose=module.this_machine().whose)
+    _, (warning,) = look(station, machine, **SIZE, socket="packet")
+    assert "the service edge-agent has it not" in warning.message
 
 
 def test_two_cameras_that_are_the_same_one_are_a_problem(station: StationFolder) -> None:

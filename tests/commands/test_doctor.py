@@ -7,8 +7,11 @@ import configparser
 import json
 import re
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +77,43 @@ def test_a_missing_library_is_a_problem(monkeypatch: pytest.MonkeyPatch, station
     bad = [look for look in doctor_machine.of_libraries(loaded(station)) if look.level == PROBLEM]
     assert [look.told.split()[0] for look in bad] == ["apsw", "openvino"]
     assert bad[0].remedy == "pip install apsw"
+
+
+class NvmlError(Exception):
+    """What NVML raises where there is no driver."""
+
+
+def no_driver() -> None:
+    raise NvmlError("NVML Shared Library Not Found")
+
+
+NO_DRIVER = SimpleNamespace(NVMLError=NvmlError, nvmlInit=no_driver)
+NO_GPU = SimpleNamespace(
+    NVMLError=NvmlError, nvmlInit=lambda: None, nvmlSystemGetDriverVersion=lambda: "580.1", nvmlDeviceGetCount=lambda: 0
+)
+
+
+@pytest.mark.parametrize("nvml", [None, NO_DRIVER, NO_GPU])
+@pytest.mark.parametrize(("kind", "level"), [("tensorrt", PROBLEM), ("auto", NOTE), ("cpu", WELL)])
+def test_without_a_gpu_the_machine_is_as_bad_as_the_engine_makes_it(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, nvml: Any, kind: str, level: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(doctor_machine, "_GPU_NODES", ())
+    monkeypatch.setenv("PATH", "")
+    station.settings["engine"] = {"kind": kind}
+    look = next(iter(doctor_machine.of_gpu(loaded(station))))
+    assert (look.area, look.level) == ("gpu", level), look
+    assert bool(look.remedy) == (level != WELL)
+
+
+def test_a_gpu_whose_driver_tells_nothing_is_a_note(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", NO_DRIVER)
+    monkeypatch.setattr(doctor_machine, "_GPU_NODES", (tmp_path,))
+    station.settings["engine"] = {"kind": "tensorrt"}
+    assert next(iter(doctor_machine.of_gpu(loaded(station)))).level == NOTE
 
 
 @pytest.mark.parametrize(

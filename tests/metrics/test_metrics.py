@@ -18,6 +18,7 @@ from running import wait_until
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
+from edge_agent.errors import Reason
 from edge_agent.metrics.table import METRICS
 from edge_agent.settings import load_station
 
@@ -86,6 +87,20 @@ def test_the_metrics_say_what_the_station_did(station: StationFolder, images: Im
     buckets = [v for (name, labels), v in read.items() if name == "stage_seconds_bucket" and "infer" in labels]
     assert buckets == sorted(buckets)
     assert buckets[-1] == 12
+
+
+def test_every_reason_is_there_before_the_first_of_its_kind(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with running(station) as daemon:
+        judged(daemon, 3)
+        assert daemon.metrics is not None
+        read = samples(scrape(daemon.metrics.port))
+        assert {reason.value: read["reasons_total", ("line", "FAULT", reason.value)] for reason in Reason} == {
+            reason.value: 0 for reason in Reason
+        }
+        assert read["line_held", ("line",)] == 0
+        daemon.publisher.book.lines["line"].hold = "master part bad1 came out PASS, not NG"
+        assert samples(scrape(daemon.metrics.port))["line_held", ("line",)] == 1
 
 
 def test_every_metric_of_the_table_comes_from_a_running_station(station: StationFolder, images: Images) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from plant import UNIT
 
 from edge_agent import __version__
 
+DROP_IN = "/etc/systemd/system/edge-agent.service.d/packet-socket.conf"
 SETTINGS = "/etc/edge-agent/station.yaml"
 
 
@@ -49,14 +51,41 @@ def test_the_units_are_sound_and_hardened(installed: tuple[Box, str]) -> None:
     box.run("systemd-analyze", "verify", "--man=no", *units[:2])
     for unit in units[:2]:
         box.run("systemd-analyze", "security", "--offline=true", "--threshold=16", unit)
-    drop_in = "/etc/systemd/system/edge-agent.service.d/packet-socket.conf"
-    box.run("install", "-D", "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf", drop_in)
+    box.run("install", "-D", "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf", DROP_IN)
     box.run("systemctl", "daemon-reload")
     try:
         box.run("systemd-analyze", "security", "--threshold=22", UNIT)
     finally:
-        box.run("rm", drop_in)
+        box.run("rm", DROP_IN)
         box.run("systemctl", "daemon-reload")
+
+
+def packet_socket(box: Box) -> str:
+    """What the doctor says of it."""
+    told = json.loads(box.run("edge-agent", "check", "--config", SETTINGS, "--json", check=False).stdout)
+    (look,) = [look for look in told["machine"] if look["area"] == "packet socket"]
+    return str(look["told"])
+
+
+def test_the_packet_socket_needs_the_whole_drop_in(installed: tuple[Box, str]) -> None:
+    box, _ = installed
+    drop_in = box.path(DROP_IN)
+    drop_in.parent.mkdir(exist_ok=True)
+    try:
+        assert "the service edge-agent has no CAP_NET_RAW" in packet_socket(box)
+        drop_in.write_text("[Service]\nAmbientCapabilities=CAP_NET_RAW\n")
+        box.run("systemctl", "daemon-reload")
+        assert "cap_net_raw" in box.show(UNIT, "AmbientCapabilities")
+        assert "has no CAP_NET_RAW" in packet_socket(box)
+        box.run("cp", "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf", DROP_IN)
+        box.run("systemctl", "daemon-reload")
+        box.run("systemctl", "restart", UNIT, timeout_s=180)
+        assert "the service edge-agent may open one" in packet_socket(box)
+    finally:
+        drop_in.unlink()
+        box.run("systemctl", "daemon-reload")
+        box.run("systemctl", "reset-failed")
+        box.run("systemctl", "restart", UNIT, timeout_s=180)
 
 
 def test_an_upgrade_keeps_settings_and_the_station_runs_again(installed: tuple[Box, str], deb: Path) -> None:
@@ -74,6 +103,16 @@ def test_an_upgrade_keeps_settings_and_the_station_runs_again(installed: tuple[B
     heard = box.run("edge-agent", "watch", "--json", "--count", 1, "--timeout", 60).stdout
     assert '"station":"hall7"' in heard
     settings.write_text(before)
+
+
+def test_an_upgrade_that_fails_leaves_the_station_running(installed: tuple[Box, str]) -> None:
+    """What dpkg calls where unpacking fails: the old prerm, then the old postinst."""
+    box, _ = installed
+    scripts = "/var/lib/dpkg/info/edge-agent"
+    box.run(f"{scripts}.prerm", "upgrade", "9")
+    assert box.show(UNIT, "ActiveState") == "inactive"
+    box.run(f"{scripts}.postinst", "abort-upgrade", "9")
+    wait_for(lambda: ready(box), "the station runs again")
 
 
 def later(deb: Path, to: Path, version: str) -> None:

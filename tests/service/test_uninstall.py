@@ -8,7 +8,9 @@ from box import Box
 def test_removing_keeps_settings_and_state_and_purging_does_not(installed: tuple[Box, str]) -> None:
     box, _ = installed
     box.run("systemctl", "start", "edge-agent", timeout_s=180)
+    box.run("sh", "-c", "cd /var/lib/edge-agent/models && rm demo-texture && cp -r /usr/share/edge-agent/models/demo-texture .")
     box.run("dpkg", "-r", "edge-agent")
+    assert box.path("/var/lib/edge-agent/models/demo-texture/model.onnx").is_file()
     assert box.run("systemctl", "is-active", "edge-agent", check=False).stdout.strip() == "inactive"
     for gone in ("/opt/edge-agent", "/usr/lib/systemd/system/edge-agent.service", "/usr/bin/edge-agent"):
         assert not box.path(gone).is_symlink()
