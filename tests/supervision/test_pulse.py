@@ -114,6 +114,16 @@ def test_ready_is_told_once_when_every_line_is_ready_or_has_said_why_not(manager
     assert manager.heard().count("READY=1") == 1
 
 
+def test_ready_is_told_again_where_systemd_had_no_room_for_it(manager: Manager) -> None:
+    watch = Supervision([LineBook("line", ready=True)], [])
+    while notify(STATUS="a crowded boot"):
+        pass
+    watch.look()
+    assert "READY=1" not in manager.heard()
+    watch.look()
+    assert manager.heard().count("READY=1") == 1
+
+
 def test_a_camera_that_takes_long_does_not_hold_up_the_service(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.supervision._STARTING_S", -1.0)
     Supervision([], [], [LineBook("slow")]).look()
@@ -157,7 +167,7 @@ def test_what_is_built_while_lines_run_is_in_their_status(manager: Manager) -> N
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
-    assert not notify(READY=1)
+    assert notify(READY=1), "nobody is left to be told"
     assert watchdog_s() == 0
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     assert watchdog_s() == 3
