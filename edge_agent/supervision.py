@@ -82,7 +82,8 @@ class Supervision:
 
 def _told(book: LineBook) -> str:
     state = book.state()
-    return f"{book.name} {state}" + (f" ({book.why})" if state == "Error" else "")
+    why = f" ({book.why})" if state == "Error" else ""
+    return f"{book.name} {state}{why}" + (f", next is the master part {book.challenge}" if book.challenge else "")
 
 
 class Counts:

@@ -136,6 +136,11 @@ def test_a_line_that_is_held_says_by_what(manager: Manager) -> None:
     assert "STATUS=line Error (challenge failed: bad-1 came out PASS); 0.0 parts/s; no fault" in manager.heard()
 
 
+def test_a_master_part_that_comes_next_is_in_the_status(manager: Manager) -> None:
+    Supervision([LineBook("line", ready=True, challenge="bad-1")], []).look()
+    assert "STATUS=line Ready, next is the master part bad-1; 0.0 parts/s; no fault" in manager.heard()
+
+
 def test_a_loop_that_gets_on_feeds_the_watchdog_a_quarter_of_its_patience_apart(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
