@@ -6,6 +6,7 @@ no further trigger, parts in flight get their outcome, the outbox commits, the c
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import signal
 import sys
@@ -31,7 +32,7 @@ from edge_agent.joiner import Joiner, identity_of
 from edge_agent.line import Line, Observe
 from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
-from edge_agent.notify import Building, notify
+from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
@@ -51,8 +52,10 @@ from edge_agent.uplink.sender import Sender
 
 _POLL_S = 0.05
 _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
-_RECOVER_S = 30.0
+_RECOVER_S = 5.0  # a start waits so long for the disk to take what the last run left, before more of it is queued
 _HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
+_CLOSES_S = 35.0  # beside `drain_s` a stop takes no longer: cameras that hang, the disk, the engines
+_BUNDLE_S = 170.0  # a start may take so long for each recipe; while an engine is built it asks for more
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
@@ -97,7 +100,7 @@ class Daemon:
         building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
         bundles = {
-            (line.name, view.name): self._forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
+            (line.name, view.name): self._first_bundle(view.recipe, line.deadline_guard_ms)
             for line in settings.lines
             for view in line.each_view
         }
@@ -132,6 +135,10 @@ class Daemon:
         views = [line.book for line in self.lines]
         self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views, building)
 
+    def _first_bundle(self, recipe: str, guard_ms: float) -> Bundle:
+        extend_timeout(_BUNDLE_S)
+        return self._forge(recipe, 1, guard_ms, may_wait=True)
+
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
 
@@ -157,21 +164,21 @@ class Daemon:
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
         folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
-        self.publisher.counters = Counters(folder, names, settings.shifts, self.publisher.now_us())
+        now_us = self.publisher.now_us()
+        self.publisher.counters = Counters(folder, names, settings.shifts, now_us)
         self._closers.append(self.publisher.counters.close)
-        self.publisher.counters.recover(self.journal.unfinished)
+        self.publisher.counters.recover(self.journal.unfinished, now_us)
         self._recover()
 
     def _recover(self) -> None:
-        """Deliver what the last run left; only when that is durable may its journal go."""
-        station = self.station.settings.station
-        deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY)
-        if self.journal.unfinished and not self.outbox.flush(_RECOVER_S):
-            raise EdgeAgentError(
-                f"{self.outbox.file} did not take what the last run left within {_RECOVER_S} s. "
-                "Nothing is lost: free space there and start again."
-            )
+        """Deliver what the last run left. It stays in the journal until the disk has taken it; a full one holds up no start."""
+        station, until = self.station.settings.station, time.monotonic() + _RECOVER_S
+
+        def wait() -> None:
+            self.outbox.flush(max(0.0, until - time.monotonic()))
+
         self.journal.adopt()
+        deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY, wait)
 
     def _open_sender(self) -> Sender | None:
         uplink = self.station.settings.uplink
@@ -354,6 +361,7 @@ class Daemon:
 
         self._cpu = _cpu_seconds()
         notify(STOPPING=1, STATUS="draining: finishing parts in flight")
+        extend_timeout(self.station.settings.drain_s + _CLOSES_S)
         for line in self.lines:
             line.grabber.ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
         self.look_at_views()  # not ready any more
@@ -374,9 +382,11 @@ class Daemon:
         return summary
 
     def _close_all(self) -> None:
-        for closer in reversed(self._closers):
-            closer()
-        self._closers.clear()
+        """The last opened first; one that fails keeps none of the others open."""
+        with contextlib.ExitStack() as closers:
+            for closer in self._closers:
+                closers.callback(closer)
+            self._closers.clear()
 
     def summary(self) -> dict[str, Any]:
         """The counters of this run."""

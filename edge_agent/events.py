@@ -46,8 +46,10 @@ EVENTS: dict[str, Event] = {
     "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
     "line.unverified": Event("warning", "nobody counts the line's triggers beside the camera", "set cameras.*.counter"),
     "line.recipe_unfit": Event("error", "frames of this size do not fit the recipe; their parts are FAULT bad_frame", "see `why`"),
-    "line.ng_in_a_row": Event("warning", "as many NG in a row as the recipe allows", "look at the process before the camera"),
-    "line.ng_run_ended": Event("info", "a part passed after a run of NG"),
+    "line.ng_in_a_row": Event(
+        "warning", "as many NG in a row as the recipe allows", "look at the process before the camera", sums=("count",)
+    ),
+    "line.ng_run_ended": Event("info", "a part passed after a run of NG", sums=("count",)),
     "part.judged": Event("info", "one part has its outcome, with its times"),
     "part.left_out": Event("info", "so many parts of the last second have no line of their own: `log.parts_per_s`"),
     "part.discarded": Event("debug", "a result came after its part had its outcome, and was discarded"),
@@ -92,6 +94,10 @@ EVENTS: dict[str, Event] = {
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
     "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", "mend the line; challenge again"),
+    "challenge.expired": Event(
+        "warning", "an announced master part did not come in time; the next part is the production's", "announce it again"
+    ),
+    "challenge.cancelled": Event("info", "an announced master part was taken back; the next part is the production's"),
     "challenge.overdue": Event("warning", "no challenge with master parts was passed in time", "edge-agent challenge"),
     "challenge.unreadable": Event("error", "the picture of a master part cannot be read; it came out as a FAULT", "see `why`"),
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),

@@ -12,15 +12,22 @@ _TELL_S = 1.0
 
 
 def notify(**fields: str | int) -> bool:
-    """Tell systemd, READY=1 for instance; False where nobody asked to be told. Never blocks, never raises."""
+    """Tell systemd, READY=1 for instance. Never blocks, never raises.
+
+    False where somebody asked to be told and could not be: at a crowded boot the socket may be full. Try again then."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
-        return False
+        return True
     text = "\n".join(f"{key}={_one_line(value)}" for key, value in fields.items())
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as end:
         end.sendto(text.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
         return True
     return False
+
+
+def extend_timeout(seconds: float) -> None:
+    """What is under way may take so long from here on, whatever the unit's TimeoutStartSec or TimeoutStopSec."""
+    notify(EXTEND_TIMEOUT_USEC=int(seconds * 1e6))
 
 
 def notify_reloading() -> None:

@@ -12,15 +12,26 @@ from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.records import FAULT
 from edge_agent.wire import Verdict, read_verdict_json, verdict_json
 
+_PORTION = 32  # no outbox has room for fewer
+
 
 def deliver_unfinished(
-    station: str, journal: Journal, outbox: Callable[[bytes, int, Any], bool], replay: ReplayBuffer, priority: int
+    station: str,
+    journal: Journal,
+    outbox: Callable[[bytes, int, Any], bool],
+    replay: ReplayBuffer,
+    priority: int,
+    wait: Callable[[], object],
 ) -> None:
-    """Queue every outcome that was not yet durable, and FAULT interrupted for every part without one."""
-    for entry in journal.unfinished:
+    """Queue every outcome that was not yet durable, and FAULT interrupted for every part without one.
+
+    Each stays in the journal until the outbox commits its ticket. `wait` lets the disk take a portion, for as long as it likes."""
+    for ticket, entry in enumerate(journal.unfinished):
         verdict = _decided(entry) or _interrupted(station, entry)
         text = verdict_json(verdict)
-        outbox(text, priority, None)
+        outbox(text, priority, ticket)
+        if ticket % _PORTION == _PORTION - 1:
+            wait()
         replay.add((verdict.line, verdict.epoch, verdict.seq), text, 0, is_live=False)
         if verdict.reasons == (Reason.INTERRUPTED.value,):
             say("part.interrupted", line=verdict.line, epoch=verdict.epoch, seq=verdict.seq, part=verdict.part_id)

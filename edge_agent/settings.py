@@ -92,6 +92,7 @@ class ChallengeSettings(Strict, frozen=True, kw_only=True):
     at_shift: bool = False
     grace_min: Annotated[float, msgspec.Meta(ge=0, le=1440)] = 30
     overdue: Literal["not_ready", "told"] = "not_ready"
+    bring_min: Annotated[float, msgspec.Meta(gt=0, le=1440)] = 10  # an announced master part is waited for so long
 
 
 class LineSettings(Strict, frozen=True, kw_only=True):

@@ -60,8 +60,9 @@ class Supervision:
         """The service is up when every line is Ready, or has said why not."""
         self._ready_at_s = self._ready_at_s or now_s + _STARTING_S
         if now_s >= self._ready_at_s or not any(book.state() == "Error" and book.why == STARTING for book in self._views):
-            self._is_ready = True
-            notify(READY=1, STATUS=self._status(now_s))
+            self._is_ready = notify(
+                READY=1, STATUS=self._status(now_s)
+            )  # else again at the next look: without it there is no start
 
     def _say_turns(self, stalled: dict[str, float]) -> None:
         for name in stalled.keys() - self._stalled:
@@ -81,7 +82,8 @@ class Supervision:
 
 def _told(book: LineBook) -> str:
     state = book.state()
-    return f"{book.name} {state}" + (f" ({book.why})" if state == "Error" else "")
+    why = f" ({book.why})" if state == "Error" else ""
+    return f"{book.name} {state}{why}" + (f", next is the master part {book.challenge}" if book.challenge else "")
 
 
 class Counts:

@@ -22,6 +22,8 @@ from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 
+_READY_AGAIN_S = 0.1
+
 
 class Owner(Protocol):
     """What swapping needs of the daemon."""
@@ -41,6 +43,8 @@ class Swapper:
     ) -> None:
         self._views, self._forge, self._reloader, self._owner, self._stop = views, forge, reloader, owner, stop
         self._building = threading.Lock()  # one change after another
+        self._is_asked = self._is_reloading = False
+        self._reload_lock = threading.Lock()  # over both, and over what systemd is told of them
 
     def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then. Raises ConfigurationError for a line with views."""
@@ -67,12 +71,31 @@ class Swapper:
         return answer(Reply(ok=True))
 
     def reload(self) -> None:
-        """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why."""
-        threading.Thread(target=self._reload, name="build-bundle", daemon=True).start()
+        """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why.
+
+        Asked for again meanwhile, everything is read once more, and the service is ready only after that."""
+        with self._reload_lock:
+            notify_reloading()
+            self._is_asked = True
+            if self._is_reloading:
+                return
+            self._is_reloading = True
+        threading.Thread(target=self._reload_as_asked, name="build-bundle", daemon=True).start()
+
+    def _reload_as_asked(self) -> None:
+        process.unbind()
+        while not self._stop.is_set():
+            with self._reload_lock:
+                is_asked, self._is_asked = self._is_asked, False
+                if not is_asked and notify(READY=1):
+                    self._is_reloading = False
+                    return
+            if is_asked:
+                self._reload()
+            else:
+                self._stop.wait(_READY_AGAIN_S)
 
     def _reload(self) -> None:
-        notify_reloading()
-        process.unbind()
         with self._building:
             try:
                 changed = self._reloader.fresh()
@@ -86,8 +109,6 @@ class Swapper:
                     self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
                 self._owner.note("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in changed})
-        if not self._stop.is_set():
-            notify(READY=1)
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""

@@ -1,5 +1,6 @@
 """Prove with master parts that the line still tells bad from good. With --part the next part of the line is that master part: bring
-it. Without, the stored pictures of the line's master parts are judged now.
+it within the line's `bring_min`, or take it back with --cancel. Without both, the stored pictures of the line's master parts are
+judged now.
 
 What comes out is in the log and on the shadow topic; until all came out right a failed line stays not ready, see `control status`.
 """
@@ -15,19 +16,20 @@ from edge_agent.wire import Request
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connect", default="tcp://127.0.0.1:5557", metavar="URL", help="the station's control address")
     parser.add_argument("--line", required=True, help="the line's name")
-    parser.add_argument(
-        "--part", default="", metavar="NAME", help="the master part that comes next; without it the stored pictures"
-    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--cancel", action="store_true", help="the next part is none of the master parts after all")
+    which.add_argument("--part", default="", metavar="NAME", help="the master part that comes next; without it the stored pictures")
 
 
 def run(args: argparse.Namespace) -> int:
-    reply = ask(args.connect, Request(op="challenge", line=args.line, name=args.part))
+    reply = ask(args.connect, Request(op="challenge", line=args.line, name=args.part, reset=args.cancel))
     if not reply.ok:
         print(reply.error)
         return 1
-    print(
-        f"bring {args.part}: the next part of line {args.line} is judged as this master part"
-        if args.part
-        else "the pictures are judged now"
-    )
+    if args.cancel:
+        print(f"the next part of line {args.line} is judged as any other")
+    elif args.part:
+        print(f"bring {args.part}: the next part of line {args.line} is judged as this master part")
+    else:
+        print("the pictures are judged now")
     return 0

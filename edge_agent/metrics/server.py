@@ -1,13 +1,16 @@
-"""The page that Prometheus scrapes, on a thread of its own: one request at a time, each bounded in time."""
+"""The page that Prometheus scrapes. Each request has a thread of its own and few seconds in all; no peer holds up another."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate
+from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
@@ -21,7 +24,8 @@ from edge_agent.metrics.table import METRICS
 from edge_agent.plc.statistics import BOUNDS_MS, Histogram
 from edge_agent.settings import MetricsSettings
 
-_PATIENCE_S = 2.0  # a peer that does not finish its request, or does not read the answer, is dropped
+_PATIENCE_S = 5.0  # a peer that does not finish its request, or does not read the answer, within so long in all is dropped
+_MOST_PEERS = 16  # at a time; one more is turned away
 _POLL_S = 0.2
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 _LE = (*(f"{ms / 1000:g}" for ms in BOUNDS_MS), "+Inf")
@@ -79,28 +83,72 @@ def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Hist
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_S
-
     def log_message(self, *_: object) -> None:
         """Who scrapes is no event."""
 
 
-class _Server(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each peer, and a clock that ends its connection, whatever it sends until then."""
+
+    daemon_threads = True
+    block_on_close = False  # `drop_all` ends them
+
+    def __init__(self, *args: Any) -> None:
+        self._peers: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(*args)
+
+    def verify_request(self, *_: object) -> bool:
+        return len(self._peers) < _MOST_PEERS
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._peers.add(request)
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        clock = threading.Timer(_PATIENCE_S, _drop, (request,))
+        clock.daemon = True
+        clock.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            clock.cancel()
+            with self._lock:
+                self._peers.discard(request)
+
+    def drop_all(self) -> None:
+        with self._lock:
+            for peer in self._peers:
+                _drop(peer)
+
     def handle_error(self, *_: object) -> None:
         """A peer that went away in the middle of its answer is no event either."""
 
 
+def _drop(peer: socket.socket) -> None:
+    """Wake whoever reads from this connection or writes to it; its thread closes it."""
+    with contextlib.suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
+
+
 class MetricsServer:
-    """Serves `/metrics`. `close` ends it within a fraction of a second, or the patience with a peer."""
+    """Serves `/metrics`. `close` ends it within a fraction of a second, whatever its peers do."""
 
     def __init__(self, settings: MetricsSettings, collector: Collector) -> None:
         """Raises OSError where the address cannot be had."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(collector)
         ProcessCollector(registry=registry)
+        page, lock = make_wsgi_app(registry), threading.Lock()
+
+        def one_at_a_time(environ: Any, start_response: Any) -> Any:
+            with lock:  # the page is made here, and sent without the lock
+                return page(environ, start_response)
+
         family, _, _, _, where = socket.getaddrinfo(settings.address, settings.port, type=socket.SOCK_STREAM)[0]
         kind = type("_Server", (_Server,), {"address_family": family})
-        self._server: WSGIServer = make_server(str(where[0]), settings.port, make_wsgi_app(registry), kind, _Handler)
+        self._server: _Server = make_server(str(where[0]), settings.port, one_at_a_time, kind, _Handler)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True)
 
@@ -112,6 +160,7 @@ class MetricsServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        self._server.drop_all()
 
 
 def open_metrics(settings: MetricsSettings, sources: Sources) -> MetricsServer | None:

@@ -34,11 +34,14 @@ class LineChallenge:
         self._right: set[str] = set()  # came out as declared since the last challenge was passed, or one failed
         self._started_us = now_us
         self._tried_us = 0
+        self._armed_until_us = 0
         self._is_overdue = False
         self._set_hold()
 
-    def arm(self, name: str) -> None:
-        """The next part of the line is this master part; '' has the stored pictures of all judged. Raises DeliveryError."""
+    def arm(self, name: str, now_us: int) -> None:
+        """The next part of the line is this master part, if it comes in time; '' has the stored pictures of all judged.
+
+        Raises DeliveryError."""
         if not name:
             if not self.has_images:
                 names = ", ".join(self._masters)
@@ -46,8 +49,19 @@ class LineChallenge:
             return self._run_images()
         if name not in self._masters:
             raise DeliveryError(f"master part {name!r} is not known; one of {', '.join(self._masters)}")
-        self._book.challenge = name
+        self._book.challenge, self._armed_until_us = name, now_us + int(self._settings.bring_min * _MINUTE_US)
         return None
+
+    def disarm(self, event: str = "challenge.cancelled") -> None:
+        """The next part of the line is the production's, whatever was announced."""
+        name, self._book.challenge = self._book.challenge, ""
+        if name:
+            say(event, line=self._book.name, master=name)
+
+    def told(self) -> dict[str, object]:
+        """For whoever asks: the master part that comes next, when a challenge was passed last, and what failed since."""
+        kept = self._counters.kept
+        return {"next": self._book.challenge, "passed_us": kept.challenged_us, "failed": kept.challenge_failed}
 
     @property
     def has_images(self) -> bool:
@@ -73,7 +87,10 @@ class LineChallenge:
         self._set_hold()
 
     def look(self, now_us: int) -> None:
-        """Have the pictures judged when a challenge is due; without pictures somebody has to bring the parts in time."""
+        """Have the pictures judged when a challenge is due; without pictures somebody has to bring the parts in time. A master part
+        that was announced and did not come is waited for no longer: the next part would be taken for it."""
+        if self._book.challenge and now_us >= self._armed_until_us:
+            self.disarm("challenge.expired")
         due_us = self._due_us()
         if now_us < due_us:
             is_overdue = False

@@ -120,7 +120,10 @@ class Control:
         challenge = self._publisher.challenges.get(self._known(request.line))
         if challenge is None:
             raise DeliveryError(f"line {request.line} has no master parts; declare them in its settings, lines.*.challenge")
-        challenge.arm(request.name)
+        if request.reset:
+            challenge.disarm()
+        else:
+            challenge.arm(request.name, self._publisher.now_us())
         return Reply(ok=True)
 
     def _status(self) -> dict[str, object]:
@@ -134,6 +137,7 @@ class Control:
             "dropped": publisher.sockets.dropped,
             "records_refused": publisher.records_refused,
             "cameras": self.counters_of_cameras(),
+            "challenges": {name: challenge.told() for name, challenge in publisher.challenges.items()},
             "counters": {
                 name: {
                     "triggers": line.triggers,

@@ -105,11 +105,11 @@ class LineCounters:
         undecided = {(entry.epoch, entry.seq): entry for entry in left if entry.body is None and not entry.shadow}
         if self.kept.last in undecided and self._before is not None:
             self.kept = self._before
-        epoch = max((epoch for epoch, _ in undecided), default=0)
-        if epoch > self.kept.recovered:
-            for _ in undecided:
+        uncounted = [epoch for epoch, _ in undecided if epoch > self.kept.recovered]  # the disk may not have taken older ones yet
+        if uncounted:
+            for _ in uncounted:
                 self._tally(FAULT, (Reason.INTERRUPTED.value,))
-            self.kept.last, self.kept.recovered = _NOBODY, epoch
+            self.kept.last, self.kept.recovered = _NOBODY, max(uncounted)
             self._keep()
         self._before = None
 
@@ -168,21 +168,21 @@ def _said(tally: Tally) -> dict[str, Any]:
 
 
 class Counters:
-    """The lines' counters; `shifts` are times of day, HH:MM in local time, at which a shift begins."""
+    """The lines' counters; `shifts` are times of day, HH:MM in local time, at which a shift begins. `recover` comes first."""
 
     def __init__(self, folder: Path, lines: Iterable[str], shifts: tuple[str, ...], now_us: int) -> None:
         self._shifts = shifts
         self.lines = {name: LineCounters(folder / name, now_us) for name in lines}
-        began = shift_began_us(shifts, now_us)
-        for name, line in self.lines.items():
-            if line.kept.shift.since_us < began:  # it changed while nobody was here
-                line.begin_shift(name, now_us)
         self._next_us = next_shift_us(shifts, now_us)
 
-    def recover(self, left: Iterable[Entry]) -> None:
+    def recover(self, left: Iterable[Entry], now_us: int) -> None:
+        """Bring the counts in line with what the last run left in its journal; only then begin a shift that has come since."""
         entries = list(left)
+        began = shift_began_us(self._shifts, now_us)
         for name, line in self.lines.items():
             line.recover(entry for entry in entries if entry.line == name)
+            if line.kept.shift.since_us < began:  # it changed while nobody was here
+                line.begin_shift(name, now_us)
 
     def look(self, now_us: int) -> None:
         """Begin a shift where its time has come."""

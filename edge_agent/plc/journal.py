@@ -51,60 +51,63 @@ class Entry:
 
 
 class Journal:
-    """A file of `slots` parts. `open_part` runs under the publisher's lock; `decide` on its thread; `commit` on the outbox's."""
+    """A file of `slots` parts. `open_part` runs under the publisher's lock; `decide` on its thread; `commit` on the outbox's.
+
+    What the last run left is in `unfinished`, and stays in the file like any part until it is committed: the ticket of an entry is
+    its place in that list. So a station starts, and may be killed again, though the disk takes nothing."""
 
     def __init__(self, file: Path, slots: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._slots = slots
         previous = _previous_epoch(file)
         self.unfinished = list(_unfinished(file))
+        left = len(self.unfinished)
+        self._slots = max(slots, left, min(left + slots // 4, 2 * slots))  # room for new parts beside what is left
         self.epoch = max(previous + 1, int(time.time()))
         self.overwritten = 0
         self._lock = threading.Lock()
-        self._next = 0
-        self._slot_of: dict[int, int] = {}  # by ticket, oldest first; a later part may have taken the slot
-        self._free = list(reversed(range(slots)))  # last freed, first used: few pages stay warm, rather than all cold
+        self._next = left
+        self._slot_of = dict(enumerate(range(left)))  # by ticket, oldest first; a later part may have taken the slot
         self._map = self._create(file)
+        kept = set(self._slot_of.values())
+        # last freed, first used: few pages stay warm, rather than all cold
+        self._free = [slot for slot in reversed(range(self._slots)) if slot not in kept]
 
     def _create(self, file: Path) -> mmap.mmap:
-        """Lay the new journal beside the old one, durably; the old entries are in `unfinished`. Where the disk has no room for
-        both, go on in the old file: a station must start on a full disk, too."""
+        """Lay the new journal beside the old one, durably, with what the last run left. Where the disk has no room for both, go on
+        in the old file: a station must start on a full disk, too."""
         size = _FIRST + self._slots * SLOT_BYTES
         fresh = file.with_suffix(".new")
         try:
             with open(fresh, "wb") as out:
                 os.posix_fallocate(out.fileno(), 0, size)
-                out.write(_HEADER.pack(_MAGIC, SLOT_BYTES, self._slots, self.epoch))
+                out.write(_HEADER.pack(_MAGIC, SLOT_BYTES, self._slots, self.epoch).ljust(_FIRST, b"\0"))
+                out.writelines(_slots_of(file, self.unfinished))
                 out.flush()
                 os.fsync(out.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):
                 fresh.unlink()
-            if error.errno == errno.ENOSPC and file.exists() and file.stat().st_size == size:
-                return self._reuse(file, size)
+            if error.errno == errno.ENOSPC and file.exists():
+                return self._reuse(file)
             raise EdgeAgentError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
         self._fresh, self._file = fresh, file
         with open(fresh, "r+b") as handle:
             return mmap.mmap(handle.fileno(), size)
 
-    def _reuse(self, file: Path, size: int) -> mmap.mmap:
-        """Take the last run's file: its unfinished entries keep their slots, and their own epoch, until `adopt`."""
+    def _reuse(self, file: Path) -> mmap.mmap:
+        """Take the last run's file with the slots it has: its unfinished entries keep theirs, and their own epoch."""
         self._fresh = self._file = file
-        kept = {entry.slot for entry in self.unfinished}
-        self._free = [slot for slot in self._free if slot not in kept]
+        self._slot_of = {ticket: entry.slot for ticket, entry in enumerate(self.unfinished)}
         with open(file, "r+b") as handle:
-            found = mmap.mmap(handle.fileno(), size)
+            found = mmap.mmap(handle.fileno(), 0)
+        self._slots = (len(found) - _FIRST) // SLOT_BYTES
         _HEADER.pack_into(found, 0, _MAGIC, SLOT_BYTES, self._slots, self.epoch)
         found.flush()
         return found
 
     def adopt(self) -> None:
-        """Replace the last run's file. Call only when everything in `unfinished` is safe elsewhere."""
+        """Replace the last run's file: from here on parts may be opened, for they outlive this process."""
         if self._fresh == self._file:
-            for entry in self.unfinished:
-                self._map[_FIRST + entry.slot * SLOT_BYTES] = _COMMITTED
-                self._free.append(entry.slot)
-            self._map.flush()
             return
         self._fresh.replace(self._file)
         folder = os.open(self._file.parent, os.O_RDONLY)
@@ -159,6 +162,15 @@ class Journal:
     def close(self) -> None:
         self._map.flush()
         self._map.close()
+
+
+def _slots_of(file: Path, entries: list[Entry]) -> Iterator[bytes]:
+    """Yield the slots of these entries as they lie in the file."""
+    if entries:
+        with open(file, "rb") as handle:
+            for entry in entries:
+                handle.seek(_FIRST + entry.slot * SLOT_BYTES)
+                yield handle.read(SLOT_BYTES)
 
 
 def _previous_epoch(file: Path) -> int:

@@ -1,8 +1,10 @@
-"""A stop with cameras whose drivers do not return."""
+"""A stop: with cameras whose drivers do not return, with a long drain, with a room that does not close."""
 
 from __future__ import annotations
 
+import socket
 import threading
+from pathlib import Path
 
 import pytest
 from running import wait_until
@@ -34,6 +36,41 @@ def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypa
     assert [line.grabber.ring.quarantined for line in daemon.lines] == [4] * 4
     hold.set()
     wait_until(lambda: all(line.grabber.finished.is_set() for line in daemon.lines))
+
+
+def test_systemd_is_asked_for_as_long_as_the_drain_may_take(
+    station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.settings["drain_s"] = 600  # nothing is there to wait for
+    station.images.mkdir()
+    (station.images / "0.png").touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        daemon = Daemon(load_station(station.write()))
+        assert systemd.recv(4096) == b"EXTEND_TIMEOUT_USEC=170000000", "a start may take so long for each recipe"
+        daemon.start()
+        daemon.close()
+        words = iter(lambda: systemd.recv(4096), b"EXTEND_TIMEOUT_USEC=635000000")
+        assert b"STOPPING=1\nSTATUS=draining: finishing parts in flight" in list(words)
+
+
+def test_a_closer_that_fails_keeps_none_of_the_others_open(station: StationFolder) -> None:
+    station.images.mkdir()
+    (station.images / "0.png").touch()
+    daemon = Daemon(load_station(station.write()))
+
+    def fail() -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    daemon.start()
+    daemon._closers.append(fail)
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        daemon.close()
+    assert not daemon.outbox.thread.is_alive()
+    with pytest.raises(ValueError, match="closed"):
+        daemon.journal.close()
 
 
 def _noted(times_s: list[float], join):

@@ -135,6 +135,30 @@ def test_what_has_no_count_counts_as_one() -> None:
     assert [line[2]["count"] for line in here.due(float("inf"))] == [2]
 
 
+NG_AND_PASS = """
+from edge_agent.events import configure_logging
+from edge_agent.plc.alarms import Alarms
+from edge_agent.settings import PlcSettings
+configure_logging()
+alarms = Alarms(PlcSettings())
+alarms.limit_ng_run("one", 1)
+for _ in range(500):
+    alarms.note_outcome("one", "NG")
+    alarms.note_outcome("one", "PASS")
+"""
+
+
+def test_ng_and_pass_in_turn_are_a_crowd() -> None:
+    environ = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"}
+    run = subprocess.run([sys.executable, "-c", NG_AND_PASS], capture_output=True, text=True, check=True, timeout=60, env=environ)
+    counts = {"line.ng_in_a_row": 0, "line.ng_run_ended": 0}
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    for line in lines:
+        counts[line["event"]] += line["count"]
+    assert counts == {"line.ng_in_a_row": 500, "line.ng_run_ended": 500}
+    assert len(lines) < 200, "a line for each"
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def journald(tmp_path: Path) -> Iterator[socket.socket]:

@@ -8,19 +8,21 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from running import wait_until
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
 from edge_agent.errors import Reason
+from edge_agent.metrics.server import MetricsServer
 from edge_agent.metrics.table import METRICS
-from edge_agent.settings import load_station
+from edge_agent.settings import MetricsSettings, load_station
 
 Images = Callable[[int], list[np.ndarray]]
 NOT_EVERYWHERE = {"temperature_celsius", "cpu_throttles_total", "alarm"}
@@ -160,8 +162,73 @@ def test_a_peer_that_never_finishes_its_request_is_dropped(station: StationFolde
             silent.sendall(b"GET /met")
             judged(daemon, 3)
             assert samples(scrape(daemon.metrics.port))["published_total", ()] == 3
-            silent.settimeout(5)
+            silent.settimeout(30)
             assert silent.recv(1) == b""
+
+
+class Nothing(Collector):
+    def collect(self) -> list[Any]:
+        return []
+
+
+@contextmanager
+def dripping(port: int) -> Iterator[threading.Thread]:
+    """A peer that sends its request byte by byte and never comes to an end, until it is dropped."""
+    peer = socket.create_connection(("127.0.0.1", port))
+    peer.sendall(b"GET /metrics HTTP/1.0\r\nX: ")
+
+    def drip() -> None:
+        with suppress(OSError):
+            while True:
+                peer.sendall(b"a")
+                peer.settimeout(0.02)
+                with suppress(TimeoutError):
+                    if not peer.recv(1):
+                        return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    yield thread
+    thread.join(60)
+    assert not thread.is_alive(), "it was never dropped"
+    peer.close()
+
+
+def test_a_peer_that_drips_holds_up_neither_a_scrape_nor_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.metrics.server._PATIENCE_S", 3600.0)
+    server = MetricsServer(MetricsSettings(port=0), Nothing())
+    server.start()
+    with dripping(server.port):
+        assert "process_start_time_seconds" in scrape(server.port)
+        server.close()
+
+
+def test_a_peer_has_so_long_for_its_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.metrics.server._PATIENCE_S", 0.3)
+    server = MetricsServer(MetricsSettings(port=0), Nothing())
+    server.start()
+    with dripping(server.port) as peer:
+        peer.join(60)
+    server.close()
+
+
+def test_more_peers_than_there_is_room_for_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.metrics.server._PATIENCE_S", 3600.0)
+    server = MetricsServer(MetricsSettings(port=0), Nothing())
+    server.start()
+    with ExitStack() as peers:
+        for _ in range(16):
+            peers.callback(socket.create_connection(("127.0.0.1", server.port)).close)
+        with pytest.raises(OSError):
+            scrape(server.port)
+    wait_until(lambda: bool(scrapes(server.port)), 30)
+    server.close()
+
+
+def scrapes(port: int) -> str:
+    with suppress(OSError):
+        return scrape(port)
+    return ""
 
 
 def test_metrics_can_be_off(station: StationFolder, images: Images) -> None:

@@ -138,3 +138,33 @@ def test_the_next_part_is_the_master_part_and_no_part_of_the_production(station:
     assert counters.lines["one"].kept.shift.ng == 0
     here.stop()
     counters.close()
+
+
+def test_a_master_part_that_does_not_come_is_waited_for_no_longer(bench: Callable[..., Bench]) -> None:
+    here = bench(bring_min=5)
+    here.challenge.arm("bad1", US)
+    here.challenge.look(US + 5 * MINUTE_US - 1)
+    assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": ""}
+    here.challenge.look(US + 5 * MINUTE_US)
+    assert here.challenge.told()["next"] == ""
+    here.challenge.arm("bad1", US + 6 * MINUTE_US)
+    here.challenge.look(US + 7 * MINUTE_US)
+    assert here.book.challenge == "bad1", "announced again it is waited for anew"
+
+
+def test_what_was_announced_can_be_taken_back(station: Start, tmp_path: Path) -> None:
+    here = station()
+    publisher = here.publisher
+    publisher.counters = counters = Counters(tmp_path / "counters", ["one"], (), US)
+    challenge = LineChallenge(ChallengeSettings(parts=(BAD1,)), here.line, counters.lines["one"], lambda: None, publisher.now_us())
+    publisher.challenges["one"] = challenge
+    hearing = here.subscriber("verdict.json/")
+    assert here.ask(op="challenge", line="one", name="bad1").ok
+    assert here.ask(op="status").status["challenges"]["one"]["next"] == "bad1"
+    assert here.ask(op="challenge", line="one", reset=True).ok
+    assert here.ask(op="challenge", line="one", reset=True).ok, "nothing to take back is no error"
+    assert here.ask(op="status").status["challenges"]["one"]["next"] == ""
+    judge_all(here, 1)
+    assert hear_json(hearing)["outcome"] == "PASS"
+    here.stop()
+    counters.close()

@@ -68,6 +68,20 @@ def test_a_part_counted_and_never_decided_becomes_one_that_was_interrupted(opene
     assert counts(again) == (1, 0, 2)
 
 
+def test_what_the_disk_has_not_taken_since_is_counted_once(opened: Callable[[], LineCounters]) -> None:
+    left = [entry(5, 1), entry(5, 2)]
+    opened().recover(left)
+    second = opened()
+    second.recover(left)
+    second.count(6, 1, PASS, ())
+    third = opened()
+    third.recover([*left, entry(6, 1, b"{}"), entry(6, 2)])
+    assert counts(third) == (1, 0, 3)
+    again = opened()
+    again.recover([*left, entry(6, 2)])
+    assert counts(again) == (1, 0, 3)
+
+
 def test_what_was_decided_stays_as_it_was_counted(opened: Callable[[], LineCounters]) -> None:
     counters = opened()
     counters.count(5, 1, PASS, ())
@@ -125,13 +139,33 @@ def test_a_shift_that_changed_while_the_station_was_off_is_a_new_one(tmp_path: P
     assert counts(first.lines["one"]) == (1, 0, 0)
     first.close()
     same = Counters(tmp_path, ["one"], shifts, at("2026-03-02 17:30:00"))
+    same.recover([], at("2026-03-02 17:30:00"))
     assert counts(same.lines["one"]) == (1, 0, 0)
     same.look(at("2026-03-02 18:00:00"))
     assert counts(same.lines["one"]) == (0, 0, 0)
     assert same.lines["one"].kept.lot.passed == 1  # a lot goes on through the shifts
     same.close()
     later = Counters(tmp_path, ["one"], shifts, at("2026-03-03 07:00:00"))
+    later.recover([], at("2026-03-03 07:00:00"))
     assert later.lines["one"].kept.shift.since_us == at("2026-03-03 07:00:00")
+    later.close()
+
+
+def test_what_was_left_belongs_to_the_shift_that_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        "edge_agent.plc.counters.say", lambda name, **told: said.append((told["PASS"], told["FAULT"])) if "shift" in name else None
+    )
+    before, after = at("2026-03-02 05:59:00"), at("2026-03-02 06:01:00")
+    first = Counters(tmp_path, ["one"], ("06:00",), before)
+    for seq in range(1, 101):
+        first.lines["one"].count(7, seq, PASS, ())
+    first.close()  # killed before the outcome of part 100 reached the journal
+    later = Counters(tmp_path, ["one"], ("06:00",), after)
+    later.recover([Entry(0, 7, 100, before, "one", "100", None)], after)
+    assert said == [(99, 1)]
+    assert counts(later.lines["one"]) == (0, 0, 0)
+    assert later.lines["one"].kept.shift.since_us == after
     later.close()
 
 

@@ -126,14 +126,51 @@ def test_the_epoch_grows_even_where_the_clock_was_set_back(file: Path) -> None:
     assert journal.epoch == 2**31 + 6
 
 
-def test_a_start_that_dies_before_adopting_loses_nothing(file: Path) -> None:
+def test_what_a_run_left_stays_through_every_start_until_it_is_committed(file: Path) -> None:
     journal = adopted(file)
     journal.decide(journal.open_part(1, 0, b"one", b"p"), b"body")
+    journal.open_part(2, 0, b"one", b"q")
     journal.close()
-    assert [entry.body for entry in reopened(file)] == [b"body"]
-    assert [entry.body for entry in reopened(file)] == [b"body"]
-    adopted(file).close()
-    assert reopened(file) == []
+    assert [entry.body for entry in reopened(file)] == [b"body", None], "a start that died before adopting"
+    second = adopted(file)
+    second.decide(second.open_part(1, 0, b"one", b"r"), b"new")
+    second.close()
+    third = adopted(file)
+    assert [(e.epoch, e.part_id, e.body) for e in third.unfinished] == [
+        (journal.epoch, "p", b"body"),
+        (journal.epoch, "q", None),
+        (second.epoch, "r", b"new"),
+    ]
+    third.commit([0, 2])  # an entry's ticket is its place in `unfinished`
+    third.close()
+    assert [entry.part_id for entry in reopened(file)] == ["q"]
+
+
+def test_beside_all_that_was_left_there_is_room_for_new_parts(file: Path) -> None:
+    journal = adopted(file, 64)
+    for seq in range(1, 65):
+        journal.open_part(seq, 0, b"one", b"old")
+    journal.close()
+    for slots in (64, 16):  # as many as before, or fewer by the settings
+        again = adopted(file, slots)
+        assert len(again.unfinished) == 64
+        if slots == 64:
+            for seq in range(1, 17):
+                again.open_part(seq, 0, b"one", b"new")
+            assert again.overwritten == 0
+            again.commit(list(range(64, 80)))
+        again.close()
+    assert len(reopened(file)) == 64
+
+
+def test_where_nothing_can_be_stored_start_after_start_the_oldest_gives_way(file: Path) -> None:
+    for _ in range(12):
+        journal = adopted(file, 64)
+        for seq in range(1, 61):
+            journal.open_part(seq, 0, b"one", b"p")
+        journal.close()
+        assert file.stat().st_size <= 4096 + 128 * SLOT_BYTES
+    assert [entry.seq for entry in reopened(file) if entry.epoch == journal.epoch] == list(range(1, 61))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +278,11 @@ def test_on_a_full_disk_the_last_runs_file_is_gone_on_with(full_disk: Path) -> N
     assert again.unfinished == before, "a start that died before adopting has lost nothing"
     assert again.epoch > before[0].epoch + 1, "and its epoch is never used again"
     again.adopt()
-    for seq in range(1, 65):
+    for seq in range(1, 63):
+        again.open_part(seq, 2000, b"one", b"new")
+    assert again.overwritten == 0, "what was left has two places"
+    again.commit([0, 1])
+    for seq in (63, 64):
         again.open_part(seq, 2000, b"one", b"new")
     assert again.overwritten == 0, "every slot is free again"
     again.close()
@@ -249,7 +290,16 @@ def test_on_a_full_disk_the_last_runs_file_is_gone_on_with(full_disk: Path) -> N
     assert not full_disk.with_suffix(".new").exists()
 
 
-def test_a_full_disk_is_said_where_the_last_runs_file_has_another_size(full_disk: Path) -> None:
+def test_on_a_full_disk_the_last_runs_file_keeps_the_slots_it_has(full_disk: Path) -> None:
+    journal = adopted(full_disk, 128)
+    for seq in range(1, 63):
+        journal.open_part(seq, 2000, b"one", b"new")
+    assert journal.overwritten == 0
+    journal.close()
+    assert len(reopened(full_disk)) == 64
+
+
+def test_a_full_disk_is_said_where_there_was_no_run(full_disk: Path) -> None:
+    full_disk.unlink()
     with pytest.raises(EdgeAgentError, match="cannot be made"):
-        Journal(full_disk, 128)
-    assert len(reopened(full_disk)) == 2
+        Journal(full_disk, 64)

@@ -117,6 +117,23 @@ class Plant:
     def main_pid(self, unit: str = UNIT) -> int:
         return int(self.box.show(unit, "MainPID"))
 
+    def small_disk(self) -> None:
+        """The state gets 96 MB of its own, of which the journal has 64."""
+        self.box.run("mkdir", "-p", STATE)
+        self.box.run("mount", "-t", "tmpfs", "-o", "size=96m,mode=750", "state", STATE)
+
+    def fill_disk(self) -> None:
+        """To the last byte, and again where the outbox lets go of its ballast, until it cannot store."""
+
+        def is_full() -> bool:
+            for name, size in (("filler", "64k"), ("rest", "512")):
+                fill = f"dd if=/dev/zero of={STATE}/{name} bs={size} oflag=append conv=notrunc 2>/dev/null || true"
+                self.box.run("sh", "-c", fill)
+            self.listen(0.2)
+            return bool(self.entries("EVENT=outbox.failed"))
+
+        wait_for(is_full, "the disk is full")
+
     def real_time(self) -> set[int]:
         """The priorities of the station's threads that the kernel schedules as SCHED_FIFO."""
         stats = self.box.run("sh", "-c", f"cat /proc/{self.main_pid()}/task/*/stat").stdout.splitlines()

@@ -192,8 +192,7 @@ def test_a_full_disk_stops_no_verdict_and_what_is_lost_is_declared(plant: Plant)
     plant.station.settings["uplink"] = {"outbox_cap_mb": 1024}
     plant.station.settings["lines"][0]["frames"] = 64
     plant.station.recipe["evidence"] = {"whole_frame": "always"}
-    plant.box.run("mkdir", "-p", STATE)
-    plant.box.run("mount", "-t", "tmpfs", "-o", "size=96m,mode=750", "state", STATE)
+    plant.small_disk()
     plant.start()
     plant.hear(20)
     plant.box.run("sh", "-c", f"dd if=/dev/zero of={STATE}/filler bs=64k 2>/dev/null || true")
@@ -223,6 +222,35 @@ def test_a_full_disk_stops_no_verdict_and_what_is_lost_is_declared(plant: Plant)
     kept, lost = plant.pictures()
     assert lost
     assert kept + lost == sum(1 + len(verdict.blobs) for verdict in judged)  # each frame, and each blob
+
+
+def test_kill_9_on_a_full_disk_is_followed_by_one_start_that_judges(plant: Plant) -> None:
+    plant.small_disk()
+    plant.start()
+    plant.hear(20)
+    plant.fill_disk()
+    plant.hear(20)
+    plant.box.run("kill", "-9", str(plant.main_pid()))
+    wait_for(lambda: plant.listen(0.2) or len({epoch for epoch, _ in plant.heard}) == 2, "it judges again")
+    plant.hear(20)
+    plant.box.run("rm", f"{STATE}/filler", f"{STATE}/rest")
+    wait_for(lambda: plant.listen(0.2) or plant.entries("EVENT=outbox.recovered"), "with room again everything is stored")
+    assert plant.restarts() == 1
+    plant.stop()
+    unbroken(plant.heard)
+
+
+def test_a_stop_has_all_of_its_drain_beyond_the_units_limit(plant: Plant) -> None:
+    """A disk that takes nothing is waited for until the drain is over."""
+    plant.drop_in("[Service]\nTimeoutStopSec=2\n")
+    plant.station.settings["drain_s"] = 8
+    plant.small_disk()
+    plant.start()
+    plant.hear(20)
+    plant.fill_disk()
+    plant.stop()
+    assert plant.box.show(UNIT, "Result") == "success"
+    assert plant.entries("EVENT=station.stopped")
 
 
 def test_without_network_camera_or_collector_it_is_plainly_not_ready_and_stays_up(plant: Plant) -> None:

@@ -114,6 +114,16 @@ def test_ready_is_told_once_when_every_line_is_ready_or_has_said_why_not(manager
     assert manager.heard().count("READY=1") == 1
 
 
+def test_ready_is_told_again_where_systemd_had_no_room_for_it(manager: Manager) -> None:
+    watch = Supervision([LineBook("line", ready=True)], [])
+    while notify(STATUS="a crowded boot"):
+        pass
+    watch.look()
+    assert "READY=1" not in manager.heard()
+    watch.look()
+    assert manager.heard().count("READY=1") == 1
+
+
 def test_a_camera_that_takes_long_does_not_hold_up_the_service(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.supervision._STARTING_S", -1.0)
     Supervision([], [], [LineBook("slow")]).look()
@@ -124,6 +134,11 @@ def test_a_line_that_is_held_says_by_what(manager: Manager) -> None:
     book = LineBook("line", ready=True, why_not_ready="", hold="challenge failed: bad-1 came out PASS")
     Supervision([book], []).look()
     assert "STATUS=line Error (challenge failed: bad-1 came out PASS); 0.0 parts/s; no fault" in manager.heard()
+
+
+def test_a_master_part_that_comes_next_is_in_the_status(manager: Manager) -> None:
+    Supervision([LineBook("line", ready=True, challenge="bad-1")], []).look()
+    assert "STATUS=line Ready, next is the master part bad-1; 0.0 parts/s; no fault" in manager.heard()
 
 
 def test_a_loop_that_gets_on_feeds_the_watchdog_a_quarter_of_its_patience_apart(
@@ -157,7 +172,7 @@ def test_what_is_built_while_lines_run_is_in_their_status(manager: Manager) -> N
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
-    assert not notify(READY=1)
+    assert notify(READY=1), "nobody is left to be told"
     assert watchdog_s() == 0
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     assert watchdog_s() == 3
