@@ -60,9 +60,8 @@ class Supervision:
         """The service is up when every line is Ready, or has said why not."""
         self._ready_at_s = self._ready_at_s or now_s + _STARTING_S
         if now_s >= self._ready_at_s or not any(book.state() == "Error" and book.why == STARTING for book in self._views):
-            self._is_ready = notify(
-                READY=1, STATUS=self._status(now_s)
-            )  # else again at the next look: without it there is no start
+            # Where it could not be told, it is at the next look: without it there is no start.
+            self._is_ready = notify(READY=1, STATUS=self._status(now_s))
 
     def _say_turns(self, stalled: dict[str, float]) -> None:
         for name in stalled.keys() - self._stalled:

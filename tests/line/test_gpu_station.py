@@ -227,7 +227,9 @@ def test_while_an_engine_is_built_systemd_is_asked_for_time_and_told_why(
             with contextlib.suppress(BlockingIOError):
                 manager.recv(4096)
             thread.join(0.01)
-    for extend, status in heard[:3]:
+    building = [words for words in heard if words[0].startswith("EXTEND_TIMEOUT_USEC=") and len(words) == 2]
+    assert len(building) >= 2
+    for extend, status in building:
         assert extend == "EXTEND_TIMEOUT_USEC=120000000"
         assert re.fullmatch(r"STATUS=building the engine of bright for \d+ s: tactics \d+/99", status)
     assert [outcome for outcome, _ in reasons(outcomes[0])] == ["PASS", "PASS", "NG"]
