@@ -21,7 +21,6 @@ from edge_agent.reload import Forge, Reloader
 from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
-
 _READY_AGAIN_S = 0.1
 
 

@@ -171,7 +171,7 @@ class AravisCamera:
                 raise CameraError(f"it does not answer any more, or began anew. {_LOOK}")
             if self._settings.trigger == "software" and not self._asked_s:
                 return self._ask(timeout_s)
-            self._receive(timeout_s if self.trigger_mode == "free_run" else min(timeout_s, COUNT_EVERY_S))
+            self._receive(timeout_s if self._settings.trigger == "free_run" else min(timeout_s, COUNT_EVERY_S))
             self._look_at_the_clock()
         except CameraError as error:
             self._end(error)

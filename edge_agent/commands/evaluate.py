@@ -16,7 +16,6 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.bundle import require_fit, require_named
 from edge_agent.commands import evaluation_split
 from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
@@ -25,15 +24,15 @@ from edge_agent.commands.evaluation_papers import read_papers
 from edge_agent.commands.evaluation_plots import new_figure, write_plots
 from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
 from edge_agent.commands.evaluation_room import make_room, written_files
-from edge_agent.commands.replay import find_model, result_of
+from edge_agent.commands.replay import find_model, load_pair, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
-from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.model import Model
 from edge_agent.qualification.pick import Condition, pick, read_condition
 from edge_agent.qualification.pixels import overlap
 from edge_agent.qualification.rates import rate
 from edge_agent.qualification.thresholds import candidates, written
-from edge_agent.recipe import ClassLimits, Recipe, load_recipe
+from edge_agent.recipe import ClassLimits, Recipe
 
 _MOST_TOLD = 10
 LOG_LEVEL = "warning"  # as replay's
@@ -55,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     condition = read_condition(args.pick) if args.pick is not None else None
     folder = find_model(args.model)
-    model, recipe = load_model(folder), load_recipe(args.recipe)
-    require_named(recipe, model, str(args.recipe))
-    require_fit(recipe, model, str(args.recipe))
+    model, recipe = load_pair(folder, args.recipe)
     papers = read_papers(model.papers)
     dataset, selection = evaluation_split.choose(read_dataset(args.data), papers, args)
     warnings = _warnings(dataset, model, evaluation_split.warning_of(dataset, papers))

@@ -21,9 +21,9 @@ from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, UsageError
-from edge_agent.inference.model import load_model
+from edge_agent.inference.model import Model, load_model
 from edge_agent.line import Observe
-from edge_agent.recipe import load_recipe
+from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
     CpuEngine,
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.resolve() == args.images.resolve():
         raise UsageError(f"--out {args.out} is the folder of the images. Name another, or results would mix with them.")
     folder = find_model(args.model)
-    model, recipe = load_model(folder), load_recipe(args.recipe)
-    require_named(recipe, model, str(args.recipe))
-    require_fit(recipe, model, str(args.recipe))
+    load_pair(folder, args.recipe)  # before anything is removed
     make_room(args.out)
     console = Console(stderr=True)
     with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
@@ -82,6 +80,14 @@ def find_model(name: str) -> Path:
         if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):
             return folder
     raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
+
+
+def load_pair(folder: Path, file: Path) -> tuple[Model, Recipe]:
+    """A model and the recipe of it that is to judge by it. Raises ConfigurationError where they do not belong together."""
+    model, recipe = load_model(folder), load_recipe(file)
+    require_named(recipe, model, str(file))
+    require_fit(recipe, model, str(file))
+    return model, recipe
 
 
 def run_folder(
