@@ -15,7 +15,7 @@ from edge_agent.camera import aravis_features as features
 from edge_agent.camera.aravis_channel import COUNT_EVERY_S, Channel
 from edge_agent.camera.aravis_clock import Clock, Taken
 from edge_agent.camera.aravis_find import address_of
-from edge_agent.camera.aravis_ids import FrameIds
+from edge_agent.camera.aravis_ids import BEGAN_ANEW, FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, library
 from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
@@ -94,7 +94,7 @@ class AravisCamera:
         """Everything in the settings, the region once more at the end: other features may have changed it."""
         arv, camera, settings = self._arv, self._camera, self._settings
         features.set_up(arv, camera, settings)
-        self._rows, self._cols = features.set_region(arv, camera, settings)
+        self._rows, self._cols, self._size = features.set_region(arv, camera, settings)
         features.set_trigger(arv, camera, settings)
         if self._has_counter:
             features.set_counter(arv, camera, settings)
@@ -114,7 +114,7 @@ class AravisCamera:
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._until_s = 0.0  # and until when its picture may come
         self._told_when_counted = 0  # triggers told when the counter was last asked for
-        self._heard_s = now
+        self._heard_s, self._silence_s = now, max(1.0, _SILENCES / (self._settings.frame_rate_hz or 20))
         self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
         self._after_pulse_s = self.exposure_ns / 1e9 + (self._settings.trigger_delay_us or 0) / 1e6
         self._finish_s = 0.0  # when the station began to stop
@@ -271,23 +271,22 @@ class AravisCamera:
         assert self._buffers is not None
         if self._settings.trigger == "software":
             return True
-        step = self._ids.step(frame_id)
-        if not step:
-            return False
-        if self._ids.began_anew(frame_id, camera_ns):
+        step = self._ids.step(frame_id, camera_ns)
+        if step == BEGAN_ANEW:
             self._buffers.push(buffer)
             self._tell(Lost(Reason.NO_FRAME, "a picture is of a camera that began anew"))
             raise CameraError(f"the frame ids went from {self._ids.last} to {frame_id}; it began anew")
-        self._ids.note(frame_id, camera_ns)
-        missing, self._failed = self._pulses.news(max(0, step - 1 - self._failed)), 0
-        if missing > 0:
+        if step > 1 and (missing := self._pulses.news(max(0, step - 1 - self._failed))):
             self._tell_missing(missing, f"of {missing} pictures before frame id {frame_id} nothing came")
-        return True
+        self._failed = 0 if step else self._failed
+        return bool(step)
 
     def _is_anothers(self, taken: Taken) -> bool:
         """True for a picture of a trigger before the one that waits. While one is owed the picture is as old as it may be."""
+        if self._settings.trigger == "free_run":
+            return False
         taken_s = (taken.earliest_ns if self._pulses.owed else taken.likely_ns) / 1e9
-        if self._settings.trigger != "software":
+        if self._settings.trigger == "hardware":
             is_anothers = self._pulses.is_given_up(taken_s - self.exposure_ns / 1e9)
         elif is_anothers := not self._asked_s or not (fired_s := self._open_channel.fired_s) or taken_s < fired_s - NEARLY_S:
             self._pulses.pay()
@@ -298,13 +297,13 @@ class AravisCamera:
     def _flaw(self, buffer: int, late_ns: int, began_ns: int) -> Lost | None:
         """Why a complete buffer is no picture to judge."""
         assert self._buffers is not None
-        rows, cols = self._buffers.size(buffer)
+        rows, cols, size = self._buffers.extent(buffer)
         if self._settings.trigger == "hardware" and late_ns > self.frame_timeout_s * 1e9:
             return Lost(Reason.NO_FRAME, f"a picture came {late_ns / 1e6:.0f} ms late", trigger_ns=began_ns)
         if (rows, cols) != (self._rows, self._cols):
             why = f"a picture has {cols}x{rows} pixels instead of {self._cols}x{self._rows}"
             return Lost(Reason.BAD_FRAME, why, trigger_ns=began_ns)
-        if self._buffers.is_torn(buffer, rows * cols):
+        if size < self._size:
             self._counters["incomplete"] += 1
             return Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns)
         return None
@@ -322,7 +321,7 @@ class AravisCamera:
         assert self._buffers is not None
         exposure = Exposure(self._rows, self._cols, frame_id)
         if not self._convert:
-            slot = self._buffers.keep(buffer)
+            slot = self._buffers.slot[buffer]
         elif not self._free:
             self._buffers.push(buffer)
             self._counters["overruns"] += 1
@@ -352,7 +351,7 @@ class AravisCamera:
             if self._has_counter:
                 self._look_at_its_clock(now)
                 self._look_at_its_counter(now)
-        elif now - self._heard_s > max(1.0, _SILENCES / (self._settings.frame_rate_hz or 20)):
+        elif now - self._heard_s > self._silence_s:
             raise CameraError(f"it runs free and has sent nothing for {now - self._heard_s:.1f} s. {_LOOK}")
 
     def _give_up(self) -> None:

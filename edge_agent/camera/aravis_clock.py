@@ -5,14 +5,13 @@ Pure: times are given, ns, the station's on its monotonic clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _DRIFT = 2e-4  # a camera's clock may run so much slower or faster than ours
 _LATE_NS, _ALL_LATE = 50_000_000, 30
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """When a picture was taken on the station's clock: as it seems, and at the earliest. `late_ns`: how much later than the
     quickest of its kind it was sent."""
 

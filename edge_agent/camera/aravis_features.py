@@ -47,8 +47,9 @@ def require(feature: str, wanted: object, given: object) -> None:
         raise CameraError(f"{feature} was set to {wanted} and reads {given}. Set what the camera takes.")
 
 
-def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int]:
-    """Set the region of interest where one is given, else all there is; return rows, cols. After binning: that changes it."""
+def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int, int]:
+    """Set the region of interest where one is given, else all there is; return its rows, cols and bytes. After binning: that
+    changes it."""
     most_rows, most_cols = most_pixels(arv, camera)
     cols, rows = settings.width or most_cols - settings.x, settings.height or most_rows - settings.y
     if settings.x + cols > most_cols or settings.y + rows > most_rows:
@@ -58,7 +59,8 @@ def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int]
         )
     arv.call("camera_set_region", camera, settings.x, settings.y, cols, rows)
     require_region(arv, camera, settings, rows, cols)
-    return rows, cols
+    bits = arv.call("camera_get_pixel_format", camera) >> 16 & 0xFF  # of a pixel, by the code of its format
+    return rows, cols, rows * cols * bits // 8
 
 
 def require_region(arv: Library, camera: int, settings: Settings, rows: int, cols: int) -> None:

@@ -71,9 +71,7 @@ _AT_ONCE: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_set_frame_id": (None, (_POINTER, _U64)),
     "arv_buffer_get_timestamp": (_U64, (_POINTER,)),
     "arv_buffer_get_system_timestamp": (_U64, (_POINTER,)),
-    "arv_buffer_get_image_width": (_INT, (_POINTER,)),
-    "arv_buffer_get_image_height": (_INT, (_POINTER,)),
-    "arv_buffer_get_image_pixel_format": (c.c_uint32, (_POINTER,)),
+    "arv_buffer_get_image_region": (None, (_POINTER,) * 5),
     "arv_buffer_get_data": (_POINTER, (_POINTER, _POINTER)),
     "arv_stream_push_buffer": (None, (_POINTER, _POINTER)),
 }
@@ -87,6 +85,7 @@ _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_set_region": (None, (_POINTER, _INT, _INT, _INT, _INT)),
     "arv_camera_get_region": (None, (_POINTER, _POINTER, _POINTER, _POINTER, _POINTER)),
     "arv_camera_set_pixel_format_from_string": (None, (_POINTER, _TEXT)),
+    "arv_camera_get_pixel_format": (c.c_uint32, (_POINTER,)),
     "arv_camera_get_pixel_format_as_string": (_TEXT, (_POINTER,)),
     "arv_camera_set_exposure_time": (None, (_POINTER, _DOUBLE)),
     "arv_camera_get_exposure_time": (_DOUBLE, (_POINTER,)),

@@ -83,16 +83,16 @@ class Buffers:
         self.frame_id: Callable[[int], int] = arv.function("buffer_get_frame_id")
         self.system_ns: Callable[[int], int] = arv.function("buffer_get_system_timestamp")  # wall clock, when it began to come
         self.camera_ns: Callable[[int], int] = arv.function("buffer_get_timestamp")  # the camera's time; 0 where it has no clock
-        self._height = arv.function("buffer_get_image_height")
-        self._width = arv.function("buffer_get_image_width")
+        self._region = arv.function("buffer_get_image_region")
         self._data = arv.function("buffer_get_data")
-        self._pixel_format = arv.function("buffer_get_image_pixel_format")
         self._clear_id = arv.function("buffer_set_frame_id")
         self._push = arv.function("stream_push_buffer")
-        self._held = c.c_size_t()  # bytes in the buffer looked at last
+        self._x, self._y, self._cols, self._rows = (c.c_int() for _ in range(4))  # of the picture looked at last
+        self._region_at = [c.byref(at) for at in (self._x, self._y, self._cols, self._rows)]
+        self._held = c.c_size_t()  # and its bytes
         self._held_at = c.byref(self._held)
         self._memory: dict[int, Pixels] = {}  # by buffer
-        self._slot: dict[int, int] = {}  # by buffer
+        self.slot: dict[int, int] = {}  # the frame slot that a buffer is
         self._of_slot: dict[int, int] = {}
         self._ours: set[int] = set()  # popped and not pushed again: we have to let them go
         for _ in range(raw):
@@ -102,7 +102,7 @@ class Buffers:
         buffer = int(self._arv.call("buffer_new_full", self._payload, memory.ctypes.data, None, None))
         self._memory[buffer] = memory
         if slot is not None:
-            self._slot[buffer], self._of_slot[slot] = slot, buffer
+            self.slot[buffer], self._of_slot[slot] = slot, buffer
         self.push(buffer)
 
     def lend(self, slot: int, memory: Pixels) -> None:
@@ -125,22 +125,14 @@ class Buffers:
             self._ours.add(buffer)
         return buffer
 
-    def keep(self, buffer: int) -> int:
-        """The frame slot in which the buffer's picture is; it stays out of the stream until it is lent again."""
-        return self._slot[buffer]
-
     def memory(self, buffer: int) -> Pixels:
         return self._memory[buffer]
 
-    def size(self, buffer: int) -> tuple[int, int]:
-        """Rows and cols of a complete picture."""
-        return self._height(buffer), self._width(buffer)
-
-    def is_torn(self, buffer: int, pixels: int) -> bool:
-        """True where fewer bytes came than the picture's pixels have: a trailer that comes early makes it look complete."""
+    def extent(self, buffer: int) -> tuple[int, int, int]:
+        """Rows and cols of a complete picture, and how many bytes came: a torn one whose trailer came early looks complete."""
+        self._region(buffer, *self._region_at)
         self._data(buffer, self._held_at)
-        bits = self._pixel_format(buffer) >> 16 & 0xFF
-        return bool(self._held.value < pixels * bits // 8)
+        return self._rows.value, self._cols.value, self._held.value
 
     def statistics(self) -> dict[str, int]:
         """The stream's own counters, without their prefix `n_`."""
