@@ -10,8 +10,9 @@ a picture is, or the word that one is lost, is said by the parts announced withi
 | one claim | nobody's: its part has had its outcome |
 | several | nobody's: each that waits is FAULT ambiguous; the oldest of all is struck off, the others leave claims |
 
-A loss whose time is not known is taken to be of the oldest's time. What waits too long is FAULT no_frame; where the camera
-itself will still say that the picture is lost, it leaves a claim until that must have been said.
+A loss whose time is not known is taken to be of the oldest's time. Where the window holds nothing, a loss that was triggered at any
+time between two readings of a slow counter is that of the oldest claim between them. What waits too long is FAULT no_frame; where
+the camera itself will still say that the picture is lost, it leaves a claim until that must have been said.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Announced:
 
     def _of(self, trigger_ns: int, clock_ns: int) -> Registered | None:
         """A new part's clock runs from `clock_ns`."""
-        near = [word for word, entry in self._entries.items() if abs(_time(entry) - trigger_ns) <= self._window_ns]
+        near = self._near(trigger_ns, trigger_ns)
         if not near:
             return self._new(clock_ns)
         oldest = self._entries.pop(near[0])
@@ -90,12 +91,22 @@ class Announced:
             self._end(entry, Reason.AMBIGUOUS)
         return None
 
-    def of_loss(self, trigger_ns: int, clock_ns: int) -> Registered | None:
-        """Whose a lost picture is, and None where that part has had its outcome. `trigger_ns` is 0 where it is not known; a new
-        part's clock runs from `clock_ns`, 0 for now."""
+    def of_loss(self, trigger_ns: int, clock_ns: int, since_ns: int = 0) -> Registered | None:
+        """Whose a lost picture is, and None where that part has had its outcome. `trigger_ns` is 0 where it is not known; it may
+        be as early as `since_ns`, if that is given; a new part's clock runs from `clock_ns`, 0 for now."""
         if not trigger_ns and self._entries:
             trigger_ns = clock_ns = _time(next(iter(self._entries.values())))
+        if since_ns and not self._near(trigger_ns, trigger_ns):
+            claim = next((word for word in self._near(since_ns, trigger_ns) if not self._entries[word].is_waiting), "")
+            if claim:
+                del self._entries[claim]
+                return None
         return self._of(trigger_ns, clock_ns)
+
+    def _near(self, since_ns: int, trigger_ns: int) -> list[str]:
+        """The words of those announced between these times or within the window around them."""
+        first_ns, last_ns = since_ns - self._window_ns, trigger_ns + self._window_ns
+        return [word for word, entry in self._entries.items() if first_ns <= _time(entry) <= last_ns]
 
     def next_end_ns(self, wait_ns: int) -> int:
         """When the next of those that wait is to be given up; 0 where none waits."""

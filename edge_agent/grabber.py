@@ -40,6 +40,7 @@ _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
 _HARDWARE = "hardware"
 _NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
+_SLOW_COUNT_NS = 10_000_000_000  # a camera that does not answer for so long is given up
 _MOST_NAMED = 5  # parts in a line of the log
 _OPENING_S = 120.0  # a driver may take so long to find, open or let go of a camera that is away
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
@@ -348,7 +349,7 @@ class Grabber:
             elif self._keeps_latest_only:
                 registered = None  # nobody misses it in a preview
             else:
-                registered = self._of_loss(lost.trigger_ns)
+                registered = self._of_loss(lost.trigger_ns, lost.since_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered[0], reason)
@@ -360,20 +361,21 @@ class Grabber:
         """False where a part triggered then would be late by now: its clock runs from here, and its reason says what happened."""
         return time.monotonic_ns() + _NEARLY_LATE_NS < trigger_ns + int(self._bundle().identity.deadline_ms * 1e6)
 
-    def _of_loss(self, trigger_ns: int) -> Registered | None:
+    def _of_loss(self, trigger_ns: int, since_ns: int) -> Registered | None:
         clock_ns = trigger_ns if self._is_in_time(trigger_ns) else 0
         if self.camera.trigger_mode != _HARDWARE:
             return self._fresh(trigger_ns=clock_ns)
         with self._lock:
-            return self._announced.of_loss(trigger_ns, clock_ns)
+            return self._announced.of_loss(trigger_ns, clock_ns, since_ns)
 
     def _expire(self) -> None:
         """A part announced whose picture can no longer come, or not in time, is FAULT no_frame now.
 
-        A camera that counts its triggers gets as long again, to say itself that one is lost: that is the same part's."""
+        A camera that counts its triggers has yet to say itself that one is lost, however slowly: that is the same part's."""
         is_told = self.camera.trigger_mode == _HARDWARE and self.camera.counts_triggers
+        claim_ns = 2 * self._wait_ns + _SLOW_COUNT_NS if is_told else self._wait_ns
         with self._lock:
-            ended = self._announced.expire(time.monotonic_ns(), self._wait_ns, self._wait_ns * (2 if is_told else 1))
+            ended = self._announced.expire(time.monotonic_ns(), self._wait_ns, claim_ns)
         if ended:
             named = ", ".join(part.part_id for part in ended[:_MOST_NAMED]) + ("..." if len(ended) > _MOST_NAMED else "")
             why = f"announced, and no picture came within {self.camera.frame_timeout_s * 1000:g} ms or the deadline: part {named}"

@@ -17,7 +17,7 @@ from edge_agent.camera.aravis_clock import Clock, Taken
 from edge_agent.camera.aravis_find import address_of
 from edge_agent.camera.aravis_ids import BEGAN_ANEW, FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, library
-from edge_agent.camera.aravis_pulses import NEARLY_S, Pulses
+from edge_agent.camera.aravis_pulses import NEARLY_S, Between, Pulses
 from edge_agent.camera.aravis_stream import Buffers, open_stream
 from edge_agent.camera.aravis_words import connect, counts_something_else, in_words
 from edge_agent.camera.base import Arrival, Due, Exposure, Lost, Picture
@@ -259,11 +259,9 @@ class AravisCamera:
         self._buffers.push(buffer)
         is_wanted = self._settings.trigger != "software" or self._asked_s
         if self._pulses.news(1) and is_wanted:
-            why, at_ns = (
-                f"a picture did not come whole: {STATUS[min(status, len(STATUS) - 1)]}",
-                self._pulses.seen_ns(self._pulses.told + 1),
-            )
-            self._tell(Lost(Reason.BAD_FRAME, why, trigger_ns=at_ns))
+            why = f"a picture did not come whole: {STATUS[min(status, len(STATUS) - 1)]}"
+            since_ns, at_ns = self._pulses.seen_ns(self._pulses.told + 1)
+            self._tell(Lost(Reason.BAD_FRAME, why, 1, at_ns, since_ns))
 
     def _is_next(self, buffer: int, frame_id: int, camera_ns: int) -> bool:
         """False for a picture seen before. Tells what its id says is missing before it; raises CameraError where it says that
@@ -308,14 +306,14 @@ class AravisCamera:
             return Lost(Reason.BAD_FRAME, "a picture ended early", trigger_ns=began_ns)
         return None
 
-    def _tell_missing(self, count: int, why: str, trigger_ns: int = 0) -> None:
+    def _tell_missing(self, count: int, why: str, between_ns: Between | None = None) -> None:
         """Pictures that never came: for want of a free slot, or nobody knows why."""
         assert self._buffers is not None
         underruns = self._buffers.statistics().get("underruns", 0)
         is_overrun, self._underruns = underruns > self._underruns, underruns
         self._counters["overruns" if is_overrun else "missing"] += count
-        at_ns = trigger_ns or self._pulses.seen_ns(self._pulses.told + count)
-        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns))
+        since_ns, at_ns = between_ns or self._pulses.seen_ns(self._pulses.told + count)
+        self._tell(Lost(Reason.OVERRUN if is_overrun else Reason.NO_FRAME, why, count, at_ns, since_ns))
 
     def _hand_over(self, buffer: int, frame_id: int, began_ns: int) -> None:
         assert self._buffers is not None
@@ -383,9 +381,9 @@ class AravisCamera:
         if (counted := self._open_channel.look_at_counter(now)) is not None:
             self._compare(*counted)
 
-    def _compare(self, pulses: int, at_s: float) -> None:
+    def _compare(self, pulses: int, asked_s: float, at_s: float) -> None:
         """Hold the camera's own count of trigger pulses against the triggers told; what is older than a picture may be is lost."""
-        if not self._pulses.read(at_s, pulses):
+        if not self._pulses.read(asked_s, at_s, pulses):
             raise CameraError("it counts its triggers from 0 again: it began anew")
         self._counters["told_twice"] += self._pulses.take_back(self._told_when_counted)
         if self._pulses.counts_something_else:

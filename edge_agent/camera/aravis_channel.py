@@ -20,7 +20,7 @@ COUNT_EVERY_S = 0.05
 _LATCH_EVERY_S = 1.0
 _AT_ONCE_S = 0.005  # a camera that is well answers in less, so that nothing is known a turn later than need be
 
-Counted = tuple[int, float]  # what the counter stood at, and when it was there
+Counted = tuple[int, float, float]  # what the counter stood at, and between which times
 Told = tuple[int, int, int]  # the camera's time, and ours before and after, ns
 
 
@@ -101,9 +101,9 @@ class Channel:
         self._arv.call("camera_software_trigger", self._camera)
 
     def _count(self) -> Counted:
-        device = self._arv.call("camera_get_device", self._camera)
+        asked_s, device = time.monotonic(), self._arv.call("camera_get_device", self._camera)
         value = int(self._arv.call("device_get_integer_feature_value", device, "CounterValue"))
-        return value, time.monotonic()
+        return value, asked_s, time.monotonic()
 
 
 def _answer(call: Future[T] | None) -> T | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 _MOST_TWICE, _OF = 8, 1000  # so many told in so many that the counter did not count: it counts something else
+Between = tuple[int, int]  # ns
 NEARLY_S = 0.005  # how well a trigger's time is known
 
 
@@ -17,19 +18,21 @@ class Pulses:
     def __init__(self, timeout_s: float) -> None:
         self.told = 0
         self._timeout_s = timeout_s
-        self._readings: deque[tuple[float, int]] = deque()
+        self._readings: deque[tuple[float, float, int]] = deque()  # asked, answered, pulses
         self._last = 0
         self._given_up_s = 0.0  # every pulse up to here has been told
+        self._asked_s = 0.0  # when that reading was asked for
+        self._since_s = 0.0  # and the one before it that was looked at
         self._came_s: deque[float] = deque()  # when the pulses of the last pictures came, at the earliest
         self._twice, self._twice_from = 0, 0
         self.owed = 0  # triggers given up since the last picture: what still comes of them is no news
 
-    def read(self, now_s: float, pulses: int) -> bool:
-        """Note what the counter stands at; False where it went back, so that the camera has begun anew."""
+    def read(self, asked_s: float, now_s: float, pulses: int) -> bool:
+        """Note what the counter stands at, asked and answered then; False where it went back, so that the camera has begun anew."""
         if pulses < self._last:
             return False
         self._last = pulses
-        self._readings.append((now_s, pulses))
+        self._readings.append((asked_s, now_s, pulses))
         return True
 
     def came(self, pulse_s: float) -> None:
@@ -39,9 +42,9 @@ class Pulses:
     def overdue(self, now_s: float) -> int:
         """How many pulses are lost by now: those counted longer ago than a picture may take, without a word of them so far.
         Pictures of pulses that surely came after a reading say nothing of what it counted."""
-        lost = 0
-        while self._readings and now_s - self._readings[0][0] > self._timeout_s:
-            self._given_up_s, pulses = self._readings.popleft()
+        lost, self._since_s = 0, self._asked_s
+        while self._readings and now_s - self._readings[0][1] > self._timeout_s:
+            self._asked_s, self._given_up_s, pulses = self._readings.popleft()
             while self._came_s and self._came_s[0] <= self._given_up_s:
                 self._came_s.popleft()
             told_later = sum(pulse_s > self._given_up_s for pulse_s in self._came_s)
@@ -58,13 +61,18 @@ class Pulses:
         self.owed = max(0, self.owed - 1)
 
     @property
-    def given_up_ns(self) -> int:
-        """When the last pulse that was given up had been counted, ns: a little after it came."""
-        return int(self._given_up_s * 1e9)
+    def given_up_ns(self) -> Between:
+        """Between which times the pulses came that were given up last."""
+        return int(self._since_s * 1e9), int(self._given_up_s * 1e9)
 
-    def seen_ns(self, number: int) -> int:
-        """When the pulse of this number was counted first, ns: a little after it came. 0 where it has not been."""
-        return next((int(at_s * 1e9) for at_s, pulses in self._readings if pulses >= number), 0)
+    def seen_ns(self, number: int) -> Between:
+        """Between which times the pulse of this number came: two readings. (0, 0) where none has counted it."""
+        since_s = self._asked_s
+        for asked_s, at_s, pulses in self._readings:
+            if pulses >= number:
+                return int(since_s * 1e9), int(at_s * 1e9)
+            since_s = asked_s
+        return 0, 0
 
     def rest(self) -> int:
         """How many pulses were counted that there has been no word of: lost, where the camera is lost."""

@@ -37,12 +37,14 @@ class Picture(msgspec.Struct, frozen=True):
 
 class Lost(msgspec.Struct, frozen=True):
     """`count` triggers that will get no usable picture, for one reason. The slot, if any, stays with the camera. `trigger_ns`
-    (monotonic) is when the last of them was triggered, as well as the source knows; 0 where it does not."""
+    (monotonic) is when the last of them was triggered at the latest, as well as the source knows; 0 where it does not. `since_ns`
+    is before the first of them, where the source knows no more than two times between which they were; else 0."""
 
     reason: Reason
     why: str = ""
     count: int = 1
     trigger_ns: int = 0
+    since_ns: int = 0
 
 
 Arrival = Due | Picture | Lost

@@ -25,7 +25,7 @@ MS = 1_000_000
 
 def test_what_was_given_up_is_no_news_when_it_shows_as_a_gap() -> None:
     pulses = Pulses(0.3)
-    assert pulses.read(1.0, 1)
+    assert pulses.read(1.0, 1.0, 1)
     assert pulses.overdue(1.2) == 0
     assert pulses.overdue(1.31) == 1
     pulses.told += 1
@@ -41,7 +41,7 @@ def test_a_pulse_without_a_picture_is_told_though_pictures_come_on_and_on() -> N
         if number != 10:
             pulses.told += 1
             pulses.came(at_s - 0.001)
-        pulses.read(at_s, number)
+        pulses.read(at_s, at_s, number)
         overdue = pulses.overdue(at_s)
         pulses.told += overdue
         lost += [number] * overdue
@@ -53,13 +53,13 @@ def test_pictures_of_unknown_time_make_no_loss_of_a_pulse_that_has_one() -> None
     for number in range(1, 50):
         pulses.told += 1
         pulses.came(0.0)
-        pulses.read(number * 0.02, number)
+        pulses.read(number * 0.02, number * 0.02, number)
         assert pulses.overdue(number * 0.02) == 0
 
 
 def test_a_picture_that_comes_too_late_is_known_by_its_trigger_time() -> None:
     pulses = Pulses(0.3)
-    pulses.read(1.0, 2)
+    pulses.read(1.0, 1.0, 2)
     assert not pulses.is_given_up(0.9)
     assert pulses.overdue(1.4) == 2
     assert pulses.is_given_up(0.95)
@@ -68,17 +68,29 @@ def test_a_picture_that_comes_too_late_is_known_by_its_trigger_time() -> None:
 
 def test_a_counter_that_goes_back_is_a_camera_that_began_anew() -> None:
     pulses = Pulses(0.3)
-    assert pulses.read(1.0, 7)
-    assert not pulses.read(1.1, 0)
+    assert pulses.read(1.0, 1.0, 7)
+    assert not pulses.read(1.1, 1.1, 0)
     assert pulses.rest() == 7
+
+
+def test_a_pulse_came_between_the_reading_before_it_and_the_one_that_counts_it() -> None:
+    pulses = Pulses(0.3)
+    for asked_s, at_s, count in ((1.0, 1.01, 0), (1.1, 1.9, 1), (1.95, 1.96, 1)):
+        pulses.read(asked_s, at_s, count)
+    assert pulses.seen_ns(1) == (1_000_000_000, 1_900_000_000)
+    assert pulses.overdue(1.5) == 0
+    assert pulses.seen_ns(1) == (1_000_000_000, 1_900_000_000), "though the reading before it has been looked at"
+    assert pulses.overdue(2.3) == 1
+    assert pulses.given_up_ns == (1_000_000_000, 1_960_000_000)
+    assert pulses.seen_ns(2) == (0, 0)
 
 
 def test_a_loss_told_twice_hides_no_loss_to_come() -> None:
     pulses = Pulses(0.3)
     pulses.told = 3
-    assert pulses.read(1.0, 2)
+    assert pulses.read(1.0, 1.0, 2)
     assert pulses.take_back(3) == 1
-    assert pulses.read(1.1, 3)
+    assert pulses.read(1.1, 1.1, 3)
     assert pulses.take_back(2) == 0
     assert pulses.overdue(1.41) == 1
 
@@ -87,11 +99,11 @@ def test_a_counter_that_counts_something_else_is_known_by_what_it_does_not_count
     often, seldom = Pulses(0.3), Pulses(0.3)
     for number in range(1, 10):
         often.told += 1
-        often.read(number, 0)
+        often.read(number, number, 0)
         assert often.take_back(often.told) == 1
         assert often.counts_something_else == (number == 9)
     for number in range(1, 100):
-        seldom.read(number, number * 200)
+        seldom.read(number, number, number * 200)
         seldom.told += 201
         assert seldom.take_back(seldom.told) == 1
         assert not seldom.counts_something_else

@@ -15,6 +15,8 @@ from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
 
+MS = 1_000_000
+
 
 class Bench:
     """A grabber with a real publisher; pictures it delivers are judged PASS with their level kept."""
@@ -383,6 +385,20 @@ def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_
     lost = [values for name, values in told if name == "camera.lost"]
     assert [(values["reason"], values["count"]) for values in lost] == [("no_frame", 1)] * 2
     assert "part A" in lost[0]["why"]
+
+
+@pytest.mark.parametrize(("since_ms", "outcomes"), [(100, 1), (0, 2)])
+def test_a_loss_that_a_slow_counter_tells_is_that_of_the_part_announced_meanwhile(bench, since_ms: int, outcomes: int) -> None:
+    camera = Script("hardware", 0.1)
+    here = bench(camera)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.trigger("A")
+    announced_ns = time.monotonic_ns()
+    here.outcomes(1)
+    time.sleep(0.3)  # longer than a camera that counts in time would need to tell
+    camera.acts.put(Lost(Reason.NO_FRAME, "", 1, time.monotonic_ns(), since_ms and announced_ns - since_ms * MS))
+    camera.acts.put(camera.show(1, time.monotonic_ns()))
+    assert here.outcomes(1 + outcomes) == {"": 1, "no_frame": outcomes}
 
 
 def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
