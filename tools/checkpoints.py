@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from unet import Shape, UNet
+from networks import Network, network_of
+from unet import Shape
 
 
-def load_network(file: Path) -> tuple[UNet, dict[str, Any]]:
+def load_network(file: Path) -> tuple[Network, dict[str, Any]]:
     """The network of a checkpoint.pt in evaluation mode, and the papers that lie with its weights."""
     papers: dict[str, Any] = torch.load(file, map_location="cpu")
-    network = UNet(Shape(**papers["shape"]))
+    network = network_of(Shape(**papers["shape"]))
     network.load_state_dict(papers.pop("weights"))
     return network.eval(), papers
 
 
-def load_last(folder: Path) -> tuple[UNet, dict[str, Any]]:
+def load_last(folder: Path) -> tuple[Network, dict[str, Any]]:
     """The same with the weights of the last check, whatever was kept: nothing has chosen these."""
     network, papers = load_network(folder / "checkpoint.pt")
     network.load_state_dict(torch.load(folder / "last.pt", map_location="cpu")["mean"])

@@ -23,10 +23,10 @@ import torch
 from checkpoints import at_of, cpu_seconds_of, load_last
 from examples import Split, load_split
 from judged import compiled, eightbit_of, floats_of, medians_of, scores_of
+from networks import Network, network_of
 from options import check, differences, parser, shape_of, told_of
 from rich.console import Console
 from scores import Scores
-from unet import UNet
 
 FOLDS = 3
 OURS = (
@@ -127,14 +127,14 @@ def split_of(words: list[str]) -> Split:
     return load_split(asked.data, 0, 0, asked.folds, asked.fold, asked.split_seed, shape_of(asked), rows, cols)
 
 
-def untrained(words: str, frame: str) -> UNet:
+def untrained(words: str, frame: str) -> Network:
     """A candidate as it is before any training."""
     asked = parser().parse_args(["--data", "", "--out", "", *shlex.split(words), "--frame", frame])
     rows, cols = (int(size) for size in frame.split("x"))
     shape = shape_of(asked)
     if rows % shape.stride or cols % shape.stride:
         raise SystemExit(f"--frame {frame}: {words} takes multiples of {shape.stride}")
-    network = UNet(shape)
+    network = network_of(shape)
     network.eval()
     return network
 
@@ -152,7 +152,7 @@ def judge(name: str, folders: list[Path], split: Split, rows: int, cols: int, th
     return Row(name, weights_in(networks[0]), floats, eightbit, seconds, is_measured), graphs[0]
 
 
-def weights_in(network: UNet) -> int:
+def weights_in(network: Network) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
@@ -192,7 +192,7 @@ def header_of(split: Split, rows: list[Row]) -> str:
     )
 
 
-def speeds_of(networks: dict[str, UNet], rows: int, cols: int, threads: int) -> list[str]:
+def speeds_of(networks: dict[str, Network], rows: int, cols: int, threads: int) -> list[str]:
     """Markdown lines of networks timed beside one another, the first of them as the measure."""
     medians = medians_of([floats_of(network) for network in networks.values()], rows, cols, threads)
     lines = ["| network | weights | median | speed beside the first |", "|---|---|---|---|"]

@@ -29,11 +29,12 @@ from checkpoints import load_last, load_network
 from examples import Examples, asked_for, draw_examples, fit, read_examples
 from graph import graph_of
 from judged import compiled, scores_of
+from networks import Network
 from numpy.typing import NDArray
 from options import NOT_THE_TRAINING, differences, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
-from unet import Shape, UNet, probabilities
+from unet import Shape, probabilities
 
 from edge_agent.dataset import read_dataset
 
@@ -110,7 +111,7 @@ class Runner:
         return round(float(np.median(took_ns[10:])) / 1e6, 2)
 
 
-def compare(network: UNet, runner: Runner, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], dict[str, Any]]:
+def compare(network: Network, runner: Runner, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], dict[str, Any]]:
     """The highest probability on each frame by the ONNX model's peak, and how its maps differ from the network's."""
     peaks, worst, parted = [], 0, 0
     for frame in frames:
@@ -125,7 +126,7 @@ def compare(network: UNet, runner: Runner, frames: NDArray[np.uint8]) -> tuple[N
     return np.array(peaks), parity
 
 
-def check_poison(network: UNet, rows: int, cols: int, threads: int) -> None:
+def check_poison(network: Network, rows: int, cols: int, threads: int) -> None:
     """Refuses a graph whose peak stays finite although the head has a NaN weight."""
     poisoned = copy.deepcopy(network)
     with torch.no_grad():

@@ -14,39 +14,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from lite import Lite
+from lite_graph import write_lite
+from networks import Network
+from nodes import Graph, array_of, with_norm
+from onnx import TensorProto, helper
 from unet import FLAT, GRAY_CENTRE, GRAY_SCALE, Block, Shape, UNet
 
 OPSET = 17
 IR_VERSION = 8
 
 
-class Graph:
-    """Nodes and constants in the order they are written; every method returns the name of the tensor it adds."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def number(self, name: str, value: float) -> str:
-        return self.constant(name, np.array(value, np.float32))
-
-    def add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [name], name=f"{name}/{op}", **attributes))
-        return name
-
-    def conv(self, x: str, name: str, weight: NDArray[Any], bias: NDArray[Any], *, op: str = "Conv", **attributes: Any) -> str:
-        terms = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
-        return self.add(op, terms, name, kernel_shape=list(weight.shape[2:]), **attributes)
-
-
-def graph_of(network: UNet, name: str) -> Any:
+def graph_of(network: Network, name: str) -> Any:
     """A checked ModelProto of the network in evaluation mode; N, rows and cols stay open."""
     graph = Graph()
     logits = _write_logits(graph, network)
@@ -64,13 +43,19 @@ def graph_of(network: UNet, name: str) -> Any:
     return model
 
 
-def _write_logits(graph: Graph, network: UNet) -> str:
-    """Everything up to the head, whose channels are still folded by the stem: (N, logits * stem^2, rows / stem, cols / stem)."""
+def _write_logits(graph: Graph, network: Network) -> str:
+    """Everything up to the head: (N, logits, rows / stem, cols / stem), of a fine head times stem^2, still folded."""
     gray = graph.add("Cast", ["frames"], "gray", to=TensorProto.FLOAT)
     centred = graph.add("Sub", [gray, graph.number("gray_centre", GRAY_CENTRE)], "centred")
     x = graph.add("Mul", [centred, graph.number("gray_scale", GRAY_SCALE)], "scaled")
     if network.shape.normalise:
         x = _write_normalised(graph, x)
+    x = write_lite(graph, x, network) if isinstance(network, Lite) else _write_unet(graph, x, network)
+    return graph.conv(x, "head", array_of(network.head.weight), array_of(network.head.bias))
+
+
+def _write_unet(graph: Graph, x: str, network: UNet) -> str:
+    """All of the U-Net but its head."""
     if network.shape.stem > 1:
         x = graph.add("SpaceToDepth", [x], "stem", blocksize=network.shape.stem)
     skipped = []
@@ -79,10 +64,10 @@ def _write_logits(graph: Graph, network: UNet) -> str:
         x = graph.add("MaxPool", [skipped[-1]], f"pool{level}", kernel_shape=[2, 2], strides=[2, 2])
     x = _write_block(graph, x, network.bottom, "bottom")
     for level, up, join in zip(reversed(range(network.shape.levels)), network.up, network.join, strict=True):
-        x = graph.conv(x, f"up{level}", _array(up.weight), _array(up.bias), op="ConvTranspose", strides=[2, 2])
+        x = graph.conv(x, f"up{level}", array_of(up.weight), array_of(up.bias), op="ConvTranspose", strides=[2, 2])
         x = graph.add("Concat", [skipped[level], x], f"joined{level}", axis=1)
         x = _write_block(graph, x, join, f"join{level}")
-    return graph.conv(x, "head", _array(network.head.weight), _array(network.head.bias))
+    return x
 
 
 def _write_normalised(graph: Graph, x: str) -> str:
@@ -96,10 +81,7 @@ def _write_normalised(graph: Graph, x: str) -> str:
 def _write_block(graph: Graph, x: str, block: Block, name: str) -> str:
     """Two convolutions with their batch norm folded in, each with its ReLU."""
     for half, conv, norm in ((1, block.conv1, block.norm1), (2, block.conv2, block.norm2)):
-        gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-        weight = (_array(conv.weight) * gain[:, None, None, None]).astype(np.float32)
-        bias = (_array(norm.bias) - _array(norm.running_mean) * gain).astype(np.float32)
-        x = graph.conv(x, f"{name}.conv{half}", weight, bias, pads=[1, 1, 1, 1])
+        x = graph.conv(x, f"{name}.conv{half}", *with_norm(conv, norm), pads=[1, 1, 1, 1])
         x = graph.add("Relu", [x], f"{name}.relu{half}")
     return x
 
@@ -149,8 +131,3 @@ def _write_map(graph: Graph, probability: str, cell_px: int) -> None:
         how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         rounded = graph.add("Resize", [rounded, "", by], "repeated", **how)
     graph.add("Cast", [rounded], "map", to=TensorProto.UINT8)
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().cpu().numpy()
-    return array

@@ -13,9 +13,9 @@ import numpy as np
 import openvino as ov
 from examples import Examples, fit
 from graph import graph_of
+from networks import Network
 from numpy.typing import NDArray
 from scores import Scores, score
-from unet import UNet
 
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
@@ -25,12 +25,12 @@ CALIBRATED_ON = 128  # frames, as `edge-agent calibrate` takes them
 ROUNDS, RUNS = 5, 4  # per engine: rounds in turn with the others, runs within a round
 
 
-def floats_of(network: UNet) -> Any:
+def floats_of(network: Network) -> Any:
     """The exported graph as it is: float32."""
     return graph_of(network, "candidate")
 
 
-def eightbit_of(network: UNet, frames: Examples, rows: int, cols: int) -> Any:
+def eightbit_of(network: Network, frames: Examples, rows: int, cols: int) -> Any:
     """The graph in 8 bits, calibrated on frames of the training set, stretched to (rows, cols)."""
     prepared = prepare(graph_of(network, "candidate"), ("frames", "map", "peak"))
     pixels = [np.ascontiguousarray(fit(pair, rows, cols)[0]) for pair in spread(frames.pairs, CALIBRATED_ON)]

@@ -37,6 +37,7 @@ def _data(data: Any) -> None:
 
 
 def _network(network: Any) -> None:
+    network.add_argument("--encoder", default="plain", choices=("plain", "lite0"), help="lite0: begins with ImageNet's weights")
     network.add_argument("--filters", type=int, default=16)
     network.add_argument("--levels", type=int, default=3)
     network.add_argument("--stem", type=int, default=4, choices=(1, 2, 4, 8))
@@ -84,7 +85,8 @@ def _training(training: Any) -> None:
 def shape_of(args: argparse.Namespace) -> Shape:
     """The network that is asked for."""
     classes = tuple(args.classes.split(","))
-    return Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, not args.coarse, args.dropout)
+    fine = not args.coarse
+    return Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, fine, args.dropout, args.encoder)
 
 
 def frame_of(args: argparse.Namespace) -> tuple[int, int]:
@@ -98,6 +100,10 @@ def check(args: argparse.Namespace) -> None:
     (rows, cols), stride = frame_of(args), shape_of(args).stride
     if any(size % stride for size in (rows, cols, args.rows, args.cols)):
         raise SystemExit(f"--rows {args.rows} --cols {args.cols} --frame {rows}x{cols}: use multiples of {stride}")
+    if args.encoder == "lite0" and (args.stem, args.levels, args.coarse) != (4, 2, True):
+        raise SystemExit(
+            "--encoder lite0 has cells of 4x4 pixels and halves them twice: add --coarse --levels 2, leave --stem at 4"
+        )
     if args.window and (args.rows, args.cols) != (rows, cols):
         raise SystemExit(
             f"--window {args.window} stretches examples to --rows {args.rows} --cols {args.cols}, but they are judged at "

@@ -28,12 +28,14 @@ from augment import Augmentation, Sampler
 from curves import Point, draw_curves
 from examples import Examples, Split, fit, load_split
 from flaws import flaws_of
+from lite import SHARE, Lite
 from loss import Weights, any_defect, loss_of, to_cells
+from networks import Network, begun
 from options import check, frame_of, parser, shape_of, told_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scores import Scores, score, table_of
-from unet import Shape, UNet
+from unet import Shape
 
 WARM_STEPS = 30
 MEAN_OVER = 0.995  # the weights that are judged and kept are the running mean of those trained: steadier, and free
@@ -54,11 +56,12 @@ class Progressed:
 class Training:
     """A network on its way: steps, the rate (a short climb, then half a cosine down), and the running mean of the weights."""
 
-    def __init__(self, args: argparse.Namespace, network: UNet, sampler: Sampler, is_mixed: bool) -> None:
+    def __init__(self, args: argparse.Namespace, network: Network, sampler: Sampler, is_mixed: bool) -> None:
         self._args, self._sampler = args, sampler
         self.network, self.mean = network, copy.deepcopy(network)
         self._weights = Weights(float(args.loss != "dice"), float(args.loss != "entropy"), args.peak, args.defect_share)
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=args.decay)
+        groups, self._shares = groups_of(network)
+        self._optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
         self._device, self._is_mixed = args.device.partition(":")[0], is_mixed
         self._scaler = torch.amp.GradScaler(self._device, enabled=is_mixed)
         self.at = Progressed()
@@ -93,7 +96,9 @@ class Training:
         """One batch."""
         args, shape = self._args, self.network.shape
         warm = min(1.0, (self.at.step + 1) / WARM_STEPS)
-        self._optimizer.param_groups[0]["lr"] = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.done)) / 2)
+        rate = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.done)) / 2)
+        for group, share in zip(self._optimizer.param_groups, self._shares, strict=True):
+            group["lr"] = rate * share
         frames, masks = self._sampler.batch(args.batch)
         cells = to_cells(masks, shape.cell_px).to(args.device)
         with torch.autocast(self._device, enabled=self._is_mixed):
@@ -134,7 +139,15 @@ class Training:
                 mean.lerp_(trained, 1 - keep)  # the statistics of batch norm too: those of one step fit no other's weights
 
 
-def validate(network: UNet, examples: Examples, rows: int, cols: int, device: str) -> Scores:
+def groups_of(network: Network) -> tuple[list[dict[str, Any]], list[float]]:
+    """The weights for the optimizer, and each group's share of the rate: what was learnt before is changed with care."""
+    before = network.learnt_before() if isinstance(network, Lite) else []
+    known = {id(each) for each in before}
+    new = [each for each in network.parameters() if id(each) not in known]
+    return ([{"params": new}, {"params": before}], [1.0, SHARE]) if before else ([{"params": new}], [1.0])
+
+
+def validate(network: Network, examples: Examples, rows: int, cols: int, device: str) -> Scores:
     """Scores by the highest log-odds of any defect on each frame, which the station judges by too."""
     network.eval()
     peaks = []
@@ -158,7 +171,7 @@ def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dic
     return {**told, "seed": args.seed, "steps": training.at.step, **spent}
 
 
-def speed_up(args: argparse.Namespace, network: UNet, sampler: Sampler, steps: int = 20) -> float:
+def speed_up(args: argparse.Namespace, network: Network, sampler: Sampler, steps: int = 20) -> float:
     """How many times faster steps are in mixed precision than in float32, on copies of the network that are thrown away."""
     took_s = []
     synchronize = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
@@ -181,7 +194,7 @@ def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console
         args.rows, args.cols, args.window, args.light, args.offset, args.grain, args.paste, args.draw, args.keep_grain
     )
     examples = split.train if args.window else split.train.fitted(*frame_of(args))
-    network = UNet(shape).to(args.device, memory_format=torch.channels_last)
+    network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed, flaws = args.device.startswith("cuda") and not args.full_precision, flaws_of(args.flaws, shape.classes)
     if is_mixed:
         faster = speed_up(args, network, Sampler(examples, how, flaws, args.seed))

@@ -35,6 +35,7 @@ class Shape:
     normalise: bool = False  # each frame by its own mean and deviation: for lamps and exposures that differ
     fine: bool = True  # a logit for every pixel; else one for each cell of the stem
     dropout: float = 0.0  # share of the bottom's channels left out of a training step
+    encoder: str = "plain"  # "lite0": the first stages are those of tools/lite.py, and `filters` the channels that join them
 
     @property
     def cell_px(self) -> int:
@@ -50,6 +51,14 @@ class Shape:
     def stride(self) -> int:
         """Rows and columns of a frame must be multiples of this many pixels."""
         return self.stem << self.levels
+
+    def in_words(self) -> str:
+        """For the model's card."""
+        if self.encoder == "lite0":
+            return (
+                f"EfficientNet-Lite0's first five stages with ImageNet's weights, three of them joined in {self.filters} channels"
+            )
+        return f"U-Net, {self.stem}x{self.stem} space-to-depth stem, {self.filters} filters, {self.levels} levels"
 
     def as_dict(self) -> dict[str, object]:
         """The fields by name; `Shape(**d)` gives it back, with classes as a tuple."""

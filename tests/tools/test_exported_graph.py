@@ -19,6 +19,8 @@ CASES = [
     ("softmax", ("pit",), 1, {}),
     ("sigmoid", ("defect",), 4, {"fine": False}),
     ("softmax", ("pit", "scratch"), 8, {"fine": False, "dropout": 0.2}),
+    ("softmax", ("pit", "scratch"), 4, {"fine": False, "normalise": True, "encoder": "lite0"}),
+    ("sigmoid", ("defect",), 4, {"fine": False, "encoder": "lite0"}),
 ]
 Case = tuple[str, tuple[str, ...], int, dict[str, Any]]
 
@@ -29,7 +31,7 @@ def lively_network(tool: Tool, case: Case) -> Any:
 
     torch.manual_seed(0)
     unet, (head, classes, stem, more) = tool("unet"), case
-    network = unet.UNet(unet.Shape(4, 2, stem, head, classes, **more))
+    network = tool("networks").network_of(unet.Shape(4, 2, stem, head, classes, **more))
     torch.nn.init.normal_(network.head.weight, std=0.5)
     with torch.no_grad():
         for _ in range(3):

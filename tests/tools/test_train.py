@@ -111,7 +111,7 @@ def test_the_trial_of_mixed_precision_trains_copies_and_leaves_the_network_as_it
     train_py, augment = tool("train"), tool("augment")
     args = tool("options").parser().parse_args([*map(str, HOW), "out"])
     parts = tool("examples").draw_examples(5, 0, 6, 64, 64)
-    network = train_py.UNet(tool("options").shape_of(args))
+    network = train_py.begun(tool("options").shape_of(args))
     before = {name: each.clone() for name, each in network.state_dict().items()}
     steps = []
     whole = torch.amp.GradScaler.step
