@@ -132,6 +132,7 @@ class Daemon:
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
         self.publisher.control.on_recipe = self._swapper.change_recipe
+        self.publisher.control.on_reload = self._swapper.reload
         views = [line.book for line in self.lines]
         self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views, building)
 

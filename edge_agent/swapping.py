@@ -43,7 +43,8 @@ class Swapper:
         self._views, self._forge, self._reloader, self._owner, self._stop = views, forge, reloader, owner, stop
         self._building = threading.Lock()  # one change after another
         self._is_asked = self._is_reloading = False
-        self._reload_lock = threading.Lock()  # over both, and over what systemd is told of them
+        self._asking: list[Callable[[Reply], None]] = []  # who waits for what comes of the next reading
+        self._reload_lock = threading.Lock()  # over these, and over what systemd is told of them
 
     def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then. Raises ConfigurationError for a line with views."""
@@ -69,13 +70,16 @@ class Swapper:
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
         return answer(Reply(ok=True))
 
-    def reload(self) -> None:
+    def reload(self, answer: Callable[[Reply], None] | None = None) -> None:
         """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why.
 
-        Asked for again meanwhile, everything is read once more, and the service is ready only after that."""
+        Asked for again meanwhile, everything is read once more, and the service is ready only after that. `answer` is called
+        with what came of a reading that began after this."""
         with self._reload_lock:
             notify_reloading()
             self._is_asked = True
+            if answer is not None:
+                self._asking.append(answer)
             if self._is_reloading:
                 return
             self._is_reloading = True
@@ -86,15 +90,18 @@ class Swapper:
         while not self._stop.is_set():
             with self._reload_lock:
                 is_asked, self._is_asked = self._is_asked, False
+                asking, self._asking = self._asking, []
                 if not is_asked and notify(READY=1):
                     self._is_reloading = False
                     return
             if is_asked:
-                self._reload()
+                reply = self._reload()
+                for answer in asking:
+                    answer(reply)
             else:
                 self._stop.wait(_READY_AGAIN_S)
 
-    def _reload(self) -> None:
+    def _reload(self) -> Reply:
         with self._building:
             try:
                 changed = self._reloader.fresh()
@@ -102,12 +109,14 @@ class Swapper:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
                 self._owner.note(f"reload refused, the recipes before stay: {why}")
                 say("station.reload_refused", why=why)
+                return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
             else:
                 for name, line, bundle in changed:
                     line.swap(bundle)
                     self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
                 self._owner.note("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in changed})
+                return Reply(ok=True)
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""

@@ -15,4 +15,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return control.run(argparse.Namespace(op="trigger", value=args.part_id, connect=args.connect, line=args.line))
+    return control.run(argparse.Namespace(op="trigger", value=args.part_id, connect=args.connect, line=args.line, config=None))

@@ -21,13 +21,14 @@ _MOST_REPLY_BYTES = 256 << 10
 
 
 class Control:
-    """Answers requests. The daemon hangs in `on_trigger` and `on_recipe`, which belong to other rooms."""
+    """Answers requests. The daemon hangs in `on_trigger`, `on_recipe` and `on_reload`, which belong to other rooms."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.on_trigger: Callable[[str, str], None] | None = None  # line, part id
         self.counters_of_cameras: Callable[[], dict[str, dict[str, int]]] = dict  # by line
         self.on_recipe: Callable[[str, str, Later], None] | None = None  # line, recipe, answer
+        self.on_reload: Callable[[Later], None] | None = None
 
     def answer(self, identity: bytes, body: bytes) -> bytes | None:
         """Return the reply, or None where it comes later."""
@@ -57,6 +58,9 @@ class Control:
             case "recipe":
                 self._recipe(identity, request)
                 return None
+            case "reload":
+                self._reload(identity, request)
+                return None
             case "mode":
                 return self._mode(request)
             case "counters":
@@ -64,7 +68,7 @@ class Control:
             case "challenge":
                 return self._challenge(request)
         raise DeliveryError(
-            f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, mode, counters, challenge"
+            f"op {request.op!r} is not known; one of ack, replay, status, trigger, recipe, reload, mode, counters, challenge"
         )
 
     def _known(self, line: str) -> str:
@@ -85,13 +89,22 @@ class Control:
             raise DeliveryError("this station does not change recipes")
         if not NAME.fullmatch(request.name):
             raise DeliveryError(f"recipe {request.name!r} is no name; give that of a file in the recipes' folder, without .yaml")
+        self.on_recipe(self._known(request.line), request.name, self._later(identity, request))
+
+    def _reload(self, identity: bytes, request: Request) -> None:
+        if self.on_reload is None:
+            raise DeliveryError("this station does not reload")
+        self.on_reload(self._later(identity, request))
+
+    def _later(self, identity: bytes, request: Request) -> Later:
+        """What sends the reply, from any thread."""
         publisher = self._publisher
 
         def later(reply: Reply) -> None:
             body = encode_json(_for(reply, request))
             publisher.call(lambda: publisher.sockets.reply(identity, body))
 
-        self.on_recipe(self._known(request.line), request.name, later)
+        return later
 
     def _mode(self, request: Request) -> Reply:
         if request.mode not in MODES:

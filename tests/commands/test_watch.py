@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from running import wait_until
 from stations import Program, StationFolder
 
 
@@ -47,6 +48,27 @@ def test_watch_shows_verdicts_and_control_answers(
         wrong = edge_agent("control", "--connect", control, "recipe", "nowhere", "--line", "line")
         assert wrong.returncode == 1
         assert "nowhere" in wrong.stdout
+
+
+def test_a_reload_is_answered_with_what_came_of_it(
+    edge_agent: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
+) -> None:
+    station.add_images(images(2))
+    file = station.folder / "station.yaml"
+    with daemon(station):
+        by_config = ("control", "--config", file)
+        wait_until(lambda: edge_agent(*by_config, "status").returncode == 0)
+        well = edge_agent(*by_config, "reload")
+        assert (well.returncode, well.stdout) == (0, "ok\n")
+        station.recipe["rules"] = [{"rule": "blob_count", "max": -1}]
+        station.write()
+        refused = edge_agent(*by_config, "reload")
+        assert refused.returncode == 1
+        assert "refused, the recipes before stay: " in refused.stdout
+        assert "rules.0.max" in refused.stdout
+        file.write_text("plc: [")
+        broken = edge_agent("control", "--connect", station.settings["plc"]["control"], "reload")
+        assert "station.yaml" in broken.stdout
 
 
 def test_watch_with_nobody_there_ends_after_its_timeout(edge_agent: Program, station: StationFolder) -> None:

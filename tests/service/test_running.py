@@ -84,7 +84,7 @@ def test_a_reload_swaps_a_good_recipe_and_refuses_a_bad_one_without_losing_a_par
         ("golden picture", {"rules": [{"rule": "blob_count", "max": 99}]}),  # it would pass what is known to be bad
     ):
         plant.write_recipe(**changes)
-        plant.box.run("systemctl", "reload", UNIT)
+        assert plant.box.run("systemctl", "reload", UNIT, check=False).returncode == 1
         wait_for(lambda: plant.listen(0.2) or "reload refused, the recipes before stay: " in plant.status(), "it is said")
         wait_for(lambda why=why: plant.listen(0.2) or why in plant.status(), f"the status names {why}")
         assert plant.hear(10)[-1].recipe_hash == good
