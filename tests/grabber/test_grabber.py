@@ -5,74 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from running import GOOD, Station, wait_until
+from running import Station, wait_until
 from scripted import Script, bundle_of
 
 from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
 from edge_agent.grabber import Budget, Grabber
-
-MS = 1_000_000
-
-
-class Bench:
-    """A grabber with a real publisher; pictures it delivers are judged PASS with their level kept."""
-
-    def __init__(self, station: Station, camera: Script, parts: int = 0, frames: int = 4) -> None:
-        self.station, self.camera = station, camera
-        self.levels: dict[str, int] = {}
-        self.keeps = False
-        self.kept: list[int] = []
-        bundle = bundle_of(station.line.identity)
-        self.grabber = Grabber(station.line, camera, frames, station.publisher, Budget(parts), lambda: bundle, self.deliver, 0.05)
-        self.grabber.thread.start()
-
-    def deliver(self, item: object) -> None:
-        part, _, frame = item  # type: ignore[misc]
-        self.levels[part.part_id] = int(frame.pixels[0, 0])
-        if self.keeps:
-            self.kept.append(frame.slot)
-            return
-        self.grabber.ring.give_back(frame.slot)  # type: ignore[union-attr]
-        self.station.publisher.judged(part, GOOD)
-
-    def outcomes(self, count: int) -> dict[str, int]:
-        """Wait for so many outcomes; how often each reason, and '' for a picture that was delivered."""
-        wait_until(lambda: sum(self.station.line.outcomes.values()) >= count)
-        assert self.station.line.triggers == sum(self.station.line.outcomes.values()) == count
-        return {"": len(self.levels), **self.station.line.reasons}
-
-
-@pytest.fixture
-def bench(station: Callable[..., Station]):
-    made: list[Bench] = []
-
-    def make(camera: Script, deadline_ms: float = 10_000, **words: int) -> Bench:
-        here = station(deadline_ms=deadline_ms)
-        here.line.ready = False
-        made.append(Bench(here, camera, **words))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.grabber.stop(1)
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    heard: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("edge_agent.grabber.say", lambda name, **values: heard.append((name, values)))
-    return heard
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    names: list[str] = []
-    monkeypatch.setattr("edge_agent.grabber.say", lambda name, **_: names.append(name))
-    return names
 
 
 def test_a_part_that_is_due_gets_the_picture_that_follows(bench) -> None:
@@ -106,16 +46,6 @@ def test_every_lost_picture_is_a_fault_of_its_own(bench) -> None:
     assert list(here.levels.values()) == [9]
 
 
-def test_an_announced_part_gets_the_picture_of_its_time(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    camera.acts.put(camera.show(1, time.monotonic_ns()))
-    here.outcomes(1)
-    assert here.levels == {"A": 1}
-
-
 def test_of_a_late_announcement_nobody_gets_the_next_parts_picture(bench) -> None:
     """A's word came, A's picture did not. What comes long after is a part of its own; A is FAULT."""
     camera = Script("hardware", frame_timeout_s=0.3)
@@ -125,32 +55,6 @@ def test_of_a_late_announcement_nobody_gets_the_next_parts_picture(bench) -> Non
     camera.acts.put(camera.show(2, time.monotonic_ns() + 100_000_000))
     assert here.outcomes(2) == {"": 1, "no_frame": 1}
     assert "A" not in here.levels
-
-
-def test_a_lost_picture_is_that_of_the_part_announced_not_another_part(bench) -> None:
-    """The camera's counter tells of a lost trigger a little later than a picture may take."""
-    camera = Script("hardware", frame_timeout_s=0.1)
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    time.sleep(0.13)
-    camera.acts.put(Lost(Reason.NO_FRAME, "counted"))
-    camera.acts.put(camera.show(3, time.monotonic_ns()))
-    assert here.outcomes(2) == {"": 1, "no_frame": 1}
-    time.sleep(0.3)
-    assert here.outcomes(2) == {"": 1, "no_frame": 1}
-    assert "A" not in here.levels
-
-
-def test_two_parts_announced_for_one_picture_are_both_faults(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
-    camera.acts.put(camera.show(1, time.monotonic_ns()))
-    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
-    wait_until(lambda: here.grabber.skipped == 1)
 
 
 def test_a_software_trigger_gets_its_own_picture_and_an_unknown_word_gets_none(bench) -> None:
@@ -272,54 +176,6 @@ def test_a_line_that_nobody_counts_is_shown_as_unverified(bench, said: list[str]
     wait_until(lambda: "line.unverified" in said)
 
 
-def test_of_two_announced_at_a_time_each_picture_is_one_of_theirs_and_makes_no_third_part(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
-    for level in (1, 2):
-        camera.acts.put(camera.show(level, time.monotonic_ns()))
-    wait_until(lambda: here.grabber.skipped == 2)
-    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
-    camera.acts.put(camera.show(3, time.monotonic_ns() + 200_000_000))
-    assert here.outcomes(3) == {"": 1, "ambiguous": 2}
-
-
-def test_of_two_announced_at_a_time_a_loss_leaves_neither_the_others_picture(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
-    camera.acts.put(Lost(Reason.BAD_FRAME, "torn", trigger_ns=time.monotonic_ns()))
-    camera.acts.put(camera.show(2, time.monotonic_ns()))
-    wait_until(lambda: here.grabber.skipped == 1)
-    assert here.outcomes(2) == {"": 0, "ambiguous": 2}
-
-
-def test_a_part_announced_after_its_picture_is_refused_and_makes_no_second_part(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    camera.acts.put(camera.show(1, time.monotonic_ns()))
-    here.outcomes(1)
-    with pytest.raises(CameraError, match="part A is announced after its picture, which is part 1"):
-        here.grabber.trigger("A")
-    assert here.outcomes(1) == {"": 1}
-
-
-def test_a_loss_is_its_own_triggers_and_not_that_of_the_part_announced_now(bench) -> None:
-    camera = Script("hardware")
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    camera.acts.put(Lost(Reason.NO_FRAME, "counted", trigger_ns=time.monotonic_ns() - 150_000_000))
-    camera.acts.put(camera.show(4, time.monotonic_ns()))
-    assert here.outcomes(2) == {"": 1, "no_frame": 1}
-    assert here.levels == {"A": 4}
-
-
 def test_a_loss_told_after_the_deadline_says_what_happened_rather_than_late(station: Callable[..., Station]) -> None:
     here = station(deadline_ms=200)
     camera = Script("hardware")
@@ -369,43 +225,6 @@ def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_erro
     assert here.grabber.ring.quarantined == 2
     here.grabber._lent.discard(camera.lent[0][0])
     hold.set()
-
-
-def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_tells_later(bench, told) -> None:
-    camera = Script("hardware", 0.2)
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    announced_ns = time.monotonic_ns()
-    assert here.outcomes(1) == {"": 0, "no_frame": 1}
-    assert time.monotonic_ns() - announced_ns < 390_000_000, "the camera has as long again to tell, the part has not"
-    camera.acts.put(Lost(Reason.NO_FRAME, "the counter", 1, announced_ns))
-    camera.acts.put(camera.show(1, time.monotonic_ns()))
-    assert here.outcomes(2) == {"": 1, "no_frame": 1}
-    lost = [values for name, values in told if name == "camera.lost"]
-    assert [(values["reason"], values["count"]) for values in lost] == [("no_frame", 1)] * 2
-    assert "part A" in lost[0]["why"]
-
-
-@pytest.mark.parametrize(("since_ms", "outcomes"), [(100, 1), (0, 2)])
-def test_a_loss_that_a_slow_counter_tells_is_that_of_the_part_announced_meanwhile(bench, since_ms: int, outcomes: int) -> None:
-    camera = Script("hardware", 0.1)
-    here = bench(camera)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    announced_ns = time.monotonic_ns()
-    here.outcomes(1)
-    time.sleep(0.3)  # longer than a camera that counts in time would need to tell
-    camera.acts.put(Lost(Reason.NO_FRAME, "", 1, time.monotonic_ns(), since_ms and announced_ns - since_ms * MS))
-    camera.acts.put(camera.show(1, time.monotonic_ns()))
-    assert here.outcomes(1 + outcomes) == {"": 1, "no_frame": outcomes}
-
-
-def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
-    here = bench(Script("hardware", 20.0), deadline_ms=150)
-    wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    assert here.outcomes(1) == {"": 0, "no_frame": 1}
 
 
 def test_a_picture_that_comes_after_its_deadline_is_said_to_be_late(bench, told) -> None:
