@@ -82,6 +82,14 @@ class Plant:
         (folder / "test.conf").write_text(text)
         self.box.run("systemctl", "daemon-reload")
 
+    def write_alarm(self) -> Path:
+        """The site's own program for a unit that has failed; the file returned has what it was told, once it ran."""
+        heard, hook = self.box.path("/run/alarm-heard"), self.box.path("/etc/edge-agent/alarm")
+        heard.unlink(missing_ok=True)
+        hook.write_text('#!/bin/sh\necho "$@" >/run/alarm-heard.new && mv /run/alarm-heard.new /run/alarm-heard\n')
+        hook.chmod(0o755)
+        return heard
+
     def watch_closely(self, unit: str = UNIT) -> None:
         self.drop_in(_FAST, unit)
 
@@ -202,6 +210,7 @@ class Plant:
         )
         self.box.run("sh", "-c", f"rm -rf {STATE} /var/lib/edge-agent/collector")
         self.box.path(SETTINGS).write_bytes(self._shipped)
+        self.box.path("/etc/edge-agent/alarm").unlink(missing_ok=True)
         self.box.run("systemctl", "daemon-reload")
         self.box.run("systemctl", "reset-failed", check=False)
 

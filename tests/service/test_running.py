@@ -160,23 +160,29 @@ def test_a_line_without_triggers_and_a_collector_without_stations_are_no_stall(p
 
 
 def test_a_bad_configuration_is_not_tried_again_and_its_reason_is_in_the_status(plant: Plant) -> None:
-    hook, mark = plant.box.path("/etc/edge-agent/alarm"), plant.box.path("/run/alarm-ran")
-    hook.write_text('#!/bin/sh\necho "$@" >/run/alarm-ran\n')
-    hook.chmod(0o755)
+    heard = plant.write_alarm()
     plant.station.settings["lines"][0]["recipe"] = "absent"
-    try:
-        plant.start(check=False)
-        wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
-        told = plant.box.run("systemctl", "status", "--no-pager", UNIT, check=False).stdout
-        assert "absent.yaml" in told
-        assert plant.box.show(UNIT, "ExecMainStatus") == "78"
-        assert plant.restarts() == 0
-        wait_for(mark.exists, "the site's hook runs")
-        wait_for(lambda: mark.read_text() == f"{UNIT} exit-code\n", "with the unit and why")
-        alarm = f"edge-agent-alarm@{UNIT}.service"
-        assert "will never work" in plant.box.journal(alarm, "--priority=alert")
-    finally:
-        hook.unlink()
+    plant.start(check=False)
+    wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
+    told = plant.box.run("systemctl", "status", "--no-pager", UNIT, check=False).stdout
+    assert "absent.yaml" in told
+    assert plant.box.show(UNIT, "ExecMainStatus") == "78"
+    assert plant.restarts() == 0
+    wait_for(heard.exists, "the site's alarm runs")
+    assert heard.read_text() == f"{UNIT} exit-code\n"
+    alarm = f"edge-agent-alarm@{UNIT}.service"
+    assert "will never work" in plant.box.journal(alarm, "--priority=alert")
+
+
+def test_what_fails_again_and_again_stays_down_and_the_alarm_says_so(plant: Plant) -> None:
+    heard = plant.write_alarm()
+    plant.drop_in("[Service]\nExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
+    plant.box.run("systemctl", "start", "--no-block", UNIT)
+    wait_for(heard.exists, "the site's alarm runs")
+    assert heard.read_text() == f"{UNIT} exit-code\n"
+    assert plant.box.show(UNIT, "ActiveState") == "failed"
+    assert plant.restarts() == 20, "twenty starts, and the one that was refused"
+    assert "Start request repeated too quickly" in plant.journal()
 
 
 def test_a_wrong_model_is_not_started_with(plant: Plant) -> None:
