@@ -327,6 +327,14 @@ def require_time(recipe: Recipe, guard_ms: float, file: str) -> None:
         )
 
 
+def load_pair(folder: Path, file: Path) -> tuple[Model, Recipe]:
+    """A model and the recipe of it that is to judge by it. Raises ConfigurationError where they do not belong together."""
+    model, recipe = load_model(folder), load_recipe(file)
+    require_named(recipe, model, str(file))
+    require_fit(recipe, model, str(file))
+    return model, recipe
+
+
 def require_named(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where a recipe names another model than the one that somebody gave."""
     if recipe.model.name != model.papers.name:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_agent.activation import rules_hash
-from edge_agent.bundle import require_fit
+from edge_agent.bundle import load_pair
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture
@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    model, recipe = load_model(find_model(args.model)), load_recipe(args.recipe)
-    require_fit(recipe, model, str(args.recipe))
+    model, recipe = load_pair(find_model(args.model), args.recipe)
     station = load_station(args.config, args.overrides) if args.config else None
     if args.activate:
         _require_home(station, model, recipe)

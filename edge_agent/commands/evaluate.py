@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
+from edge_agent.bundle import load_pair
 from edge_agent.commands import evaluation_split
 from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
@@ -24,7 +25,7 @@ from edge_agent.commands.evaluation_papers import read_papers
 from edge_agent.commands.evaluation_plots import new_figure, write_plots
 from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
 from edge_agent.commands.evaluation_room import make_room, written_files
-from edge_agent.commands.replay import find_model, load_pair, result_of
+from edge_agent.commands.replay import find_model, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
 from edge_agent.inference.model import Model

@@ -15,15 +15,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.bundle import Inspection, require_fit, require_named
+from edge_agent.bundle import Inspection, load_pair
 from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, UsageError
-from edge_agent.inference.model import Model, load_model
 from edge_agent.line import Observe
-from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
 from edge_agent.settings import (
     CpuEngine,
@@ -80,14 +79,6 @@ def find_model(name: str) -> Path:
         if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):
             return folder
     raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
-
-
-def load_pair(folder: Path, file: Path) -> tuple[Model, Recipe]:
-    """A model and the recipe of it that is to judge by it. Raises ConfigurationError where they do not belong together."""
-    model, recipe = load_model(folder), load_recipe(file)
-    require_named(recipe, model, str(file))
-    require_fit(recipe, model, str(file))
-    return model, recipe
 
 
 def run_folder(
