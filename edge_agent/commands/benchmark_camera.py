@@ -241,9 +241,10 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
         first = bare.pop(stream, int(_FIRST_S * 1e6))
         if not first:
             raise CameraError(f"the camera at {address} sent no picture within {_FIRST_S:g} s")
+        first_ns = (bare.camera_ns(first), bare.sent_ns(first))
         bare.push(stream, first)
         exposure_ms = bare.ask("arv_camera_get_exposure_time", c.c_double, camera) / 1000
-        turn = _bare_loop(bare, stream, seconds, exposure_ms)
+        turn = _bare_loop(bare, stream, seconds, exposure_ms, first_ns)
         bare.ask("arv_camera_stop_acquisition", None, camera)
         return turn
     finally:
@@ -252,8 +253,10 @@ def _bare_turn(address: str, cols: int, rows: int, seconds: float) -> Turn:
         bare.unref(camera)
 
 
-def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float, exposure_ms: float) -> Turn:
-    """A picture that found no free buffer shows only as a gap in the frame ids, of which the last is 65535 and the next 1."""
+def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float, exposure_ms: float, first_ns: tuple[int, int]) -> Turn:
+    """A picture that found no free buffer shows only as a gap in the frame ids, of which the last is 65535 and the next 1.
+
+    `first_ns`: the first picture's time by the camera's clock, and when it came; the other side's clock knows its first, too."""
     times_ns: list[tuple[int, int, int]] = []
     pop, push, status, frame_id = bare.pop, bare.push, bare.status, bare.frame_id
     last_id = first_id = turns = 0
@@ -272,6 +275,7 @@ def _bare_loop(bare: _Bare, stream: c.c_void_p, seconds: float, exposure_ms: flo
         push(stream, buffer)
     cpu_s = time.thread_time() - cpu_s
     frames, clock = len(times_ns), Clock()
+    clock.taken(*first_ns)
     sent = last_id - first_id + 1 + turns * _LAST_ID if frames else 0
     delays_ms = [(here - clock.taken(camera, came).likely_ns) / 1e6 + exposure_ms for camera, came, here in times_ns]
     return Turn(frames, sent - frames, now - begun_s, cpu_s, delays_ms)
