@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from examples import Examples, fit
 from graph import graph_of
 from networks import Network
@@ -20,6 +19,7 @@ from scores import Scores, score
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.commands.calibrate_images import spread
+from edge_agent.inference.cpu import load_openvino
 
 CALIBRATED_ON = 128  # frames, as `edge-agent calibrate` takes them
 ROUNDS, RUNS = 5, 4  # per engine: rounds in turn with the others, runs within a round
@@ -39,7 +39,7 @@ def eightbit_of(network: Network, frames: Examples, rows: int, cols: int) -> Any
 
 def compiled(graph: Any, rows: int, cols: int, threads: int) -> Any:
     """The graph on OpenVINO, one frame at a time as fast as it can."""
-    core = ov.Core()
+    core = load_openvino().Core()
     model = core.read_model(graph.SerializeToString())
     model.reshape([1, 1, rows, cols])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -22,6 +23,9 @@ from edge_agent.inference.model import load_model
 
 _ROOT = Path(__file__).parents[2]
 _ROUNDS = 3
+_BENCHMARK_APP = (  # as its command does, without OpenVINO's telemetry
+    "import sys; sys.modules['openvino_telemetry'] = None; from openvino.tools.benchmark.main import main; sys.exit(main())"
+)
 
 
 def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
@@ -52,12 +56,13 @@ def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
 
 def _engine_fps(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds: float) -> float:
     """OpenVINO's benchmark_app: images/s."""
-    tool = shutil.which("benchmark_app") or str(Path(sys.executable).parent / "benchmark_app")
-    if not Path(tool).exists():
+    if importlib.util.find_spec("openvino") is None:
         raise ConfigurationError("OpenVINO's benchmark_app is not installed; it comes with the extra `cpu`.")
     shape = f"{name}[1,1,{rows},{cols}]"
     command = [
-        tool,
+        sys.executable,
+        "-c",
+        _BENCHMARK_APP,
         "-m",
         str(onnx),
         "-d",

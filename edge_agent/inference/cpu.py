@@ -7,6 +7,8 @@ and gives a uint8 map per defect class and the largest logit. Input and output m
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,14 +31,22 @@ _POISON = 255
 _IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}  # of OpenVINO's CPU plugin: Q/DQ pairs stay rounding, between kernels of floats
 
 
+def load_openvino() -> Any:
+    """The library, without its telemetry, which would look up www.google-analytics.com at the first import: a station speaks to the
+    addresses in its settings alone. Raises ConfigurationError where it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # "not installed": OpenVINO then does without
+    try:
+        import openvino
+    except ImportError:
+        raise ConfigurationError("the engine `cpu` needs OpenVINO. Install it: pip install 'edge-agent[cpu]'") from None
+    return openvino
+
+
 class CpuSegmenter:
     """A compiled model with as many tensor slots as OpenVINO runs requests at once, and one to fill meanwhile."""
 
     def __init__(self, settings: CpuEngine, model: Model, is_reference: bool = False) -> None:
-        try:
-            import openvino as ov
-        except ImportError:
-            raise ConfigurationError("the engine `cpu` needs OpenVINO. Install it: pip install 'edge-agent[cpu]'") from None
+        ov = load_openvino()
         papers = model.papers
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
         self.model_hash = model.hash
@@ -154,10 +164,7 @@ def _unusable(model: Model, error: RuntimeError) -> ConfigurationError:
 def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tuple[str, Callable[[], None]]:
     """The engine's id and what runs `batch` pictures of noise (rows, cols) once and blocks, for measuring. `name` is the
     input's. Raises ConfigurationError."""
-    try:
-        import openvino as ov
-    except ImportError:
-        raise ConfigurationError("the engine `cpu` needs OpenVINO. Install it: pip install 'edge-agent[cpu]'") from None
+    ov = load_openvino()
     core = ov.Core()
     try:
         graph = core.read_model(network.SerializeToString(), b"")
@@ -173,8 +180,7 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
 
 def raw_answer(model: Model, picture: Pixels) -> str:
     """What is wrong with what the bare network gives for a picture (rows, cols) uint8, in words; '' where nothing is."""
-    import openvino as ov
-
+    ov = load_openvino()
     told_input = model.papers.input
     value = picture.reshape([1, 1, *picture.shape] if told_input.layout == "NCHW" else [1, *picture.shape, 1])
     if told_input.dtype == "float32":
@@ -211,9 +217,7 @@ def open_cpu(settings: CpuEngine, model: Model, *, is_reference: bool = False) -
 def examine(model: Model) -> list[str]:
     """Return what looks doubtful in a model; raise ConfigurationError where the network is not what model.yaml says, or does not
     answer sanely. Nothing without OpenVINO."""
-    try:
-        import openvino  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("openvino") is None:
         return []
     segmenter, doubts = open_cpu(CpuEngine(hint="latency", requests=1), model)
     segmenter.close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +149,20 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     write_papers(folder, 64, 64)
     with pytest.raises(ConfigurationError, match=r"model\.onnx cannot be used"):
         CpuSegmenter(ENGINE, load_model(folder))
+
+
+def test_openvino_is_loaded_without_a_word_to_anybody(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.addaudithook(lambda event, about: print(event, about) if event.startswith('socket.') else None); "
+        "from edge_agent.inference.cpu import load_openvino; load_openvino().Core(); print('loaded')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == "loaded\n"
+    assert not list(tmp_path.iterdir()), "no file of an identity"
