@@ -78,6 +78,17 @@ def test_a_broken_head_shows_in_the_peak(tool: Tool, case: Case, poison: float) 
     assert not np.isfinite(infer(tool, network)[1]).any()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_lowered_log_odds_lower_every_peak_by_as_much_and_no_order(tool: Tool, case: Case) -> None:
+    network = lively_network(tool, case)
+    maps, peaks = infer(tool, network)
+    tool("export").lower_odds(network, 1.5)
+    lowered, less = infer(tool, network)
+    assert less == pytest.approx(peaks - 1.5, abs=1e-3)
+    assert (lowered <= maps).all()
+    assert (lowered < maps).any()
+
+
 def test_a_normalising_network_sees_past_the_exposure_and_takes_a_frame_without_contrast(tool: Tool) -> None:
     import torch
 
