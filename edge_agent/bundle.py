@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from edge_agent.recipe import Recipe, Zone, load_recipe
 from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part, Pixels
 from edge_agent.settings import AutoEngine, Station
 
+_KEPT_ENGINES = 4  # loaded though no line judges by them: going back to a product of before is quick
+_IDLE_S = 600.0  # longer than any part waits for its picture
 _MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
 
 
@@ -231,6 +233,7 @@ class Foundry:
         self._model = model
         self._deadline_ms = deadline_ms
         self._segmenters: dict[bytes, tuple[Segmenter, float]] = {}  # with the latency of one inference in ms
+        self._idle_since_s: dict[bytes, float] = {}  # of these, the ones that no line judges by
 
     def forge(self, recipe_name: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """Read recipe and model, open and warm up the engine. With `may_wait` a missing engine makes a bundle that is not ready.
@@ -312,6 +315,20 @@ class Foundry:
         require_engine(choice, segmenter.engine_id)
         say("engine.choice_used", recipe=recipe.name, model=model.papers.name, candidate=choice.label, speedup=choice.speedup)
         return segmenter, latency_ms, f"{segmenter.engine_id}/{choice.label}"
+
+    def release(self, in_use: Iterable[Segmenter]) -> None:
+        """Unload engines that no line has judged by for long, but for those used last. Called before each change."""
+        now_s, busy = time.monotonic(), {id(segmenter) for segmenter in in_use}
+        for key, (segmenter, _) in self._segmenters.items():
+            if id(segmenter) in busy:
+                self._idle_since_s.pop(key, None)
+            else:
+                self._idle_since_s.setdefault(key, now_s)
+        idle = sorted(self._idle_since_s, key=self._idle_since_s.__getitem__)
+        for key in idle[: max(0, len(idle) - _KEPT_ENGINES)]:
+            if now_s - self._idle_since_s[key] > _IDLE_S:
+                del self._idle_since_s[key]
+                self._segmenters.pop(key)[0].close()
 
     def close(self) -> None:
         for segmenter, _ in self._segmenters.values():

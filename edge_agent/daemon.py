@@ -144,6 +144,7 @@ class Daemon:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
 
         One without its engine cannot be proved, and judges no part either."""
+        self._foundry.release(line.bundle.segmenter for line in self.lines)
         bundle = self._foundry.forge(recipe, generation, guard_ms, may_wait=may_wait)
         if self._observe is None and self._model is None and not isinstance(bundle.segmenter, AbsentSegmenter):
             station = self.station
