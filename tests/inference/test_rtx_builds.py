@@ -20,9 +20,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("demo-texture", "dagm-class1", "magnetic-tile")
 MODELS = {name: ROOT / "models" / name for name in SHIPPED} | {"keras-small": ROOT / "tests" / "models" / "keras-small"}
-CAPABILITIES = {name: ("SM86",) for name in MODELS} | dict.fromkeys(
-    ("demo-texture", "keras-small"), ("SM75", "SM86", "SM89", "SM120")
-)
+CAPABILITIES = dict.fromkeys(MODELS, ("SM86",)) | dict.fromkeys(("demo-texture", "keras-small"), ("SM75", "SM86", "SM89", "SM120"))
 
 
 @cache
