@@ -166,9 +166,13 @@ def test_settings_that_are_there_already_start_no_line(machine: Machine, version
     assert "sudo systemctl start edge-agent" in machine.told
 
 
-def test_an_upgrade_from_a_package_without_a_list_starts_the_station(machine: Machine) -> None:
+def test_an_upgrade_from_a_package_without_a_list_starts_the_station_and_an_enabled_collector(machine: Machine) -> None:
     machine.settings.write_text("station: hall7\n")
-    assert START in machine.run("postinst", *LATER)
+    called = machine.run("postinst", *LATER)
+    assert START in called
+    assert START_COLLECTOR not in called
+    machine.enable(COLLECTOR)
+    assert START_COLLECTOR in machine.run("postinst", *LATER)
 
 
 def test_the_kernels_limits_are_set_in_their_order(machine: Machine) -> None:
