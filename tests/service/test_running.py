@@ -189,8 +189,8 @@ def test_the_alarm_knows_what_failed_also_where_the_unit_runs_again(plant: Plant
     heard = plant.write_alarm()
     line = plant.station.settings["lines"][0]
     recipe, line["recipe"] = line["recipe"], "absent"
-    until_it_runs = "until systemctl --quiet is-active edge-agent; do sleep 0.1; done"
-    plant.drop_in(f"[Service]\nExecStartPre=/bin/sh -c '{until_it_runs}'\n", "edge-agent-alarm@.service")
+    slowly = "until systemctl --quiet is-active edge-agent; do sleep 0.1; done; exec /usr/lib/edge-agent/alarm %i"
+    plant.drop_in(f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{slowly}'\n", "edge-agent-alarm@.service")
     plant.start(check=False)
     wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
     line["recipe"] = recipe
