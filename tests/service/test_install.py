@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 from box import Box, wait_for
-from plant import UNIT
+from plant import COLLECTOR, UNIT
 
 from edge_agent import __version__
 
@@ -94,9 +94,7 @@ def test_an_upgrade_keeps_settings_and_the_station_runs_again(installed: tuple[B
     before = settings.read_text()
     settings.write_text(before.replace("station: example", "station: hall7"))
     box.path("/var/edge-agent.deb").unlink()
-    later(deb, box.path("/var/later.deb"), f"{__version__}+1")
-    box.run("dpkg", "--force-unsafe-io", "-i", "/var/later.deb", timeout_s=300)
-    box.path("/var/later.deb").unlink()
+    upgrade(box, deb, "+1")
     assert "station: hall7" in settings.read_text()
     assert box.run("dpkg-query", "-W", "-f", "${Version} ${Status}", "edge-agent").stdout == f"{__version__}+1 install ok installed"
     wait_for(lambda: ready(box), "the station runs again")
@@ -113,6 +111,46 @@ def test_an_upgrade_that_fails_leaves_the_station_running(installed: tuple[Box, 
     assert box.show(UNIT, "ActiveState") == "inactive"
     box.run(f"{scripts}.postinst", "abort-upgrade", "9")
     wait_for(lambda: ready(box), "the station runs again")
+
+
+def test_nothing_of_the_environment_calls_home(installed: tuple[Box, str]) -> None:
+    box, _ = installed
+    look = (
+        "import importlib.util, openvino; print(openvino.Core().available_devices, importlib.util.find_spec('openvino_telemetry'))"
+    )
+    told = box.run("/opt/edge-agent/bin/python", "-I", "-c", look).stdout
+    assert "CPU" in told
+    assert told.endswith(" None\n")
+
+
+def test_an_upgrade_brings_back_exactly_what_ran(installed: tuple[Box, str], deb: Path) -> None:
+    box, _ = installed
+    box.run("systemctl", "stop", UNIT)
+    box.run("systemctl", "enable", "--now", COLLECTOR)
+    assert "sudo systemctl start edge-agent" in upgrade(box, deb, "+2")
+    assert states(box) == {"ActiveState": ["inactive", "active"], "UnitFileState": ["enabled", "enabled"]}
+    box.run("systemctl", "start", UNIT)
+    box.run("systemctl", "disable", UNIT, COLLECTOR)
+    try:
+        upgrade(box, deb, "+3")
+        assert states(box) == {"ActiveState": ["active", "active"], "UnitFileState": ["disabled", "disabled"]}
+    finally:
+        box.run("systemctl", "enable", UNIT)
+        box.run("systemctl", "stop", COLLECTOR)
+
+
+def states(box: Box) -> dict[str, list[str]]:
+    """Of the station and the collector."""
+    return {name: [box.show(unit, name) for unit in (UNIT, COLLECTOR)] for name in ("ActiveState", "UnitFileState")}
+
+
+def upgrade(box: Box, deb: Path, to: str) -> str:
+    """What dpkg says of an upgrade to a later packaging."""
+    package = box.path("/var/later.deb")
+    later(deb, package, f"{__version__}{to}")
+    told = box.run("dpkg", "--force-unsafe-io", "-i", "/var/later.deb", timeout_s=300).stdout
+    package.unlink()
+    return told
 
 
 def later(deb: Path, to: Path, version: str) -> None:

@@ -185,6 +185,24 @@ def test_what_fails_again_and_again_stays_down_and_the_alarm_says_so(plant: Plan
     assert "Start request repeated too quickly" in plant.journal()
 
 
+def test_the_alarm_knows_what_failed_also_where_the_unit_runs_again(plant: Plant) -> None:
+    heard = plant.write_alarm()
+    line = plant.station.settings["lines"][0]
+    recipe, line["recipe"] = line["recipe"], "absent"
+    slowly = "until systemctl --quiet is-active edge-agent; do sleep 0.1; done; exec /usr/lib/edge-agent/alarm %i"
+    plant.drop_in(f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{slowly}'\n", "edge-agent-alarm@.service")
+    plant.start(check=False)
+    wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
+    line["recipe"] = recipe
+    plant.start()
+    wait_for(heard.exists, "the site's alarm runs")
+    assert heard.read_text() == f"{UNIT} exit-code\n"
+    assert "exit-code, status 78" in plant.box.journal(f"edge-agent-alarm@{UNIT}.service", "--priority=alert")
+    heard.unlink()
+    plant.box.run("systemctl", "start", "edge-agent-alarm@edge-agent.service")
+    assert heard.read_text() == f"{UNIT} unknown\n", "tried by hand"
+
+
 def test_a_wrong_model_is_not_started_with(plant: Plant) -> None:
     plant.station.recipe["golden"] = {"good": ["golden/bad.png"], "bad": ["golden/bad.png"]}
     plant.start(check=False)
