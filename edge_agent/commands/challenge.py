@@ -3,6 +3,7 @@ it within the line's `bring_min`, or take it back with --cancel. Without both, t
 judged now.
 
 What comes out is in the log and on the shadow topic; until all came out right a failed line stays not ready, see `control status`.
+Where a part that was brought came out wrong, pictures do not end that: all master parts have to be brought.
 """
 
 from __future__ import annotations
@@ -32,4 +33,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"bring {args.part}: the next part of line {args.line} is judged as this master part")
     else:
         print("the pictures are judged now")
+        if reply.status.get("bring"):
+            print(f"they do not let the line go: {reply.status['remedy']}")
     return 0
