@@ -36,7 +36,7 @@ EVENTS: dict[str, Event] = {
     "station.reloaded": Event("info", "settings, recipes and models were read again; `changed` lines judge by new ones"),
     "station.reload_refused": Event("error", "what was read again cannot be used; everything stays as it was", "see `why`"),
     "station.restart_needed": Event(
-        "warning", "the settings differ in more than recipes; that counts at the next start", "restart"
+        "warning", "`settings` differ from those of the start and are no recipes; they count at the next start", "restart"
     ),
     "line.unproven": Event(
         "warning", "no golden pictures prove recipe and model before the first part", "give golden in the recipe"

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from edge_agent.plc.gateway import ask
+from edge_agent.commands import reach
 from edge_agent.wire import Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--connect", default="tcp://127.0.0.1:5557", metavar="URL", help="the station's control address")
+    reach.add_arguments(parser)
     parser.add_argument("--line", required=True, help="the line's name")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--cancel", action="store_true", help="the next part is none of the master parts after all")
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    reply = ask(args.connect, Request(op="challenge", line=args.line, name=args.part, reset=args.cancel))
+    reply = reach.ask_station(args, Request(op="challenge", line=args.line, name=args.part, reset=args.cancel))
     if not reply.ok:
         print(reply.error)
         return 1
