@@ -85,7 +85,7 @@ def for_the_next_start(before: StationSettings, after: StationSettings) -> list[
 
 
 def _differing(before: object, after: object, at: str = "") -> list[str]:
-    """The paths of what differs between two trees of dicts and tuples, as `cameras.0.rate_hz`; an entry with other keys as a whole."""
+    """The paths of what differs between two trees of dicts and tuples; an entry with other keys as a whole."""
     if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
         pairs = [(key, before[key], after[key]) for key in before]
     elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):

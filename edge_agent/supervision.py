@@ -67,7 +67,7 @@ class Supervision:
             self._is_ready = self._tell(now_s, READY=1)
 
     def tell_refusal(self, why: str) -> None:
-        """Have the status say from here on that a reload was refused, '' that it was not; the service manager knows it on return."""
+        """Have the status say from here on that a reload was refused, '' that it was not; systemd is told before this returns."""
         self.refusal = why
         self._tell(time.monotonic())
 

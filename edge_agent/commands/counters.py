@@ -10,10 +10,11 @@ import json
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from edge_agent.commands import reach
+from edge_agent.commands.output import console
+from edge_agent.plc.parts import SHADOW
 from edge_agent.wire import Request
 
 
@@ -33,11 +34,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(reply.status))
         return 0
+    modes = reach.ask_station(args, Request(op="status")).status["lines"]
     table = Table("line", "", "since", "parts", "PASS", "NG", "FAULT", "yield", "why", box=None)
     for line, periods in reply.status.items():
         for period, tally in periods.items():
-            table.add_row(line, f"{period} {tally['name']}".strip(), *_row(tally))
-    Console(highlight=False, soft_wrap=True).print(table)
+            *numbers, why = _row(tally)
+            uncounted = "(shadow: not counted)" if modes[line]["mode"] == SHADOW else ""
+            table.add_row(line, f"{period} {tally['name']}".strip(), *numbers, f"{why} {uncounted}".strip())
+    console().print(table)
     return 0
 
 

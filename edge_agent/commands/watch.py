@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from rich.console import Console
-
 from edge_agent.commands import reach
+from edge_agent.commands.output import console
 from edge_agent.plc.gateway import Gateway
 from edge_agent.wire import Verdict, verdict_json
 
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    out = console()
     shown = 0
     address = reach.address(args, "verdicts")
     print(f"listening on {address}", file=sys.stderr)
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
                 sys.stdout.write(verdict_json(verdict).decode() + "\n")
                 sys.stdout.flush()
             else:
-                console.print(describe(verdict), style=_STYLES.get(verdict.outcome, ""))
+                out.print(describe(verdict), style=_STYLES.get(verdict.outcome, ""))
             shown += 1
             if args.count and shown >= args.count:
                 return 0

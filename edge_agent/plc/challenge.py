@@ -10,6 +10,7 @@ Lives on the publisher thread; when the last challenge was passed, and what fail
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
@@ -20,6 +21,16 @@ from edge_agent.settings import ChallengeSettings
 
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
+
+
+@dataclass(slots=True)
+class Came:
+    """One master part since the start: how often it was judged, and what came out last."""
+
+    has_image: bool
+    judged: int = 0
+    came: str = ""
+    is_right: bool = False
 
 
 class LineChallenge:
@@ -34,6 +45,7 @@ class LineChallenge:
         self._run_images = run_images
         self._masters = {master.name: master for master in settings.parts}
         self._right: set[str] = set()  # came out as declared since the last challenge was passed, or one failed
+        self._came = {name: Came(bool(master.image)) for name, master in self._masters.items()}
         self._started_us = now_us
         self._tried_us = 0
         self._armed_until_us = 0
@@ -61,10 +73,12 @@ class LineChallenge:
             say(event, line=self._book.name, master=name)
 
     def told(self) -> dict[str, object]:
-        """For whoever asks: the master part that comes next, when a challenge was passed last, what failed since, what ends it."""
+        """For whoever asks: the master part that comes next, when a challenge was passed last, what failed since, what ends it,
+        and what came out of each part."""
         kept = self._counters.kept
         standing = {"next": self._book.challenge, "passed_us": kept.challenged_us, "failed": kept.challenge_failed}
-        return {**standing, "bring": self._to_bring(), "remedy": self._remedy()}
+        parts = {name: asdict(came) for name, came in self._came.items()}
+        return {**standing, "bring": self._to_bring(), "remedy": self._remedy(), "parts": parts}
 
     def _to_bring(self) -> list[str]:
         """The master parts that have yet to be brought before the line is let go; none where stored pictures may end it."""
@@ -95,9 +109,10 @@ class LineChallenge:
         """Hold what came out against what was declared; where not `is_brought`, it came out of a stored picture."""
         master = self._masters[name]
         is_right = judgement.outcome == master.expect and set(master.reasons) <= set(judgement.reasons)
+        came = " ".join([judgement.outcome, *judgement.reasons])
+        self._came[name] = Came(bool(master.image), self._came[name].judged + 1, came, is_right)
         if not is_right:
             wanted = " ".join([master.expect, *master.reasons])
-            came = " ".join([judgement.outcome, *judgement.reasons])
             self._right.clear()
             self._counters.fail_challenge(f"master part {name} came out {came}, not {wanted}", is_brought)
             self._set_hold()

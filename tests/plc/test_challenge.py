@@ -98,6 +98,7 @@ def test_pictures_do_not_end_what_a_brought_part_began(bench: Callable[..., Benc
     for name, came in pictures:
         again.challenge.note(name, came, US + 7 * MINUTE_US, is_brought=False)
     assert again.book.state() == "Ready", "what a picture began, pictures end"
+    assert again.challenge.told()["parts"]["bad1"] == {"has_image": True, "judged": 6, "came": "NG blob_count", "is_right": True}
 
 
 def test_whoever_is_held_is_told_what_ends_it(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,9 @@ def test_a_master_part_that_does_not_come_is_waited_for_no_longer(bench: Callabl
     here = bench(bring_min=5)
     here.challenge.arm("bad1", US)
     here.challenge.look(US + 5 * MINUTE_US - 1)
-    assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": "", "bring": [], "remedy": ""}
+    never = {"has_image": False, "judged": 0, "came": "", "is_right": False}
+    parts = {"bad1": never, "good1": never}
+    assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": "", "bring": [], "remedy": "", "parts": parts}
     here.challenge.look(US + 5 * MINUTE_US)
     assert here.challenge.told()["next"] == ""
     here.challenge.arm("bad1", US + 6 * MINUTE_US)
