@@ -25,7 +25,7 @@ COMMANDS = {
     "describe-model": "write a first model.yaml for an ONNX file",
     "events": "every event the log can have, with its remedy",
     "watch": "show verdicts live",
-    "control": "ask the daemon: status, trigger, recipe, mode",
+    "control": "ask the daemon: status, trigger, recipe, reload, mode",
     "counters": "what shift and lot came to; begin anew",
     "challenge": "prove with master parts that bad ones still come out NG",
     "trigger": "have the daemon take a part now",

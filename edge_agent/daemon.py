@@ -127,14 +127,13 @@ class Daemon:
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
             self._open_challenge(line)
-        self.metrics = self._open_metrics()
-
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
         self.publisher.control.on_recipe = self._swapper.change_recipe
         self.publisher.control.on_reload = self._swapper.reload
         views = [line.book for line in self.lines]
         self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views, building)
+        self.metrics = self._open_metrics()
 
     def _first_bundle(self, recipe: str, guard_ms: float) -> Bundle:
         extend_timeout(_BUNDLE_S)
@@ -214,6 +213,7 @@ class Daemon:
             sender=self.sender,
             views=self._views,
             guard_ms={line.name: line.deadline_guard_ms for line in settings.lines},
+            is_reload_refused=lambda: bool(self._supervision.refusal),
         )
         server = open_metrics(settings.metrics, sources)
         if server is not None:
@@ -344,9 +344,9 @@ class Daemon:
         """So many NG in a row raise the line's alarm."""
         self.publisher.alarms.limit_ng_run(line, most)
 
-    def note(self, text: str) -> None:
-        """Say this in the service's status until the next note."""
-        self._supervision.note = text
+    def tell_refusal(self, why: str) -> None:
+        """Say in the service's status and the metrics that a reload was refused, '' that the last one was not."""
+        self._supervision.tell_refusal(why)
 
     def fail(self, failure: EdgeAgentError) -> None:
         """Drain and end by this error, or by the one before."""

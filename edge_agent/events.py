@@ -21,6 +21,8 @@ class Event:
     sums: tuple[str, ...] = ()
 
 
+_CHALLENGE = "mend the line, then bring its master parts: edge-agent challenge --line LINE --part PART"
+
 EVENTS: dict[str, Event] = {
     "station.started": Event("info", "the daemon has read its settings and opened its rooms"),
     "station.stopping": Event("info", "a stop was asked for; parts in flight are being finished"),
@@ -34,7 +36,7 @@ EVENTS: dict[str, Event] = {
     "station.reloaded": Event("info", "settings, recipes and models were read again; `changed` lines judge by new ones"),
     "station.reload_refused": Event("error", "what was read again cannot be used; everything stays as it was", "see `why`"),
     "station.restart_needed": Event(
-        "warning", "the settings differ in more than recipes; that counts at the next start", "restart"
+        "warning", "`settings` differ from those of the start and are no recipes; they count at the next start", "restart"
     ),
     "line.unproven": Event(
         "warning", "no golden pictures prove recipe and model before the first part", "give golden in the recipe"
@@ -93,12 +95,12 @@ EVENTS: dict[str, Event] = {
     "plc.request_refused": Event("warning", "a request on the control socket cannot be served", "see `why`", sums=("count",)),
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
-    "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", "mend the line; challenge again"),
+    "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", _CHALLENGE),
     "challenge.expired": Event(
         "warning", "an announced master part did not come in time; the next part is the production's", "announce it again"
     ),
     "challenge.cancelled": Event("info", "an announced master part was taken back; the next part is the production's"),
-    "challenge.overdue": Event("warning", "no challenge with master parts was passed in time", "edge-agent challenge"),
+    "challenge.overdue": Event("warning", "no challenge with master parts was passed in time", _CHALLENGE),
     "challenge.unreadable": Event("error", "the picture of a master part cannot be read; it came out as a FAULT", "see `why`"),
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),
     "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),

@@ -69,6 +69,7 @@ class Part(msgspec.Struct):
     identity: Identity
     shadow: bool = False
     challenge: str = ""  # the master part this is; then it is a shadow result, too
+    is_brought: bool = False  # that master part came to the line itself; else it is a stored picture
     journal_slot: int = -1
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError
@@ -13,6 +16,15 @@ from edge_agent.line import Line
 from edge_agent.settings import LineSettings, Station, StationSettings, load_station
 
 Recipes = dict[tuple[str, str], str]  # by line and view
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read anew: each line's name with its new bundle, of the lines whose recipe or model is another now, and the paths of
+    the settings that differ and count at the next start."""
+
+    changed: list[tuple[str, Line, Bundle]]
+    restart: list[str]
 
 
 class Forge(Protocol):
@@ -30,20 +42,21 @@ class Reloader:
         self._forge = forge
         self._named = recipes_of(station.settings)
 
-    def fresh(self) -> list[tuple[str, Line, Bundle]]:
-        """Return each line's name with its new bundle, of the lines whose recipe or model is another now.
+    def fresh(self) -> Reading:
+        """Read everything and build what is new.
 
-        Raises ConfigurationError, EngineError where one of them cannot be used: then nothing is to change. Settings other than
+        Raises ConfigurationError, EngineError where something cannot be used: then nothing is to change. Settings other than
         recipes count at the next start; where they differ that is said."""
         fresh = load_station(Path(self._station.file), list(self._station.overrides))
-        if without_recipes(fresh.settings) != without_recipes(self._station.settings):
-            say("station.restart_needed", file=self._station.file)
+        restart = for_the_next_start(self._station.settings, fresh.settings)
+        if restart:
+            say("station.restart_needed", file=self._station.file, settings=", ".join(restart))
         named = recipes_of(fresh.settings)
         bundles = []
         for settings in self._station.settings.lines:
             bundles += self._of_line(settings, named)
         self._named.update(named)
-        return bundles
+        return Reading(bundles, restart)
 
     def _of_line(self, settings: LineSettings, named: Recipes) -> list[tuple[str, Line, Bundle]]:
         bundles = []
@@ -66,15 +79,26 @@ def recipes_of(settings: StationSettings) -> Recipes:
     return {(line.name, view.name): view.recipe for line in settings.lines for view in line.each_view}
 
 
-def without_recipes(settings: StationSettings) -> object:
-    """Everything a reload does not change, for comparing."""
-    return (
-        [(getattr(settings, name)) for name in settings.__struct_fields__ if name != "lines"],
-        [
-            (
-                [getattr(line, name) for name in line.__struct_fields__ if name not in ("recipe", "views")],
-                [(view.name, view.camera) for view in line.each_view],
-            )
-            for line in settings.lines
-        ],
-    )
+def for_the_next_start(before: StationSettings, after: StationSettings) -> list[str]:
+    """The paths of the settings that differ and that no reload changes: all but the lines' recipes."""
+    return _differing(_without_recipes(before), _without_recipes(after))
+
+
+def _differing(before: object, after: object, at: str = "") -> list[str]:
+    """The paths of what differs between two trees of dicts and tuples; an entry with other keys as a whole."""
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        pairs = [(key, before[key], after[key]) for key in before]
+    elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):
+        pairs = [(str(n), *both) for n, both in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [at]
+    return [path for key, old, new in pairs for path in _differing(old, new, f"{at}.{key}".removeprefix("."))]
+
+
+def _without_recipes(settings: StationSettings) -> object:
+    """Everything a reload does not change, as a tree."""
+    tree = msgspec.to_builtins(settings)
+    for line in tree["lines"]:
+        for entry in (line, *line["views"]):
+            entry["recipe"] = None
+    return tree

@@ -7,6 +7,7 @@ cannot be reached, a line without triggers, a camera that is away and a full dis
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 
@@ -30,7 +31,7 @@ class Supervision:
         views: Iterable[LineBook] = (),
         building: Building | None = None,
     ) -> None:
-        self.note = ""  # what else the status says: that a reload was refused
+        self.refusal = ""  # why the last reload was refused; the status says it, too
         self._building = building or Building()
         self._building.tells_status = False
         self._books = list(books)
@@ -42,6 +43,7 @@ class Supervision:
         self._is_ready = False
         self._stalled: set[str] = set()
         self._counts = Counts(self._books)
+        self._telling = threading.Lock()  # over the status: what was refused is told by another thread
 
     def look(self) -> None:
         """Say what turned, and what is due to the service manager."""
@@ -50,7 +52,8 @@ class Supervision:
         now_s = time.monotonic()
         if now_s >= self._tell_at_s:
             self._tell_at_s = now_s + _TELL_S
-            notify(STATUS=self._status(now_s))
+            self._counts.take(now_s)
+            self._tell(now_s)
         if not self._is_ready:
             self._tell_ready(now_s)
         if not stalled:
@@ -61,7 +64,17 @@ class Supervision:
         self._ready_at_s = self._ready_at_s or now_s + _STARTING_S
         if now_s >= self._ready_at_s or not any(book.state() == "Error" and book.why == STARTING for book in self._views):
             # Where it could not be told, it is at the next look: without it there is no start.
-            self._is_ready = notify(READY=1, STATUS=self._status(now_s))
+            self._is_ready = self._tell(now_s, READY=1)
+
+    def tell_refusal(self, why: str) -> None:
+        """Have the status say from here on that a reload was refused, '' that it was not; systemd is told before this returns."""
+        self.refusal = why
+        self._tell(time.monotonic())
+
+    def _tell(self, now_s: float, **more: int) -> bool:
+        """False where the service manager could not be told."""
+        with self._telling:
+            return notify(STATUS=self._status(now_s), **more)
 
     def _say_turns(self, stalled: dict[str, float]) -> None:
         for name in stalled.keys() - self._stalled:
@@ -72,10 +85,9 @@ class Supervision:
         self._stalled = set(stalled)
 
     def _status(self, now_s: float) -> str:
-        self._counts.take(now_s)
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        notes = "".join(f"; {text}" for text in (self.note, self._building.text) if text)
+        notes = "".join(f"; {text}" for text in (self.refusal, self._building.text) if text)
         return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 
 

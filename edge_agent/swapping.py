@@ -29,7 +29,7 @@ class Owner(Protocol):
 
     def limit_ng_run(self, line: str, most: int) -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def tell_refusal(self, why: str) -> None: ...
 
     def fail(self, failure: EdgeAgentError) -> None: ...
 
@@ -104,19 +104,19 @@ class Swapper:
     def _reload(self) -> Reply:
         with self._building:
             try:
-                changed = self._reloader.fresh()
+                reading = self._reloader.fresh()
             except Exception as error:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
-                self._owner.note(f"reload refused, the recipes before stay: {why}")
+                self._owner.tell_refusal(f"reload refused, the recipes before stay: {why}")
                 say("station.reload_refused", why=why)
                 return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
             else:
-                for name, line, bundle in changed:
+                for name, line, bundle in reading.changed:
                     line.swap(bundle)
                     self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
-                self._owner.note("")
-                say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in changed})
-                return Reply(ok=True)
+                self._owner.tell_refusal("")
+                say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
+                return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""

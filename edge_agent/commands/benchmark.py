@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_agent.activation import processor
+from edge_agent.commands import output
 from edge_agent.commands.benchmark_camera import measure_camera
 from edge_agent.commands.benchmark_engine import measure_engines, table_of
 from edge_agent.commands.benchmark_metrics import measure_metrics
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table(title=f"benchmark {args.what}", show_header=False)
     for key, value in result.items():
         table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    output.console().print(table)
     return exit_code
 
 
@@ -92,7 +93,7 @@ def _engines(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps(rows[-1]), flush=True)
     if not args.json:
-        Console().print(table_of(rows))
+        output.console().print(table_of(rows))
     return 0
 
 

@@ -12,7 +12,6 @@ from collections import Counter
 
 import msgspec
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from edge_agent.camera import v4l2_kernel as k
@@ -21,6 +20,7 @@ from edge_agent.camera.aravis_library import find_devices, library
 from edge_agent.camera.aravis_words import held
 from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera.v4l2_find import Seen, find_all
+from edge_agent.commands.output import console
 from edge_agent.errors import CameraError, UsageError
 
 _USB3 = "USB3Vision"
@@ -179,7 +179,7 @@ def _show(cameras: list[Found]) -> None:
     table = Table("kind", "address", "serial", "vendor", "model", box=None)
     for camera in cameras:
         table.add_row(camera.kind, camera.address, camera.serial, camera.vendor, camera.model)
-    Console(highlight=False, soft_wrap=True).print(table)
+    console().print(table)
     print("\nfor the settings, under `cameras:`")
     for camera in cameras:
         print(f"  - {camera.settings}" if camera.settings else f"  # {camera.address} has neither a serial number nor a link")

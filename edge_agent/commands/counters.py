@@ -10,15 +10,16 @@ import json
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from edge_agent.plc.gateway import ask
+from edge_agent.commands import reach
+from edge_agent.commands.output import console
+from edge_agent.plc.parts import SHADOW
 from edge_agent.wire import Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--connect", default="tcp://127.0.0.1:5557", metavar="URL", help="the station's control address")
+    reach.add_arguments(parser)
     parser.add_argument("--line", default="", help="the line's name; without it all lines")
     parser.add_argument("--reset", action="store_true", help="begin a new shift")
     parser.add_argument("--lot", default="", metavar="NAME", help="begin a new lot of this name")
@@ -26,18 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    reply = ask(args.connect, Request(op="counters", line=args.line, name=args.lot, reset=args.reset))
+    reply = reach.ask_station(args, Request(op="counters", line=args.line, name=args.lot, reset=args.reset))
     if not reply.ok:
         print(reply.error)
         return 1
     if args.json:
         print(json.dumps(reply.status))
         return 0
+    modes = reach.ask_station(args, Request(op="status")).status["lines"]
     table = Table("line", "", "since", "parts", "PASS", "NG", "FAULT", "yield", "why", box=None)
     for line, periods in reply.status.items():
         for period, tally in periods.items():
-            table.add_row(line, f"{period} {tally['name']}".strip(), *_row(tally))
-    Console(highlight=False, soft_wrap=True).print(table)
+            *numbers, why = _row(tally)
+            uncounted = "(shadow: not counted)" if modes[line]["mode"] == SHADOW else ""
+            table.add_row(line, f"{period} {tally['name']}".strip(), *numbers, f"{why} {uncounted}".strip())
+    console().print(table)
     return 0
 
 

@@ -26,6 +26,7 @@ from rich.table import Table
 from edge_agent.camera.texture import PartTruth, truth_of
 from edge_agent.camera_settings import SyntheticCamera
 from edge_agent.commands.contactsheet import write_contact_sheet
+from edge_agent.commands.output import console
 from edge_agent.commands.replay import result_of
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.plc.gateway import Gateway
@@ -180,6 +181,6 @@ def _print_table(summary: dict[str, Any], out: Path) -> None:
     counts = [summary[key] for key in ("outcomes", "pass", "ng", "fault", "slips", "false_rejects")]
     times = [f"{latency[key]:.1f} ms" if latency[key] is not None else "-" for key in ("p50", "p99")]
     table.add_row(*map(str, counts), *times, str(summary["acknowledged"]))
-    Console().print(table)
+    console().print(table)
     for name in ("contact_sheet.png", "results.jsonl", "summary.json", "collector"):
         print(f"  {out / name}")

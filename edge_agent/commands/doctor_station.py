@@ -55,7 +55,9 @@ def of_running(station: Station) -> tuple[bool, list[Look]]:
 def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
     for name, line in status["lines"].items():
         told = f"line {name}: {line['state']}, {line['mode']}, recipe {line['recipe']}, {line['seq']} parts published"
-        yield problem("station", f"{told}: {line['why']}", "see `why`") if line["state"] == "Error" else well("station", told)
+        held = status.get("challenges", {}).get(name, {}).get("remedy", "")
+        remedy = held or "journalctl -u edge-agent -e: the last words of the line and its camera"
+        yield problem("station", f"{told}: {line['why']}", remedy) if line["state"] == "Error" else well("station", told)
     for alarm in status["alarms"]:
         yield note("station", f"alarm {alarm}", "see docs/events.md")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.table import Table
 
+from edge_agent.commands.output import console
 from edge_agent.events import EVENTS, as_markdown
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "", "debug": "dim"}
@@ -23,5 +23,5 @@ def run(args: argparse.Namespace) -> int:
     table = Table("event", "level", "meaning", "remedy", box=None)
     for name, event in EVENTS.items():
         table.add_row(name, event.level, event.meaning, event.remedy, style=_STYLES[event.level])
-    Console(highlight=False).print(table)
+    console().print(table)
     return 0

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import argparse
 
-from edge_agent.commands import control
+from edge_agent.commands import control, reach
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part_id", nargs="?", default="", metavar="PART_ID", help="what the verdict is to call it")
-    parser.add_argument("--connect", default="tcp://127.0.0.1:5557", metavar="URL", help="the station's control address")
+    reach.add_arguments(parser)
     parser.add_argument("--line", default="", help="the line's name; may be left out where there is but one")
 
 
 def run(args: argparse.Namespace) -> int:
-    return control.run(argparse.Namespace(op="trigger", value=args.part_id, connect=args.connect, line=args.line, config=None))
+    where = {"connect": args.connect, "config": args.config}
+    return control.run(argparse.Namespace(op="trigger", value=args.part_id, line=args.line, **where))

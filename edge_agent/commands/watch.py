@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 
-from rich.console import Console
-
+from edge_agent.commands import reach
+from edge_agent.commands.output import console
 from edge_agent.plc.gateway import Gateway
 from edge_agent.wire import Verdict, verdict_json
 
 _STYLES = {"PASS": "green", "NG": "bold red", "FAULT": "yellow"}
+_NEVER_S = 1e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--connect", default="tcp://127.0.0.1:5556", metavar="URL", help="the station's verdict address")
+    reach.add_arguments(parser, "verdicts")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N verdicts; 0 is never")
     parser.add_argument("--timeout", type=float, default=0, metavar="S", help="stop with exit code 1 after S seconds; 0 is never")
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    out = console()
     shown = 0
-    print(f"listening on {args.connect}", file=sys.stderr)
-    with Gateway(args.connect) as gateway:
-        for verdict in gateway.verdicts(args.timeout or 1e9):
+    address = reach.address(args, "verdicts")
+    print(f"listening on {address}", file=sys.stderr)
+    with Gateway(address) as gateway:
+        for verdict in _verdicts(gateway, address, args.timeout or _NEVER_S):
             if args.json:
                 sys.stdout.write(verdict_json(verdict).decode() + "\n")
                 sys.stdout.flush()
             else:
-                console.print(describe(verdict), style=_STYLES.get(verdict.outcome, ""))
+                out.print(describe(verdict), style=_STYLES.get(verdict.outcome, ""))
             shown += 1
             if args.count and shown >= args.count:
                 return 0
     return 1
+
+
+def _verdicts(gateway: Gateway, address: str, timeout_s: float) -> Iterator[Verdict]:
+    """Every verdict for so long; where the station gives no sign of life soon, that is told."""
+    soon_s = min(timeout_s, reach.ANSWER_S)
+    yield from gateway.verdicts(soon_s)
+    if not gateway.heartbeat:
+        print(f"no heartbeat from {address} within {soon_s:g} s. Is the daemon running there? {reach.OTHERWISE}", file=sys.stderr)
+    yield from gateway.verdicts(timeout_s - soon_s)
 
 
 def describe(verdict: Verdict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class Sources:
     sender: Sender | None
     views: dict[str, list[Line]]
     guard_ms: dict[str, float]
+    is_reload_refused: Callable[[], bool]
 
 
 def of_station(sources: Sources) -> Iterator[Sample]:
     """Every sample but histograms and the machine's."""
     yield "station_info", (sources.station, __version__, str(sources.journal.epoch)), 1
+    yield "reload_refused", (), float(sources.is_reload_refused())
     yield "log_dropped_total", (), dropped_lines()
     statistics = sources.publisher.statistics or {}
     for name, book in sources.publisher.book.lines.items():

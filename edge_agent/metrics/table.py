@@ -78,6 +78,7 @@ METRICS = _table(
     ("collector_resent_total", "counter", "", "rows that were sent a second time"),
     # the machine
     ("station_info", "gauge", "station version epoch", "1: which station, program and start"),
+    ("reload_refused", "gauge", "", "1 while what the last reload read is refused, and the recipes before judge"),
     ("log_dropped_total", "counter", "", "lines of the log that nobody took in time"),
     ("disk_bytes", "gauge", "", "size of the disk with the state folder"),
     ("disk_free_bytes", "gauge", "", "what is free there for the station"),

@@ -2,12 +2,15 @@
 
 A master part is judged like any other and published as a shadow result that names it; no machine acts on it and no counter of the
 production counts it. One that comes out wrong holds the line: every part is FAULT not_ready until all master parts came out right.
+A stored picture proves model and recipe, not camera and light: where the one that came out wrong was brought to the line, all have
+to be brought.
 Lives on the publisher thread; when the last challenge was passed, and what failed, is kept beside the counters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
@@ -18,6 +21,16 @@ from edge_agent.settings import ChallengeSettings
 
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
+
+
+@dataclass(slots=True)
+class Came:
+    """One master part since the start: how often it was judged, and what came out last."""
+
+    has_image: bool
+    judged: int = 0
+    came: str = ""
+    is_right: bool = False
 
 
 class LineChallenge:
@@ -32,6 +45,7 @@ class LineChallenge:
         self._run_images = run_images
         self._masters = {master.name: master for master in settings.parts}
         self._right: set[str] = set()  # came out as declared since the last challenge was passed, or one failed
+        self._came = {name: Came(bool(master.image)) for name, master in self._masters.items()}
         self._started_us = now_us
         self._tried_us = 0
         self._armed_until_us = 0
@@ -59,31 +73,58 @@ class LineChallenge:
             say(event, line=self._book.name, master=name)
 
     def told(self) -> dict[str, object]:
-        """For whoever asks: the master part that comes next, when a challenge was passed last, and what failed since."""
+        """For whoever asks: the master part that comes next, when a challenge was passed last, what failed since, what ends it,
+        and what came out of each part."""
         kept = self._counters.kept
-        return {"next": self._book.challenge, "passed_us": kept.challenged_us, "failed": kept.challenge_failed}
+        standing = {"next": self._book.challenge, "passed_us": kept.challenged_us, "failed": kept.challenge_failed}
+        parts = {name: asdict(came) for name, came in self._came.items()}
+        return {**standing, "bring": self._to_bring(), "remedy": self._remedy(), "parts": parts}
+
+    def _to_bring(self) -> list[str]:
+        """The master parts that have yet to be brought before the line is let go; none where stored pictures may end it."""
+        if not self._book.hold or self._pictures_suffice:
+            return []
+        return [name for name in self._masters if name not in self._right]
+
+    def _remedy(self) -> str:
+        """What lets the line go; '' where nothing holds it."""
+        if not self._book.hold:
+            return ""
+        command, names = f"edge-agent challenge --line {self._book.name}", self._to_bring()
+        if not names:
+            return f"mend the line, then have its master parts' pictures judged: {command}"
+        then = "".join(f", then --part {name}" for name in names[1:])
+        return f"mend the line, then bring its master parts: {command} --part {names[0]}{then}"
+
+    @property
+    def _pictures_suffice(self) -> bool:
+        """True where stored pictures alone can pass the challenge."""
+        return all(master.image for master in self._masters.values()) and not self._counters.kept.challenge_brought
 
     @property
     def has_images(self) -> bool:
         return any(master.image for master in self._masters.values())
 
-    def note(self, name: str, judgement: Judgement, now_us: int) -> None:
-        """Hold what came out against what was declared."""
+    def note(self, name: str, judgement: Judgement, now_us: int, *, is_brought: bool) -> None:
+        """Hold what came out against what was declared; where not `is_brought`, it came out of a stored picture."""
         master = self._masters[name]
         is_right = judgement.outcome == master.expect and set(master.reasons) <= set(judgement.reasons)
+        came = " ".join([judgement.outcome, *judgement.reasons])
+        self._came[name] = Came(bool(master.image), self._came[name].judged + 1, came, is_right)
         if not is_right:
             wanted = " ".join([master.expect, *master.reasons])
-            came = " ".join([judgement.outcome, *judgement.reasons])
             self._right.clear()
-            self._counters.note_challenge(self._counters.kept.challenged_us, f"master part {name} came out {came}, not {wanted}")
-            say("challenge.failed", line=self._book.name, master=name, came=came, wanted=wanted)
-        else:
+            self._counters.fail_challenge(f"master part {name} came out {came}, not {wanted}", is_brought)
+            self._set_hold()
+            say("challenge.failed", line=self._book.name, master=name, came=came, wanted=wanted, remedy=self._remedy())
+            return
+        say("challenge.part_right", line=self._book.name, master=name)
+        if is_brought or not self._counters.kept.challenge_brought:
             self._right.add(name)
-            say("challenge.part_right", line=self._book.name, master=name)
-            if self._right >= set(self._masters):
-                self._right.clear()
-                self._counters.note_challenge(now_us, "")
-                say("challenge.passed", line=self._book.name)
+        if self._right >= set(self._masters):
+            self._right.clear()
+            self._counters.pass_challenge(now_us)
+            say("challenge.passed", line=self._book.name)
         self._set_hold()
 
     def look(self, now_us: int) -> None:
@@ -95,15 +136,16 @@ class LineChallenge:
         if now_us < due_us:
             is_overdue = False
         else:
-            if all(master.image for master in self._masters.values()) and now_us - self._tried_us > _MINUTE_US:
+            if self._pictures_suffice and now_us - self._tried_us > _MINUTE_US:
                 self._tried_us = now_us
                 self._run_images()
             is_overdue = now_us > max(due_us, self._started_us) + int(self._settings.grace_min * _MINUTE_US)
         if is_overdue != self._is_overdue:
             self._is_overdue = is_overdue
-            if is_overdue:
-                say("challenge.overdue", line=self._book.name)
             self._set_hold()
+            if is_overdue:
+                remedy = self._remedy()
+                say("challenge.overdue", line=self._book.name, **({"remedy": remedy} if remedy else {}))
 
     def _due_us(self) -> int:
         """When the next challenge is due by the schedule."""

@@ -137,7 +137,7 @@ class Control:
             challenge.disarm()
         else:
             challenge.arm(request.name, self._publisher.now_us())
-        return Reply(ok=True)
+        return Reply(ok=True, status=challenge.told())
 
     def _status(self) -> dict[str, object]:
         publisher = self._publisher

@@ -75,6 +75,7 @@ class Kept(msgspec.Struct):
     recovered: int = 0
     challenged_us: int = 0  # when the last challenge with master parts was passed
     challenge_failed: str = ""
+    challenge_brought: bool = False  # a master part that was brought failed: stored pictures do not end that
 
 
 _OUT = msgspec.json.Encoder()
@@ -129,9 +130,14 @@ class LineCounters:
         self.kept.lot = Tally(now_us, name)
         self._keep()
 
-    def note_challenge(self, passed_us: int, failed: str) -> None:
-        """Keep how the challenge with master parts stands: when it was passed last, and what failed since."""
-        self.kept.challenged_us, self.kept.challenge_failed = passed_us, failed
+    def pass_challenge(self, now_us: int) -> None:
+        """Keep that all master parts came out right."""
+        self.kept.challenged_us, self.kept.challenge_failed, self.kept.challenge_brought = now_us, "", False
+        self._keep()
+
+    def fail_challenge(self, why: str, is_brought: bool) -> None:
+        """Keep what failed since a challenge was passed last, and whether any part of it was a brought one."""
+        self.kept.challenge_failed, self.kept.challenge_brought = why, self.kept.challenge_brought or is_brought
         self._keep()
 
     def close(self) -> None:

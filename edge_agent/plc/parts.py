@@ -91,7 +91,7 @@ class PartBook:
     ) -> Part:
         """Register a trigger: number it, store it in the journal, start its clock. The line, or the caller, has an identity.
 
-        `challenge` names the master part this is; where one was announced for the line, its next part is that."""
+        `challenge` names the master part whose stored picture this is; one that was announced for the line is its next part."""
         identity = identity or line.identity
         assert identity is not None
         deadline_ns = now_ns + int(identity.deadline_ms * 1e6) - self._guard_ns[line.name]
@@ -99,7 +99,8 @@ class PartBook:
         with self._lock:
             line.triggers += 1
             seq = line.triggers
-            if not challenge and line.challenge:
+            is_brought = not challenge and bool(line.challenge)
+            if is_brought:
                 challenge, line.challenge = line.challenge, ""
             part = Part(
                 line.name,
@@ -112,6 +113,7 @@ class PartBook:
                 identity,
                 line.mode == SHADOW or bool(challenge),
                 challenge,
+                is_brought,
             )
             raw = part.part_id.encode()
             part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw, part.shadow)

@@ -212,7 +212,7 @@ class Publisher:
         if self.part_log is not None:
             self.part_log.note(verdict, now_ns)
         if part.challenge and part.line in self.challenges:
-            self.challenges[part.line].note(part.challenge, judgement, self.now_us())
+            self.challenges[part.line].note(part.challenge, judgement, self.now_us(), is_brought=part.is_brought)
         if self.on_verdict is not None:
             self.on_verdict(verdict)
         if not self._outbox(text, RECORD_PRIORITY, part.journal_slot):

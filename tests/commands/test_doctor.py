@@ -187,6 +187,9 @@ def test_a_line_that_cannot_judge_is_a_problem() -> None:
     (look, alarm) = doctor_station._of_lines({"lines": {"one": line}, "alarms": ["unsubscribed"]})
     assert (look.level, alarm.level) == (PROBLEM, NOTE)
     assert "no camera" in look.told
+    held = {"one": {"remedy": "bring its master parts"}}
+    (look,) = doctor_station._of_lines({"lines": {"one": line}, "alarms": [], "challenges": held})
+    assert look.remedy == "bring its master parts"
 
 
 def test_a_collector_is_one_that_speaks_zeromq(station: StationFolder) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from running import wait_until
 from stations import Program, StationFolder
 
@@ -31,6 +32,7 @@ def test_watch_shows_verdicts_and_control_answers(
     edge_agent: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
 ) -> None:
     station.add_images(images(3))
+    file = station.folder / "station.yaml"
     verdicts, control = station.settings["plc"]["verdicts"], station.settings["plc"]["control"]
     with daemon(station):
         heard = edge_agent("watch", "--connect", verdicts, "--json", "--count", 6, "--timeout", 30)
@@ -40,7 +42,7 @@ def test_watch_shows_verdicts_and_control_answers(
         assert {each["outcome"] for each in objects} == {"PASS", "NG"}
         assert [each["seq"] for each in objects] == list(range(objects[0]["seq"], objects[0]["seq"] + 6))
         assert all(each["station"] == "test" and each["trigger_time_us"] > 1.6e15 for each in objects)
-        shown = edge_agent("watch", "--connect", verdicts, "--count", 2, "--timeout", 30)
+        shown = edge_agent("watch", "--config", file, "--count", 2, "--timeout", 30)
         assert shown.returncode == 0
         assert len(shown.stdout.splitlines()) == 2
         status = edge_agent("control", "--connect", control, "status")
@@ -48,6 +50,9 @@ def test_watch_shows_verdicts_and_control_answers(
         wrong = edge_agent("control", "--connect", control, "recipe", "nowhere", "--line", "line")
         assert wrong.returncode == 1
         assert "nowhere" in wrong.stdout
+        assert "line" in edge_agent("counters", "--config", file).stdout
+        assert "runs free" in edge_agent("trigger", "--config", file).stdout
+        assert "has no master parts" in edge_agent("challenge", "--config", file, "--line", "line").stdout
 
 
 def test_a_reload_is_answered_with_what_came_of_it(
@@ -60,6 +65,10 @@ def test_a_reload_is_answered_with_what_came_of_it(
         wait_until(lambda: edge_agent(*by_config, "status").returncode == 0)
         well = edge_agent(*by_config, "reload")
         assert (well.returncode, well.stdout) == (0, "ok\n")
+        station.settings["station"], station.settings["cameras"][0]["rate_hz"] = "other", 21
+        station.write()
+        later = edge_agent(*by_config, "reload")
+        assert (later.returncode, later.stdout) == (0, "ok; restart to apply: station, cameras.0.rate_hz\n")
         station.recipe["rules"] = [{"rule": "blob_count", "max": -1}]
         station.write()
         refused = edge_agent(*by_config, "reload")
@@ -72,4 +81,17 @@ def test_a_reload_is_answered_with_what_came_of_it(
 
 
 def test_watch_with_nobody_there_ends_after_its_timeout(edge_agent: Program, station: StationFolder) -> None:
-    assert edge_agent("watch", "--connect", station.settings["plc"]["verdicts"], "--count", 1, "--timeout", 0.5).returncode == 1
+    alone = edge_agent("watch", "--config", station.write(), "--count", 1, "--timeout", 0.5)
+    assert alone.returncode == 1
+    assert f"no heartbeat from {station.settings['plc']['verdicts']}" in alone.stderr
+    assert "Another address: --config or --connect" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("control", "reload"), ("control", "recipe", "x", "--line", "line"), ("counters",), ("trigger",)]
+)
+def test_where_nobody_answers_that_is_told_soon(edge_agent: Program, station: StationFolder, words: tuple[str, ...]) -> None:
+    alone = edge_agent(*words, "--connect", station.settings["plc"]["control"], timeout_s=50)  # an answer is waited for longer
+    assert alone.returncode == 1
+    assert f"no answer from {station.settings['plc']['control']}" in alone.stderr
+    assert "Another address: --config or --connect" in alone.stderr

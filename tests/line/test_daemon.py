@@ -216,12 +216,19 @@ def test_software_trigger_recipe_and_modes_over_the_control_socket(station: Stat
     assert not refused.ok
     assert "absent.yaml" in refused.error
     assert part("A-3").recipe == "strict"
+    assert ask(daemon.control, Request(op="reload")).ok
+    assert part("A-3b").recipe == "strict", "chosen recipes stay, while the settings name none but the one before"
     assert ask(daemon.control, Request(op="mode", line="line", mode="shadow")).ok
     assert part("A-4").shadow
+    (station.folder / "recipes" / "third.yaml").write_text(yaml.safe_dump({**station.recipe, "name": "third"}))
+    station.settings["lines"][0]["recipe"] = "third"
+    station.write()
+    assert ask(daemon.control, Request(op="reload")).ok
+    assert part("A-4b").recipe == "third", "the settings name another by now"
     assert ask(daemon.control, Request(op="mode", line="line", mode="offline")).ok
     assert part("A-5").reasons == ("not_ready",)
     status = ask(daemon.control, Request(op="status")).status
-    assert status["lines"]["line"]["seq"] == 5
+    assert status["lines"]["line"]["seq"] == 7
     assert status["acknowledged"] >= 4
     assert daemon.end() == 0
 

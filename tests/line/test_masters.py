@@ -11,7 +11,7 @@ import pytest
 from bright import gray, with_defect
 from running import wait_until
 from simulation import ask
-from stations import StationFolder
+from stations import Program, StationFolder
 
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
@@ -65,6 +65,33 @@ def test_pictures_of_master_parts_prove_the_line_while_it_runs(station: StationF
         assert "bad1" in again.publisher.book.lines["line"].hold
     finally:
         again.close()
+
+
+@pytest.mark.parametrize(("bad", "code", "came"), [(with_defect(gray(), 10, 20, 8, 6), 0, "NG"), (gray(), 1, "PASS")])
+def test_whoever_waits_is_told_what_came_out(
+    station: StationFolder, within: Program, bad: np.ndarray, code: int, came: str
+) -> None:
+    station.add_images([gray()])
+    station.settings["cameras"][0].update(repeat=True, rate_hz=20)
+    masters(station, bad)
+    file = station.write()
+    daemon = Daemon(load_station(file))
+    daemon.start()
+    try:
+        book = daemon.publisher.book.lines["line"]
+        wait_until(lambda: book.state() == "Ready", 30)
+        told = within("challenge", "--config", file, "--line", "line", "--wait", 60)
+        assert told.returncode == code, told.stdout
+        assert f"bad1: {came}" in told.stdout
+        assert "good1: PASS, right" in told.stdout
+        brought = within("challenge", "--config", file, "--line", "line", "--part", "bad1", "--wait", 60)
+        assert (brought.returncode, "bad1: PASS, WRONG" in brought.stdout) == (1, True)
+        again = within("challenge", "--config", file, "--line", "line", "--wait", 60)
+        assert "do not let the line go" in again.stdout
+        assert again.returncode == code
+        assert book.state() == "Error"
+    finally:
+        daemon.close()
 
 
 def test_pictures_belong_to_a_line_of_one_camera(station: StationFolder, images: Images) -> None:

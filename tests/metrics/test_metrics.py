@@ -105,6 +105,21 @@ def test_every_reason_is_there_before_the_first_of_its_kind(station: StationFold
         assert samples(scrape(daemon.metrics.port))["line_held", ("line",)] == 1
 
 
+def test_a_refused_reload_is_a_number_until_a_good_one(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with running(station) as daemon:
+        assert daemon.metrics is not None
+        port, seen = daemon.metrics.port, []
+        for most in (0, -1, 1):
+            station.recipe["rules"] = [{"rule": "blob_count", "max": most}]
+            station.write()
+            answered = threading.Event()
+            daemon._swapper.reload(lambda _reply, answered=answered: answered.set())
+            assert answered.wait(60)
+            seen.append(samples(scrape(port))["reload_refused", ()])
+    assert seen == [0, 1, 0]
+
+
 def test_every_metric_of_the_table_comes_from_a_running_station(station: StationFolder, images: Images) -> None:
     station.add_images([*images(3), np.full((64, 64), 10, np.uint8)])
     station.settings["cameras"][0]["rate_hz"] = 50

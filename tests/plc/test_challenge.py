@@ -41,9 +41,9 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
 
 def test_all_master_parts_together_pass_a_challenge(bench: Callable[..., Bench]) -> None:
     here = bench()
-    here.challenge.note("bad1", Judgement(NG, ("area", "blob_count")), US)
+    here.challenge.note("bad1", Judgement(NG, ("area", "blob_count")), US, is_brought=True)
     assert here.counters.kept.challenged_us == 0
-    here.challenge.note("good1", GOOD, US + 5)
+    here.challenge.note("good1", GOOD, US + 5, is_brought=True)
     assert (here.counters.kept.challenged_us, here.book.hold) == (US + 5, "")
 
 
@@ -61,17 +61,59 @@ def test_one_that_comes_out_wrong_holds_the_line_until_all_are_right(
     bench: Callable[..., Bench], name: str, came: Judgement
 ) -> None:
     here = bench()
-    here.challenge.note("bad1", BAD, US)
-    here.challenge.note(name, came, US)
+    here.challenge.note("bad1", BAD, US, is_brought=True)
+    here.challenge.note(name, came, US, is_brought=True)
     assert f"master part {name} came out {came.outcome}" in here.book.hold
     assert here.book.state() == "Error"
     here.counters.close()
     again = bench()  # a restart is no way around it
     assert again.book.state() == "Error"
-    again.challenge.note("good1", GOOD, US + 1)
+    again.challenge.note("good1", GOOD, US + 1, is_brought=True)
     assert again.book.state() == "Error"
-    again.challenge.note("bad1", BAD, US + 2)
+    again.challenge.note("bad1", BAD, US + 2, is_brought=True)
     assert again.book.state() == "Ready"
+
+
+BAD_PICTURE = MasterPart(name="bad1", expect="NG", image="bad.png")
+GOOD_PICTURE = MasterPart(name="good1", expect="PASS", image="good.png")
+
+
+def test_pictures_do_not_end_what_a_brought_part_began(bench: Callable[..., Bench]) -> None:
+    here = bench(BAD_PICTURE, GOOD_PICTURE, every_h=1)
+    here.challenge.note("bad1", Judgement(PASS), US, is_brought=True)
+    here.counters.close()
+    again = bench(BAD_PICTURE, GOOD_PICTURE, every_h=1)  # a restart does not forget what began it
+    again.challenge.look(US + 2 * MINUTE_US)
+    assert again.asked == 0, "pictures that cannot end it are not judged each minute"
+    pictures = (("bad1", BAD), ("good1", GOOD))
+    for name, came in (*pictures, ("bad1", Judgement(PASS)), *pictures):  # a picture that comes out wrong makes it no picture's
+        again.challenge.note(name, came, US + 3 * MINUTE_US, is_brought=False)
+    assert again.book.state() == "Error"
+    again.challenge.note("bad1", BAD, US + 4 * MINUTE_US, is_brought=True)
+    again.challenge.note("good1", GOOD, US + 4 * MINUTE_US, is_brought=False)
+    assert (again.book.state(), again.challenge.told()["bring"]) == ("Error", ["good1"])
+    again.challenge.note("good1", GOOD, US + 5 * MINUTE_US, is_brought=True)
+    assert (again.book.state(), again.counters.kept.challenged_us) == ("Ready", US + 5 * MINUTE_US)
+    again.challenge.note("bad1", Judgement(PASS), US + 6 * MINUTE_US, is_brought=False)
+    for name, came in pictures:
+        again.challenge.note(name, came, US + 7 * MINUTE_US, is_brought=False)
+    assert again.book.state() == "Ready", "what a picture began, pictures end"
+    assert again.challenge.told()["parts"]["bad1"] == {"has_image": True, "judged": 6, "came": "NG blob_count", "is_right": True}
+
+
+def test_whoever_is_held_is_told_what_ends_it(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr("edge_agent.plc.challenge.say", lambda name, **values: said.append({"name": name, **values}))
+    here = bench(BAD_PICTURE, GOOD_PICTURE)
+    here.challenge.note("bad1", Judgement(PASS), US, is_brought=False)
+    assert here.challenge.told()["remedy"] == said[-1]["remedy"]
+    assert str(said[-1]["remedy"]).endswith("pictures judged: edge-agent challenge --line one")
+    here.challenge.note("bad1", Judgement(PASS), US, is_brought=True)
+    assert said[-1]["remedy"] == (
+        "mend the line, then bring its master parts: edge-agent challenge --line one --part bad1, then --part good1"
+    )
+    here.challenge.note("bad1", BAD, US, is_brought=True)
+    assert str(here.challenge.told()["remedy"]).endswith("edge-agent challenge --line one --part good1")
 
 
 def test_a_schedule_that_is_not_kept_holds_the_line_after_its_grace(bench: Callable[..., Bench]) -> None:
@@ -81,7 +123,7 @@ def test_a_schedule_that_is_not_kept_holds_the_line_after_its_grace(bench: Calla
     here.challenge.look(US + 31 * MINUTE_US)
     assert "overdue" in here.book.hold
     for name, came in (("bad1", BAD), ("good1", GOOD)):
-        here.challenge.note(name, came, US + 40 * MINUTE_US)
+        here.challenge.note(name, came, US + 40 * MINUTE_US, is_brought=True)
     here.challenge.look(US + 40 * MINUTE_US)
     assert here.book.state() == "Ready"
     here.challenge.look(US + 40 * MINUTE_US + 8 * HOUR_US + 29 * MINUTE_US)
@@ -102,7 +144,7 @@ def test_a_new_shift_makes_a_challenge_due_and_pictures_are_judged_by_themselves
     here.challenge.look(US + MINUTE_US + 1)
     here.challenge.look(US + MINUTE_US + 2)
     assert here.asked == 1
-    here.challenge.note("bad1", BAD, US + 2 * MINUTE_US)
+    here.challenge.note("bad1", BAD, US + 2 * MINUTE_US, is_brought=False)
     here.challenge.look(US + 5 * MINUTE_US)
     assert here.asked == 1
     here.counters.begin_shift("one", US + 6 * MINUTE_US)
@@ -129,7 +171,11 @@ def test_the_next_part_is_the_master_part_and_no_part_of_the_production(station:
     status = here.ask(op="status").status["lines"]["one"]
     assert status["state"] == "Error"
     assert "master part bad1 came out PASS" in status["why"]
-    assert here.ask(op="challenge", line="one", name="bad1").ok
+    publisher.judged(publisher.trigger(here.line, "bad1", challenge="bad1"), BAD)  # its stored picture does not end that
+    assert hear_json(hearing)["challenge"] == "bad1"
+    assert here.ask(op="status").status["challenges"]["one"]["bring"] == ["bad1"]
+    assert here.line.state() == "Error"
+    assert here.ask(op="challenge", line="one", name="bad1").status["next"] == "bad1"
     judge_all(here, 1, BAD)
     wait_until(lambda: here.line.state() == "Ready")
     judge_all(here, 1)
@@ -144,7 +190,9 @@ def test_a_master_part_that_does_not_come_is_waited_for_no_longer(bench: Callabl
     here = bench(bring_min=5)
     here.challenge.arm("bad1", US)
     here.challenge.look(US + 5 * MINUTE_US - 1)
-    assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": ""}
+    never = {"has_image": False, "judged": 0, "came": "", "is_right": False}
+    parts = {"bad1": never, "good1": never}
+    assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": "", "bring": [], "remedy": "", "parts": parts}
     here.challenge.look(US + 5 * MINUTE_US)
     assert here.challenge.told()["next"] == ""
     here.challenge.arm("bad1", US + 6 * MINUTE_US)

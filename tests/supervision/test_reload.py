@@ -1,14 +1,23 @@
-"""What systemd hears of reloads: ready only after the last that was asked for."""
+"""What systemd and whoever asked hear of reloads: ready only after the last that was asked for; a refusal before the answer."""
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from stations import StationFolder
 
+from edge_agent.errors import ConfigurationError
+from edge_agent.plc.parts import LineBook
+from edge_agent.reload import Reading, for_the_next_start
+from edge_agent.settings import load_station
+from edge_agent.supervision import Supervision
 from edge_agent.swapping import Swapper
+from edge_agent.wire import Reply
 
 
 class SlowSettings:
@@ -17,14 +26,26 @@ class SlowSettings:
     def __init__(self) -> None:
         self.began, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
 
-    def fresh(self) -> list[object]:
+    def fresh(self) -> Reading:
         self.began.release()
         assert self.may_end.acquire(timeout=30)
-        return []
+        return Reading([], [])
+
+
+class BadSettings:
+    """Settings that cannot be used until `why` is ''."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def fresh(self) -> Reading:
+        if self.why:
+            raise ConfigurationError(self.why)
+        return Reading([], ["station"])
 
 
 class Owner:
-    def note(self, text: str) -> None: ...
+    def tell_refusal(self, why: str) -> None: ...
 
 
 @pytest.fixture
@@ -61,3 +82,51 @@ def test_a_second_reload_while_one_runs_is_done_before_ready(manager: socket.soc
     assert settings.began.acquire(timeout=30), "three at once are one"
     settings.may_end.release()
     assert [word(), word()] == ["RELOADING=1", "READY=1"]
+
+
+def test_the_status_says_what_a_reload_came_to_before_it_is_answered(manager: socket.socket) -> None:
+    supervision, settings = Supervision([LineBook("line")], []), BadSettings("rules.0.max is -1")
+    swapper = Swapper({}, None, settings, supervision, threading.Event())  # type: ignore[arg-type]
+    heard: queue.SimpleQueue[tuple[Reply, list[str]]] = queue.SimpleQueue()
+
+    def answered(reply: Reply) -> None:
+        """What systemd was told until now."""
+        words: list[str] = []
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                words.append(manager.recv(4096).decode())
+        manager.settimeout(30)
+        heard.put((reply, [word for word in words if "STATUS=" in word]))
+
+    def reload() -> tuple[Reply, list[str]]:
+        swapper.reload(answered)
+        came = heard.get(timeout=30)
+        while "READY=1" not in manager.recv(4096).decode():
+            pass
+        return came
+
+    reply, told = reload()
+    assert not reply.ok
+    assert "reload refused, the recipes before stay: rules.0.max is -1" in told[-1]
+    settings.why = ""
+    reply, told = reload()
+    assert (reply.ok, reply.status) == (True, {"restart": ["station"]})
+    assert "refused" not in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, []),
+        ({"station": "other"}, ["station"]),
+        ({"cameras": [{"name": "camera", "kind": "folder", "path": "images", "rate_hz": 5}]}, ["cameras.0.rate_hz"]),
+        ({"cameras": [{"name": "camera", "kind": "synthetic", "rows": 64, "cols": 64}]}, ["cameras.0"]),
+        ({"lines": [{"name": "line", "camera": "camera", "recipe": "another"}]}, ["lines.0.frames"]),
+        ({"engine": {"kind": "auto"}, "metrics": {}, "shifts": ["06:00"]}, ["engine", "metrics", "shifts"]),
+    ],
+)
+def test_settings_that_count_at_the_next_start_are_named(station: StationFolder, change: dict[str, Any], named: list[str]) -> None:
+    before = load_station(station.write()).settings
+    station.settings |= change
+    assert for_the_next_start(before, load_station(station.write()).settings) == named
