@@ -21,7 +21,9 @@ from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
 from edge_agent.commands import doctor, doctor_engine, doctor_machine, doctor_station
 from edge_agent.commands.check_cameras import check_cameras, this_machine
+from edge_agent.commands.check_files import check_pictures, check_service
 from edge_agent.commands.doctor import Look
+from edge_agent.commands.service import Service, service_of
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     names_files = bool(args.config or args.recipe or args.model)
     if args.files and not names_files:
         raise UsageError("no file to check: give --config, --recipe or --model")
-    examination = Examination()
+    examination = Examination(service_of(str(args.config)) if args.config else None)
     station = None
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
     models = [examination.attempt(partial(examination.model, folder)) for folder in args.model]
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
             examination.station(station)
-            examination.cameras(station, strictyaml.read(args.config))
+            examination.files(station, strictyaml.read(args.config))
     if not args.files and (args.config or not names_files):
         examination.surroundings(station)
     return examination.report(args.json)
@@ -62,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
 class Examination:
     """Collects problems; each look goes on after the last one's failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: Service | None) -> None:
+        self.service = service  # where these settings are the ones that the installed service runs
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.seen: list[str] = []
@@ -103,11 +106,16 @@ class Examination:
                 self.attempt(partial(self._fit, recipe, model, file))
             self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
 
-    def cameras(self, station: Station, document: strictyaml.Document) -> None:
-        """Look at what the cameras need of this machine."""
-        problems, warnings = check_cameras(station, document, this_machine())
-        self.problems += problems
-        self.warnings += warnings
+    def files(self, station: Station, document: strictyaml.Document) -> None:
+        """Look at what cameras need of this machine, at pictures, and at what the installed service may read of all that."""
+        self._note(*check_cameras(station, document, this_machine()))
+        self._note(check_pictures(station, document), [])
+        if self.service is not None:
+            self._note(*check_service(station, document, self.service))
+
+    def _note(self, problems: list[Problem], warnings: list[Problem]) -> None:
+        self.problems += [problem for problem in problems if problem not in self.problems]
+        self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
     def surroundings(self, station: Station | None) -> None:
         """Look at the machine and, where there is one, at what the station needs of it."""

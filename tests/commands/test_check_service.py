@@ -1,0 +1,115 @@
+"""What `edge-agent check` says of files that whoever looks can read, and the installed service cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from services import Tell, systemctl
+from stations import Program, StationFolder, open_folder
+
+from edge_agent.commands.service import parse
+
+__all__ = ["systemctl"]
+Images = Callable[[int], list[np.ndarray]]
+OPEN = {"ProtectHome": "no", "PrivateTmp": "no"}
+
+
+@pytest.fixture
+def etc(images: Images) -> Iterator[StationFolder]:
+    """A station that every account may read, with all kinds of pictures that settings can name."""
+    made = StationFolder(open_folder())
+    made.add_images(images(3))
+    (made.folder / "recipes" / "golden").mkdir(parents=True)
+    for name in ("recipes/golden/good.png", "recipes/golden/bad.png", "master.png"):
+        shutil.copy(made.images / "0002.png", made.folder / name)
+    made.recipe["golden"] = {"good": ["golden/good.png"], "bad": ["golden/bad.png"]}
+    made.settings["cameras"][0]["repeat"] = True
+    made.settings["lines"][0]["challenge"] = {"parts": [{"name": "bad", "expect": "NG", "image": "master.png"}]}
+    yield made
+    shutil.rmtree(made.folder)
+
+
+def found(within: Program, file: Path, kind: str = "problems") -> dict[str, str]:
+    """Key and words of each find in the files."""
+    told = json.loads(within("check", "--files", "--json", "--config", file).stdout)
+    assert all(each["remedy"] for each in told[kind]), told
+    return {each["key"]: f"{each['message']} Remedy: {each['remedy']}" for each in told[kind]}
+
+
+def test_what_the_service_may_read_is_well(within: Program, etc: StationFolder, systemctl: Tell) -> None:
+    file = etc.write()
+    systemctl(file, **OPEN)
+    assert found(within, file) == {}
+
+
+@pytest.mark.parametrize(
+    ("closed", "key"),
+    [
+        ("station.yaml", ""),
+        ("images", "cameras.0.path"),
+        ("images/0001.png", "cameras.0.path"),
+        ("recipes/part.yaml", "lines.0.recipe"),
+        ("recipes/golden/bad.png", "lines.0.recipe"),
+        ("models/bright", "lines.0.recipe"),
+        ("models/bright/model.onnx", "lines.0.recipe"),
+        ("master.png", "lines.0.challenge.parts.0.image"),
+    ],
+)
+def test_what_the_service_may_not_read_is_a_problem(
+    within: Program, etc: StationFolder, systemctl: Tell, closed: str, key: str
+) -> None:
+    file = etc.write()
+    systemctl(file, **OPEN)
+    (etc.folder / closed).chmod(0o700)
+    told = found(within, file)
+    assert list(told) == [key]
+    for word in (str(etc.folder / closed), "account nobody", "mode 0700", "chmod", "/var/lib/edge-agent"):
+        assert word in told[key]
+    systemctl(etc.folder / "another.yaml", **OPEN)
+    assert found(within, file) == {}, "these settings are not the service's"
+
+
+def test_what_the_sandbox_hides_is_a_problem(within: Program, etc: StationFolder, systemctl: Tell) -> None:
+    file = etc.write()
+    systemctl(file)
+    told = found(within, file)
+    assert told.keys() == {"", "cameras.0.path", "lines.0.recipe", "lines.0.challenge.parts.0.image"}
+    assert all("PrivateTmp=yes" in each and "/var/lib/edge-agent" in each for each in told.values())
+    systemctl(file, BindReadOnlyPaths=f"/srv:/srv:rbind {etc.folder}:{etc.folder}:rbind")
+    assert found(within, file) == {}
+
+
+@pytest.mark.parametrize(("homes", "is_hidden"), [("yes", True), ("tmpfs", True), ("read-only", False), ("no", False)])
+def test_homes_are_hidden_as_the_unit_says(homes: str, is_hidden: bool) -> None:
+    shown = f"LoadState=loaded\nExecStart={{ argv[]=x run --config /etc/s.yaml ; }}\nUser=nobody\nProtectHome={homes}\n"
+    service = parse(shown)
+    assert service is not None
+    for folder in ("home", "root", "run/user"):
+        assert bool(service.hides(Path("/") / folder / "pictures")) == is_hidden
+    assert not service.hides(Path("/homes"))
+
+
+def test_a_master_or_golden_picture_that_is_not_there_is_a_problem_everywhere(within: Program, etc: StationFolder) -> None:
+    file = etc.write()
+    (etc.folder / "master.png").unlink()
+    (etc.folder / "recipes" / "golden" / "good.png").write_text("no picture")
+    told = found(within, file)
+    assert (
+        "master.png, which cannot be read: No such file or directory. Remedy: put the file there"
+        in (told["lines.0.challenge.parts.0.image"])
+    )
+    assert "good.png is not a readable image" in told["lines.0.recipe"]
+
+
+def test_images_that_end_are_a_note_where_they_end_the_service(within: Program, etc: StationFolder, systemctl: Tell) -> None:
+    del etc.settings["cameras"][0]["repeat"]
+    file = etc.write()
+    assert found(within, file, "warnings") == {}
+    systemctl(file, **OPEN)
+    (told,) = found(within, file, "warnings").values()
+    assert "start limit" in told and "repeat: true" in told
