@@ -128,9 +128,9 @@ class Examination:
             return
         self.looks += doctor_engine.of_engines(station)
         self.looks += doctor_machine.of_state(station)
-        is_running, lines = doctor_station.of_running(station)
+        is_running, lines = doctor_station.of_running(station, self.service)
         self.looks += lines
-        self.looks += doctor_station.of_ports(station, is_running)
+        self.looks += doctor_station.of_ports(station, is_running, self.service)
         self.looks += doctor_station.of_cameras(station)
         self.looks += doctor_station.of_collector(station)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from services import Tell, systemctl
-from stations import Program, StationFolder, open_folder
+from stations import Program, StationFolder, an_ordinary_user, open_folder
 
+from edge_agent.commands import doctor_holders, doctor_station
 from edge_agent.commands.service import parse
+from edge_agent.settings import load_station
 
 __all__ = ["systemctl"]
 Images = Callable[[int], list[np.ndarray]]
@@ -113,3 +121,59 @@ def test_images_that_end_are_a_note_where_they_end_the_service(within: Program, 
     systemctl(file, **OPEN)
     (told,) = found(within, file, "warnings").values()
     assert "start limit" in told and "repeat: true" in told
+
+
+@pytest.fixture
+def running(etc: StationFolder) -> Iterator[tuple[Path, int]]:
+    """A station as the service starts it, on TCP: its settings, and its process."""
+    with contextlib.ExitStack() as held:
+        ports = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+    etc.settings["plc"].update(verdicts=f"tcp://127.0.0.1:{ports[0]}", control=f"tcp://127.0.0.1:{ports[1]}")
+    etc.settings["metrics"] = {"port": ports[2]}
+    etc.settings["cameras"][0]["rate_hz"] = 1
+    del etc.recipe["golden"]
+    file = etc.write()
+    command = [sys.executable, "-m", "edge_agent", "run", "--config", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            answers_by = time.monotonic() + 60
+            while not doctor_holders.holder_of(ports[2]).pid:
+                assert process.poll() is None and time.monotonic() < answers_by, "it does not start"
+                time.sleep(0.05)
+            yield file, process.pid
+        finally:
+            process.terminate()
+
+
+def about_ports(within: Program, file: Path) -> list[tuple[str, str]]:
+    machine = json.loads(within("check", "--json", "--config", file).stdout)["machine"]
+    return [(each["level"], each["told"]) for each in machine if each["area"] in ("station", "ports")]
+
+
+def test_ports_that_the_service_itself_holds_are_notes(
+    within: Program, etc: StationFolder, running: tuple[Path, int], systemctl: Tell
+) -> None:
+    file, pid = running
+    etc.settings["station"] = "hall4"
+    etc.write()
+    another = etc.folder / "another.yaml"
+    shutil.copy(file, another)
+    told = about_ports(within, file)
+    assert [level for level, _ in told] == ["note"] * 4, told
+    assert "'test', not 'hall4'" in told[0][1]
+    assert all("held by the running service, which a restart ends" in words for _, words in told[1:])
+    told = about_ports(within, another)
+    assert [level for level, _ in told] == ["problem", "problem", "problem", "note"], told
+    assert f"held by process {pid}: " in told[1][1]
+    systemctl(another, MainPID=str(pid), **OPEN)
+    assert [level for level, _ in about_ports(within, another)] == ["note"] * 4
+
+
+def test_who_holds_a_port_is_known_by_its_account_where_its_process_is_not(running: tuple[Path, int], etc: StationFolder) -> None:
+    file, _ = running
+    with an_ordinary_user():
+        station = load_station(file)
+        own = [look.level for look in doctor_station.of_ports(station, False)]
+        others = [look.level for look in doctor_station.of_ports(msgspec.structs.replace(station, file=str(etc.images)), False)]
+    assert own == ["note"] * 3
+    assert others == ["problem", "problem", "note"]
