@@ -6,6 +6,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from stations import ROOT, Program, StationFolder
+from stations import ROOT, Program, StationFolder, an_ordinary_user, open_folder
 
 from edge_agent.commands import doctor_machine, doctor_station
 from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
@@ -137,6 +138,22 @@ def test_the_disk_is_flushed_and_left_as_it_was(station: StationFolder) -> None:
     assert looks["disk"].level == WELL
     assert not list(station.folder.glob(".edge-agent-check*"))
     assert not (station.folder / "state").exists()
+
+
+def test_a_state_folder_that_this_user_may_not_look_into_is_one_note(within: Program, images: Images) -> None:
+    station = StationFolder(open_folder())
+    station.add_images(images(2))
+    file = station.write()
+    (station.folder / "state").mkdir(mode=0)
+    try:
+        with an_ordinary_user():
+            machine = json.loads(within("check", "--json", "--config", file).stdout)["machine"]
+    finally:
+        (station.folder / "state").chmod(0o755)
+        shutil.rmtree(station.folder)
+    (look,) = [look for look in machine if str(station.folder / "state") in look["told"]]
+    assert (look["area"], look["level"], look["remedy"]) == ("state folder", NOTE, "run it with sudo")
+    assert "engine" not in {look["area"] for look in machine}
 
 
 def test_a_disk_too_small_for_the_cap_is_a_note(station: StationFolder) -> None:
