@@ -42,7 +42,12 @@ def open_video(settings: VideoSettings, base: Path = Path()) -> FileCamera | Str
     """Return the camera for a file or a stream; a file's path is relative to `base`."""
     if is_stream(settings.url):
         return StreamCamera(settings)
-    return FileCamera(settings, (base / settings.url.removeprefix("file://")).resolve())
+    return FileCamera(settings, file_of(settings, base))
+
+
+def file_of(settings: VideoSettings, base: Path) -> Path:
+    """The file that `url` names, where it is no stream."""
+    return (base / settings.url.removeprefix("file://")).resolve()
 
 
 def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slot: Pixels) -> Exposure:

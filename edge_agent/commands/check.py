@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
-            examination.station(station)
-            examination.files(station, strictyaml.read(args.config))
+            document = strictyaml.read(args.config)
+            examination.station(station, document)
+            examination.files(station, document)
     if not args.files and (args.config or not names_files):
         examination.surroundings(station)
     return examination.report(args.json)
@@ -90,11 +91,11 @@ class Examination:
                 elif len(models) == 1:
                     self.attempt(partial(require_named, recipe, model, str(file)))
 
-    def station(self, station: Station) -> None:
+    def station(self, station: Station, document: strictyaml.Document) -> None:
         """Look at every camera, recipe and model the settings name."""
         settings = station.settings
-        for camera in settings.cameras:
-            self.attempt(partial(open_camera, camera, station.base))
+        for i in range(len(settings.cameras)):
+            self.attempt(partial(self._camera, station, document, i))
         for line, view in ((each, view) for each in settings.lines for view in each.each_view):
             file = station.path(settings.recipes) / f"{view.recipe}.yaml"
             recipe = self.attempt(partial(load_recipe, file))
@@ -141,6 +142,13 @@ class Examination:
         doubts = [model.problem(doubt, remedy) for doubt in examine(model)]
         self.warnings += [doubt for doubt in doubts if doubt not in self.warnings]
         return model
+
+    def _camera(self, station: Station, document: strictyaml.Document, index: int) -> None:
+        try:
+            open_camera(station.settings.cameras[index], station.base)
+        except ConfigurationError as error:
+            told = [document.problem(("cameras", index), each.message, each.remedy) for each in error.problems]
+            raise ConfigurationError(told) from None
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))

@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import zmq
 
 from edge_agent.camera.aravis_library import find_devices
+from edge_agent.camera.folder import list_images
 from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera.v4l2_find import find_by_link, find_by_serial
 from edge_agent.camera.v4l2_kernel import Kernel
+from edge_agent.camera.video import file_of, require_file
 from edge_agent.camera_settings import (
     AravisCamera,
     CameraSettings,
@@ -28,7 +30,7 @@ from edge_agent.camera_settings import (
 from edge_agent.commands.doctor import Look, note, problem, well
 from edge_agent.commands.doctor_holders import holder_of, is_one_of, runs_of
 from edge_agent.commands.service import Service
-from edge_agent.errors import CameraError, DeliveryError
+from edge_agent.errors import CameraError, ConfigurationError, DeliveryError
 from edge_agent.plc.gateway import ask
 from edge_agent.settings import Station
 from edge_agent.wire import Request
@@ -103,23 +105,26 @@ def _port_look(key: str, host: str, port: int, settings: str, service: Service |
 
 
 def of_cameras(station: Station) -> Iterator[Look]:
-    """Does each camera answer? A camera that another program holds answers, too."""
+    """Does each camera answer? A camera that another program holds answers, too. Of files and folders that cannot be read the
+    files' part tells."""
     for camera in station.settings.cameras:
         try:
             yield well("cameras", f"{camera.name}: {_reached(camera, station.base)}")
+        except ConfigurationError:
+            continue
         except (CameraError, OSError) as error:
             told, _, remedy = str(error).partition(" Remedy: ")
             yield problem("cameras", f"{camera.name}: {told}", remedy or "look at its cable, its power and its address")
 
 
 def _reached(camera: CameraSettings, base: Path) -> str:
-    """What answers. Raises CameraError, OSError."""
+    """What answers. Raises CameraError, OSError; ConfigurationError for files and folders."""
     match camera:
         case SyntheticCamera():
             return "drawn by the station itself"
         case FolderCamera():
-            files = sum(1 for _ in (base / camera.path).resolve().iterdir())
-            return f"{files} files in {(base / camera.path).resolve()}"
+            folder = (base / camera.path).resolve()
+            return f"{len(list_images(folder)[: camera.preload or None])} images in {folder}"
         case V4l2Camera():
             return str(_v4l2_node(camera))
         case AravisCamera():
@@ -157,7 +162,8 @@ def _aravis_devices() -> tuple[dict[str, str], ...]:
 
 def _video(camera: VideoCamera, base: Path) -> str:
     if not is_stream(camera.url):
-        file = (base / camera.url).resolve()
+        file = file_of(camera, base)
+        require_file(file)
         return f"{file}, {file.stat().st_size >> 10} KiB"
     parts = urlsplit(camera.url)
     port = parts.port or (_RTSP_PORT if parts.scheme.startswith("rtsp") else _HTTP_PORT)

@@ -228,11 +228,29 @@ def test_cameras_that_are_there_and_not(station: StationFolder, images: Images, 
             {"name": "drawn", "kind": "synthetic"},
             {"name": "film", "kind": "video", "url": "film.mp4"},
             {"name": "stream", "kind": "video", "url": f"rtsp://127.0.0.1:{stream.getsockname()[1]}/x"},
-            {"name": "nowhere", "kind": "video", "url": "gone.mp4"},
             {"name": "usb", "kind": "v4l2", "by_id": "usb-Nobody-video-index0"},
             {"name": "gige", "kind": "aravis", "address": "127.0.0.1"},
         ]
         looks = list(doctor_station.of_cameras(loaded(station)))
-    assert by_level(looks) == [WELL] * 4 + [PROBLEM] * 3
+    assert by_level(looks) == [WELL] * 4 + [PROBLEM] * 2
     assert all(look.remedy for look in looks if look.level == PROBLEM)
-    assert "2 files" in looks[0].told
+    assert "2 images" in looks[0].told
+
+
+def test_a_folder_tells_how_many_images_its_camera_shows(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    (station.images / "more.png").mkdir()
+    (station.images / "notes.txt").touch()
+    station.settings["cameras"].append({"name": "few", "kind": "folder", "path": "images", "preload": 2})
+    all_of_them, few = doctor_station.of_cameras(loaded(station))
+    assert "3 images in" in all_of_them.told and "2 images in" in few.told
+
+
+def test_pictures_that_are_not_there_are_one_find_each(within: Program, station: StationFolder) -> None:
+    station.settings["cameras"].append({"name": "film", "kind": "video", "url": "gone.mp4"})
+    told = json.loads(within("check", "--json", "--config", station.write()).stdout)
+    folder, film = told["problems"]
+    assert (folder["key"], film["key"]) == ("cameras.0", "cameras.1")
+    assert "images does not exist" in folder["message"] and "folder with images" in folder["remedy"]
+    assert "gone.mp4 does not exist" in film["message"] and "video file" in film["remedy"]
+    assert not [look for look in told["machine"] if look["area"] == "cameras"]
