@@ -3,6 +3,7 @@ looks is often root, and sees what the service does not."""
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -80,7 +81,14 @@ def _closed_images(service: Service, folder: Path) -> tuple[str, str] | None:
 
 def _modes(place: Path) -> str:
     status = place.stat()
-    return f"{place} has the mode {status.st_mode & 0o7777:04o} and the owner {place.owner()}"
+    return f"{place} has the mode {status.st_mode & 0o7777:04o} and belongs to {_name_of(status.st_uid)}"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _open(place: Path) -> str:

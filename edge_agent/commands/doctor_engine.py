@@ -21,7 +21,7 @@ from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import AutoEngine, CpuEngine, Station, TensorRtEngine
 
 _AREA = "engine"
-_SEE_TABLE = "mend what it says (docs/gpu.md has a table of causes and remedies), or set engine: {kind: cpu}"
+_SEE_TABLE = "mend what it says (/usr/share/doc/edge-agent/gpu.md has a table of causes and remedies), or set engine: {kind: cpu}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from edge_agent.commands.doctor import Look, note, problem, well
 from edge_agent.commands.doctor_holders import holder_of, is_one_of, runs_of
 from edge_agent.commands.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, DeliveryError
+from edge_agent.events import alarm_event
 from edge_agent.plc.gateway import ask
 from edge_agent.settings import Station
 from edge_agent.wire import Request
@@ -63,7 +64,8 @@ def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
         told = f"line {name}: {line['state']}, {line['mode']}, recipe {line['recipe']}, {line['seq']} parts published"
         yield problem("station", f"{told}: {line['why']}", "see `why`") if line["state"] == "Error" else well("station", told)
     for alarm in status["alarms"]:
-        yield note("station", f"alarm {alarm}", "see docs/events.md")
+        name, event = alarm_event(alarm)
+        yield note("station", f"alarm {alarm}: {event.meaning} (event {name})", event.remedy)
 
 
 def _is_own(control: str, pids: set[int]) -> bool:

@@ -19,7 +19,9 @@ from edge_agent.camera import open_camera
 from edge_agent.camera.base import Due, Lost, Picture
 from edge_agent.camera.folder import FolderCamera, list_images
 from edge_agent.camera.pace import Pace
+from edge_agent.camera.video import open_video
 from edge_agent.camera_settings import FolderCamera as FolderSettings
+from edge_agent.camera_settings import VideoCamera as VideoSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
 
 SIZES = {"a.png": (20, 30), "b.png": (40, 10), "c.bmp": (8, 8)}
@@ -167,6 +169,13 @@ def test_a_folder_that_may_not_be_read_will_never_work(unreadable: Path, closed:
         unreadable.parent.chmod(0o755)
     (problem,) = raised.value.problems
     assert "chmod a+r" in problem.remedy and "/var/lib/edge-agent" in problem.remedy
+
+
+def test_neither_will_a_video_file_that_may_not_be_read(unreadable: Path) -> None:
+    (unreadable / "a.png").chmod(0)
+    with an_ordinary_user(), pytest.raises(ConfigurationError, match=r"a\.png cannot be read: Permission denied") as raised:
+        open_video(VideoSettings(name="film", url=str(unreadable / "a.png")))
+    assert "chmod a+r" in raised.value.problems[0].remedy
 
 
 def test_of_several_images_one_that_may_not_be_read_is_a_bad_frame(unreadable: Path) -> None:

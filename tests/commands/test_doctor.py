@@ -3,7 +3,9 @@ station."""
 
 from __future__ import annotations
 
+import ast
 import configparser
+import inspect
 import json
 import re
 import shutil
@@ -22,6 +24,8 @@ from stations import ROOT, Program, StationFolder, an_ordinary_user, open_folder
 from edge_agent.commands import doctor_machine, doctor_station
 from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
 from edge_agent.daemon import Daemon
+from edge_agent.events import EVENTS
+from edge_agent.plc import alarms
 from edge_agent.settings import Station, load_station
 
 Images = Callable[[int], list[np.ndarray]]
@@ -201,9 +205,24 @@ def test_a_running_station_tells_how_its_lines_are(station: StationFolder, image
 
 def test_a_line_that_cannot_judge_is_a_problem() -> None:
     line = {"state": "Error", "mode": "online", "recipe": "cap", "seq": 3, "why": "no camera"}
-    (look, alarm) = doctor_station._of_lines({"lines": {"one": line}, "alarms": ["unsubscribed"]})
-    assert (look.level, alarm.level) == (PROBLEM, NOTE)
+    (look,) = doctor_station._of_lines({"lines": {"one": line}, "alarms": []})
+    assert look.level == PROBLEM
     assert "no camera" in look.told
+
+
+def test_every_alarm_is_told_with_its_events_meaning_and_remedy(station: StationFolder) -> None:
+    """Those that the link's alarms raise, each by the name of the event that it logs."""
+    source = ast.parse(inspect.getsource(alarms))
+    turns = [node.args for node in ast.walk(source) if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.turn"]
+    named = {(ast.literal_eval(turn[2]), ast.unparse(turn[0]).strip("f'").replace("{line}", "one")) for turn in turns}
+    assert len(named) == 4
+    for event, alarm in named:
+        (look,) = doctor_station._of_lines({"lines": {}, "alarms": [alarm]})
+        assert look.level == NOTE
+        assert f"{alarm}: {EVENTS[event].meaning} (event {event})" in look.told
+        assert look.remedy == EVENTS[event].remedy
+    (stranger,) = doctor_station._of_lines({"lines": {}, "alarms": ["of_tomorrow"]})
+    assert stranger.remedy
 
 
 def test_a_collector_is_one_that_speaks_zeromq(station: StationFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -65,3 +66,17 @@ def test_a_store_elsewhere_is_told_where_it_is_set() -> None:
     drop_in = settings("examples/store.conf")
     assert drop_in["ReadWritePaths"] == drop_in["RequiresMountsFor"]
     assert f"STORE={drop_in['ReadWritePaths']}" in (ROOT / "docs" / "install.md").read_text()
+
+
+def test_what_is_installed_or_said_names_pages_where_the_package_has_them() -> None:
+    """`docs/` is a checkout's: a remedy, a setting's comment or an alert that names it leads nowhere on a station."""
+    said = {
+        (file.relative_to(ROOT), node.value)
+        for file in ROOT.glob("edge_agent/**/*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "docs/" in node.value
+    }
+    of_maintainers = re.compile(r"docs/\w+\.md (holds|lists|tells)|the table of docs/", re.I)
+    assert [each for each in said if not of_maintainers.search(each[1])] == []
+    installed = [*ROOT.glob("config/**/*.y*ml"), *SYSTEMD.glob("**/*")]
+    assert [file for file in installed if file.is_file() and file.name != "build.sh" and "docs/" in file.read_text()] == []
