@@ -60,7 +60,7 @@ def _kept_from(service: Service, path: Path) -> tuple[str, str] | None:
     """Why the service cannot read a file, or a folder and its images; with the remedy. Raises OSError."""
     if line := service.hides(path.resolve()) or service.hides(path.absolute()):
         return f"names {path}, of which the service sees nothing ({line}).", _ELSEWHERE
-    if not path.exists():
+    if service.is_bound(path.absolute()) or not path.exists():
         return None
     if place := service.closed_at(path):
         return f"names {path}, which the service's account {service.account} may not read: {_modes(place)}.", _open(place)
@@ -69,7 +69,7 @@ def _kept_from(service: Service, path: Path) -> tuple[str, str] | None:
 
 def _closed_images(service: Service, folder: Path) -> tuple[str, str] | None:
     """The same of images in a folder that is open itself. Raises OSError."""
-    if not folder.is_dir():
+    if service.is_bound(folder.absolute()) or not folder.is_dir():
         return None
     images = list_images(folder)
     closed = [file for file in images if service.closes(file)]

@@ -15,6 +15,7 @@ UNIT = "edge-agent.service"
 _ANSWER_S = 2.0
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+_CLOSES_ALL = "ProtectHome=yes"
 _READ, _PASS = 4, 1  # of a mode's three bits
 _SAYS = (
     "LoadState",
@@ -44,10 +45,14 @@ class Service:
     shown: tuple[Path, ...]
 
     def hides(self, path: Path) -> str:
-        """The unit's line that hides a path from the service; '' where none does."""
-        if any(path.is_relative_to(each) for each in self.shown):
-            return ""
-        return next((line for folder, line in self.hidden if path.is_relative_to(folder)), "")
+        """The unit's line that hides a path from the service; '' where none does. Nothing can be bound into what ProtectHome=yes
+        closes, unlike into what tmpfs or PrivateTmp= puts there."""
+        line = next((line for folder, line in self.hidden if path.is_relative_to(folder)), "")
+        return "" if line != _CLOSES_ALL and self.is_bound(path) else line
+
+    def is_bound(self, path: Path) -> bool:
+        """True for what a drop-in binds: what is there for the service, and the way to it, are not this machine's."""
+        return any(path.is_relative_to(each) for each in self.shown)
 
     def closed_at(self, path: Path) -> Path | None:
         """The first file or folder on the way to `path` that its modes close to the account; None where there is none, or where

@@ -100,6 +100,11 @@ def test_homes_are_hidden_as_the_unit_says(homes: str, is_hidden: bool) -> None:
     for folder in ("home", "root", "run/user"):
         assert bool(service.hides(Path("/") / folder / "pictures")) == is_hidden
     assert not service.hides(Path("/homes"))
+    bound = parse(f"{shown}BindReadOnlyPaths=/srv/pictures:{Path('/home') / 'pictures'}:rbind\n")
+    assert bound is not None
+    assert bool(bound.hides(Path("/home") / "pictures" / "belt")) == (homes == "yes"), (
+        "systemd 252 binds nothing into what it closes"
+    )
 
 
 def test_a_master_or_golden_picture_that_is_not_there_is_a_problem_everywhere(within: Program, etc: StationFolder) -> None:
