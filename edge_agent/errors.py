@@ -18,6 +18,25 @@ EXIT_USAGE = 2
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd is told never to retry it
 
 
+_LET_READ = (
+    "let the account that runs this read it: chmod a+r, and a+x for the folders above it. The service sees nothing of /home, /root "
+    "and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
+)
+
+
+def remedy_of(error: OSError) -> str:
+    """What to do about a file or folder that is there and cannot be read."""
+    match error:
+        case PermissionError():
+            return _LET_READ
+        case FileNotFoundError():
+            return "put the file there."
+        case IsADirectoryError():
+            return "give the path of a file."
+        case _:
+            return "look at its disk: dmesg."
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a file: where it stands, what is wrong, what to do."""

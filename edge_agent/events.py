@@ -68,8 +68,16 @@ EVENTS: dict[str, Event] = {
     ),
     "engine.unavailable": Event("error", "the engine cannot be had; its lines are not ready; it is tried again", "see `why`"),
     "engine.available": Event("info", "the engine that was missing is there; its lines judge parts"),
-    "engine.fallback": Event("warning", "TensorRT cannot be used: the CPU judges the parts, much slower", "see `why`, docs/gpu.md"),
-    "engine.lost": Event("error", "the GPU failed under way; the process ends, to be started again", "see `why`, docs/gpu.md"),
+    "engine.fallback": Event(
+        "warning",
+        "TensorRT cannot be used: the CPU judges the parts, much slower",
+        "see `why`, and docs/gpu.md",
+    ),
+    "engine.lost": Event(
+        "error",
+        "the GPU failed under way; the process ends, to be started again",
+        "see `why`, and docs/gpu.md",
+    ),
     "engine.building": Event("info", "an engine is built for this GPU, which may take minutes"),
     "engine.build_goes_on": Event("info", "the engine is still being built"),
     "engine.built": Event("info", "the engine is built, agrees with the CPU and is stored"),
@@ -133,6 +141,13 @@ EVENTS: dict[str, Event] = {
     ),
     "evidence.recovered": Event("info", "the evidence pool has room again", sums=("count",)),
 }
+
+
+def alarm_event(alarm: str) -> tuple[str, Event]:
+    """The event with which an alarm of the heartbeat, such as `unsubscribed` or `ng_in_a_row/line1`, turns on; and its name."""
+    kind, _, _ = alarm.partition("/")
+    unknown = Event("warning", "this version of the program does not know it", "ask the station's own: edge-agent events")
+    return next(((name, event) for name, event in EVENTS.items() if name.partition(".")[2] == kind), (kind, unknown))
 
 
 _writer: Writer | None = None

@@ -20,13 +20,14 @@ import msgspec
 import yaml
 
 from edge_agent import typewords
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import ConfigurationError, Problem, remedy_of
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.S)
 _MOST_PROBLEMS = 50
 _MOST_DEEP = 20
+_MEND = "mend this line or what comes before it: each bracket and quote closed, `: ` behind each key, spaces and no tabs before it."
 
 
 @dataclass
@@ -68,8 +69,11 @@ def read(file: Path) -> Document:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError([Problem(str(file), 0, "", "the file does not exist.", "give the path of one.")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError([Problem(str(file), 0, "", f"cannot be read: {error}.")]) from None
+    except OSError as error:
+        problem = Problem(str(file), 0, "", f"cannot be read: {error.strerror}.", remedy_of(error))
+        raise ConfigurationError([problem]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError([Problem(str(file), 0, "", f"cannot be read: {error}.", "save it as UTF-8.")]) from None
     return parse(text, str(file))
 
 
@@ -80,7 +84,7 @@ def parse(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = str(getattr(error, "problem", None) or error)
-        raise ConfigurationError([Problem(file, mark.line + 1 if mark else 0, "", f"is not YAML: {what}.")]) from None
+        raise ConfigurationError([Problem(file, mark.line + 1 if mark else 0, "", f"is not YAML: {what}.", _MEND)]) from None
     document = Document(file, None, {})
     if node is None:
         document.data, document.lines[()] = {}, 1

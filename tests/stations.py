@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from bright import write_bright_model
 ROOT = Path(__file__).parents[1]
 Program = Callable[..., "subprocess.CompletedProcess[str]"]  # what the fixture `edge_agent` gives
 
+_NOBODY = 65534
+
 RECIPE: dict[str, Any] = {
     "name": "part",
     "model": {"name": "bright"},
@@ -24,6 +29,26 @@ RECIPE: dict[str, Any] = {
     "presence": {"gray_above": 40, "min_share": 0.5},
     "quality": {"frozen": False},  # these pictures are few
 }
+
+
+def open_folder() -> Path:
+    """A new folder that every account of this machine may look into; the caller deletes it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    return folder
+
+
+@contextlib.contextmanager
+def an_ordinary_user() -> Iterator[None]:
+    """Within it root is nobody; anybody else is nobody special already."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 class StationFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from edge_agent.camera.base import Arrival, Exposure
 from edge_agent.camera.pull import PullCamera
 from edge_agent.camera_settings import FolderCamera as FolderSettings
-from edge_agent.errors import CameraError, ConfigurationError, EndOfImages
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Problem, remedy_of
 from edge_agent.records import Pixels
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
@@ -24,6 +25,7 @@ class FolderCamera(PullCamera):
         self.folder = folder
         self._settings = settings
         self.files = list_images(folder)[: settings.preload or None]
+        _require_one(self.files)
         largest = max(_pixels_of(file) for file in self.files)
         super().__init__(settings.name, largest, settings.rate_hz, settings.trigger)
         self._index = -1
@@ -56,19 +58,46 @@ class FolderCamera(PullCamera):
 
 def list_images(folder: Path) -> list[Path]:
     """Return the folder's images, sorted by name. Raises ConfigurationError where there is none."""
-    if not folder.is_dir():
-        raise ConfigurationError(f"the image folder {folder} does not exist. Give the path of a folder with images.")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)
+    try:
+        named = [file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS]
+        files = sorted(file for file in named if not os.path.isdir(file))  # noqa: PTH112  # Path's fails on a link into what is closed
+    except (FileNotFoundError, NotADirectoryError):
+        raise _refused(f"the image folder {folder} does not exist.", "give the path of a folder with images.") from None
+    except OSError as error:
+        raise _refused(f"the image folder {folder} cannot be read: {error.strerror}.", remedy_of(error)) from None
     if not files:
-        raise ConfigurationError(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}). Give a folder that does.")
+        raise _refused(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}).", "give a folder that does.")
     return files
+
+
+def _require_one(files: list[Path]) -> None:
+    """Raise ConfigurationError where no file at all can be opened; one that cannot is FAULT when its turn comes."""
+    errors = (error for error in map(_closed, files))
+    first = next(errors)
+    if first is not None and all(errors):
+        message = f"none of the {len(files)} images in {files[0].parent} can be read: {files[0].name}: {first.strerror}."
+        raise _refused(message, remedy_of(first))
+
+
+def _closed(file: Path) -> OSError | None:
+    try:
+        with open(file, "rb"):
+            return None
+    except OSError as error:
+        return error
+
+
+def _refused(message: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError([Problem("", 0, "", message, remedy)])
 
 
 def read_gray(file: Path) -> Pixels:
     """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
     try:  # not imread: it crashes on a file name that is no UTF-8
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error) as error:  # cv2.error: a header that promises more pixels than OpenCV allows
+    except OSError as error:
+        raise CameraError(f"{file} cannot be read: {error.strerror}") from None
+    except cv2.error as error:  # cv2.error: a header that promises more pixels than OpenCV allows
         raise CameraError(f"{file} is not a readable image: {error}") from None
     if image is None:
         raise CameraError(f"{file} is not a readable image")

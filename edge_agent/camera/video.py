@@ -8,6 +8,7 @@ OpenCV's FFMPEG backend scales a frame of another size to the first one's and do
 from __future__ import annotations
 
 import math
+import stat
 import threading
 import time
 from functools import partial
@@ -23,7 +24,7 @@ from edge_agent.camera.delivery import BadFrame, Delivery, Shot
 from edge_agent.camera.video_stream import StreamFrame, StreamReader
 from edge_agent.camera_settings import VideoCamera as VideoSettings
 from edge_agent.camera_settings import is_stream
-from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Problem, Reason, remedy_of
 from edge_agent.records import Pixels
 
 _NO_SLOT_S = 0.005  # how long a file waits before it looks again for a free slot
@@ -41,7 +42,12 @@ def open_video(settings: VideoSettings, base: Path = Path()) -> FileCamera | Str
     """Return the camera for a file or a stream; a file's path is relative to `base`."""
     if is_stream(settings.url):
         return StreamCamera(settings)
-    return FileCamera(settings, (base / settings.url.removeprefix("file://")).resolve())
+    return FileCamera(settings, file_of(settings, base))
+
+
+def file_of(settings: VideoSettings, base: Path) -> Path:
+    """The file that `url` names, where it is no stream."""
+    return (base / settings.url.removeprefix("file://")).resolve()
 
 
 def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slot: Pixels) -> Exposure:
@@ -61,6 +67,22 @@ def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slo
     return Exposure(rows, cols, frame_id, name)
 
 
+def require_file(file: Path) -> None:
+    """Raise ConfigurationError where there is no such file, or none that can be opened."""
+    try:
+        is_file = stat.S_ISREG(file.stat().st_mode)
+        if is_file:
+            open(file, "rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        is_file = False
+    except OSError as error:
+        problem = Problem("", 0, "", f"the video {file} cannot be read: {error.strerror}.", remedy_of(error))
+        raise ConfigurationError([problem]) from None
+    if not is_file:
+        problem = Problem("", 0, "", f"the video {file} does not exist.", "give the path of a video file.")
+        raise ConfigurationError([problem])
+
+
 class FileCamera:
     """Replays a video file. Every frame is due under a name of its own, `clip_000012` for frame 12 of clip.avi."""
 
@@ -68,8 +90,7 @@ class FileCamera:
     counts_triggers = True
 
     def __init__(self, settings: VideoSettings, file: Path) -> None:
-        if not file.is_file():
-            raise ConfigurationError(f"the video {file} does not exist. Give the path of a video file.")
+        require_file(file)
         self.name = settings.name
         self.trigger_mode: str = settings.trigger
         self.max_pixels = 0

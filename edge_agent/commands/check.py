@@ -21,7 +21,9 @@ from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
 from edge_agent.commands import doctor, doctor_engine, doctor_machine, doctor_station
 from edge_agent.commands.check_cameras import check_cameras, this_machine
+from edge_agent.commands.check_files import check_pictures, check_service
 from edge_agent.commands.doctor import Look
+from edge_agent.commands.service import Service, service_of
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     names_files = bool(args.config or args.recipe or args.model)
     if args.files and not names_files:
         raise UsageError("no file to check: give --config, --recipe or --model")
-    examination = Examination()
+    examination = Examination(service_of(str(args.config)) if args.config else None)
     station = None
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
     models = [examination.attempt(partial(examination.model, folder)) for folder in args.model]
@@ -52,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
-            examination.station(station)
-            examination.cameras(station, strictyaml.read(args.config))
+            document = strictyaml.read(args.config)
+            examination.station(station, document)
+            examination.files(station, document)
     if not args.files and (args.config or not names_files):
         examination.surroundings(station)
     return examination.report(args.json)
@@ -62,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 class Examination:
     """Collects problems; each look goes on after the last one's failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: Service | None) -> None:
+        self.service = service  # where these settings are the ones that the installed service runs
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.seen: list[str] = []
@@ -87,11 +91,11 @@ class Examination:
                 elif len(models) == 1:
                     self.attempt(partial(require_named, recipe, model, str(file)))
 
-    def station(self, station: Station) -> None:
+    def station(self, station: Station, document: strictyaml.Document) -> None:
         """Look at every camera, recipe and model the settings name."""
         settings = station.settings
-        for camera in settings.cameras:
-            self.attempt(partial(open_camera, camera, station.base))
+        for i in range(len(settings.cameras)):
+            self.attempt(partial(self._camera, station, document, i))
         for line, view in ((each, view) for each in settings.lines for view in each.each_view):
             file = station.path(settings.recipes) / f"{view.recipe}.yaml"
             recipe = self.attempt(partial(load_recipe, file))
@@ -103,11 +107,16 @@ class Examination:
                 self.attempt(partial(self._fit, recipe, model, file))
             self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
 
-    def cameras(self, station: Station, document: strictyaml.Document) -> None:
-        """Look at what the cameras need of this machine."""
-        problems, warnings = check_cameras(station, document, this_machine())
-        self.problems += problems
-        self.warnings += warnings
+    def files(self, station: Station, document: strictyaml.Document) -> None:
+        """Look at what cameras need of this machine, at pictures, and at what the installed service may read of all that."""
+        self._note(*check_cameras(station, document, this_machine()))
+        self._note(check_pictures(station, document), [])
+        if self.service is not None:
+            self._note(*check_service(station, document, self.service))
+
+    def _note(self, problems: list[Problem], warnings: list[Problem]) -> None:
+        self.problems += [problem for problem in problems if problem not in self.problems]
+        self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
     def surroundings(self, station: Station | None) -> None:
         """Look at the machine and, where there is one, at what the station needs of it."""
@@ -120,9 +129,9 @@ class Examination:
             return
         self.looks += doctor_engine.of_engines(station)
         self.looks += doctor_machine.of_state(station)
-        is_running, lines = doctor_station.of_running(station)
+        is_running, lines = doctor_station.of_running(station, self.service)
         self.looks += lines
-        self.looks += doctor_station.of_ports(station, is_running)
+        self.looks += doctor_station.of_ports(station, is_running, self.service)
         self.looks += doctor_station.of_cameras(station)
         self.looks += doctor_station.of_collector(station)
 
@@ -133,6 +142,13 @@ class Examination:
         doubts = [model.problem(doubt, remedy) for doubt in examine(model)]
         self.warnings += [doubt for doubt in doubts if doubt not in self.warnings]
         return model
+
+    def _camera(self, station: Station, document: strictyaml.Document, index: int) -> None:
+        try:
+            open_camera(station.settings.cameras[index], station.base)
+        except ConfigurationError as error:
+            told = [document.problem(("cameras", index), each.message, each.remedy) for each in error.problems]
+            raise ConfigurationError(told) from None
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
         require_fit(recipe, model, str(file))

@@ -4,13 +4,13 @@ a problem; what makes it lose pictures, what is not there now, or leaves somethi
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
 from edge_agent.camera_settings import AravisCamera, V4l2Camera
+from edge_agent.commands.service import show
 from edge_agent.errors import CameraError, Problem
 from edge_agent.settings import Station
 from edge_agent.strictyaml import Document
@@ -24,9 +24,7 @@ _REMEDY_RAW = (
     "daemon-reload && sudo systemctl restart edge-agent; run by hand: sudo setcap cap_net_raw+ep on the python it runs with, which "
     "gives it to all that python runs; or set socket: standard."
 )
-_UNIT = "edge-agent.service"
 _UNIT_SAYS = ("LoadState", "AmbientCapabilities", "PrivateUsers", "RestrictAddressFamilies")
-_ANSWER_S = 2.0
 
 _Told = tuple[tuple[str, ...], str, str]  # the key within the camera, the message, the remedy
 
@@ -60,12 +58,7 @@ def this_machine() -> Machine:
 
 
 def _unit() -> str:
-    """What systemd says of the service, drop-ins included: KEY=VALUE lines; '' where there is no systemd to ask."""
-    words = ["systemctl", "show", f"--property={','.join(_UNIT_SAYS)}", _UNIT]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER_S, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+    return show(*_UNIT_SAYS)
 
 
 def may_unit_open(shown: str) -> bool | None:

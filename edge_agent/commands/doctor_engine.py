@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_agent.activation import FOLDER, Choice, ForeignChoice, read_choice, require_engine
 from edge_agent.commands.doctor import Look, note, problem, well
+from edge_agent.commands.doctor_machine import is_closed
 from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
 from edge_agent.inference import ENGINES
 from edge_agent.inference.cpu import cpu_engine_id
@@ -42,8 +43,11 @@ class _Judge:
 
 
 def of_engines(station: Station) -> Iterator[Look]:
-    """What judges by each recipe of the settings; of files that cannot be read the files' part tells."""
+    """What judges by each recipe of the settings; of files that cannot be read the files' part tells, of a state folder that this
+    user may not look into its own look."""
     settings = station.settings
+    if is_closed(station.path(settings.state)):
+        return
     for name in dict.fromkeys(view.recipe for line in settings.lines for view in line.each_view):
         try:
             recipe = load_recipe(station.path(settings.recipes) / f"{name}.yaml")

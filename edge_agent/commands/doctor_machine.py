@@ -196,9 +196,13 @@ def clock_look(is_unsynchronized: bool, error_ms: float) -> Look:
 def of_state(station: Station) -> Iterator[Look]:
     """Can the state folder be written, has its disk the room that the settings promise, how long does a flush take?"""
     state = station.path(station.settings.state)
-    here = next(folder for folder in (state, *state.parents) if folder.exists())
-    if not os.access(here, os.W_OK | os.X_OK):
-        remedy = f"sudo chown edge-agent {here}, or check as the user the station runs as"
+    if is_closed(state):
+        told = f"this user may not look into {state}: what is chosen and built there is not known, and its disk is not measured"
+        yield note("state folder", told, "run it with sudo")
+        return
+    here = next(folder for folder in (state, *state.parents) if os.path.exists(folder))  # noqa: PTH110  # Path's fails where closed
+    if not os.access(here, os.W_OK | os.X_OK, effective_ids=True):
+        remedy = "run it with sudo, or as the user the station runs as, whose folder it must be"
         yield note("state folder", f"{here} cannot be written by this user, so that its disk is not measured", remedy)
         return
     settings = station.settings
@@ -213,6 +217,17 @@ def of_state(station: Station) -> Iterator[Look]:
     else:
         yield well("disk", told)
     yield _flush_look(here)
+
+
+def is_closed(folder: Path) -> bool:
+    """True for a folder that is there, or may be there, and that this user may not look into."""
+    try:
+        folder.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
 
 
 def _flush_look(folder: Path) -> Look:

@@ -3,7 +3,6 @@ that a running station holds, and nothing is set."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from functools import cache
@@ -14,9 +13,11 @@ from urllib.parse import urlsplit
 import zmq
 
 from edge_agent.camera.aravis_library import find_devices
+from edge_agent.camera.folder import list_images
 from edge_agent.camera.gige_discovery import discover
 from edge_agent.camera.v4l2_find import find_by_link, find_by_serial
 from edge_agent.camera.v4l2_kernel import Kernel
+from edge_agent.camera.video import file_of, require_file
 from edge_agent.camera_settings import (
     AravisCamera,
     CameraSettings,
@@ -27,18 +28,22 @@ from edge_agent.camera_settings import (
     is_stream,
 )
 from edge_agent.commands.doctor import Look, note, problem, well
-from edge_agent.errors import CameraError, DeliveryError
+from edge_agent.commands.doctor_holders import holder_of, is_one_of, runs_of
+from edge_agent.commands.service import Service
+from edge_agent.errors import CameraError, ConfigurationError, DeliveryError
+from edge_agent.events import alarm_event
 from edge_agent.plc.gateway import ask
 from edge_agent.settings import Station
 from edge_agent.wire import Request
 
 _ANSWER_S = 1.0
+_RESTART = "sudo systemctl restart edge-agent; or end it, where somebody started it by hand"
 _CONNECT_MS = 1500
 _RTSP_PORT, _HTTP_PORT = 554, 80
 
 
-def of_running(station: Station) -> tuple[bool, list[Look]]:
-    """Whether the station of these settings runs already, and how its lines are."""
+def of_running(station: Station, service: Service | None = None) -> tuple[bool, list[Look]]:
+    """Whether the station of these settings runs already, and how its lines are. `service` runs these settings, if any does."""
     control = station.settings.plc.control
     if control.endswith(":*"):
         return False, []
@@ -48,6 +53,8 @@ def of_running(station: Station) -> tuple[bool, list[Look]]:
         return False, [well("station", "is not running")]
     if status.get("station") != station.settings.station:
         told = f"{control} answers, and is the station {status.get('station')!r}, not {station.settings.station!r}"
+        if _is_own(control, runs_of(station.file, service)):
+            return False, [note("station", f"{told}: it is of these settings, as they were when it began", _RESTART)]
         return False, [problem("station", told, "give this one a plc.control of its own, or stop the other")]
     return True, [well("station", f"{station.settings.station} is running"), *_of_lines(status)]
 
@@ -59,10 +66,17 @@ def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
         remedy = held or "journalctl -u edge-agent -e: the last words of the line and its camera"
         yield problem("station", f"{told}: {line['why']}", remedy) if line["state"] == "Error" else well("station", told)
     for alarm in status["alarms"]:
-        yield note("station", f"alarm {alarm}", "see docs/events.md")
+        name, event = alarm_event(alarm)
+        yield note("station", f"alarm {alarm}: {event.meaning} (event {name})", event.remedy)
 
 
-def of_ports(station: Station, is_running: bool) -> Iterator[Look]:
+def _is_own(control: str, pids: set[int]) -> bool:
+    """Whether one of these processes listens there; at an address of this machine's alone, which has no port, any of them may."""
+    _, _, port = control.rpartition(":")
+    return is_one_of(holder_of(int(port)), pids) if control.startswith("tcp://") else bool(pids)
+
+
+def of_ports(station: Station, is_running: bool, service: Service | None = None) -> Iterator[Look]:
     """Every TCP port the station listens on: free, its own already, or somebody else's."""
     settings = station.settings
     wanted = [("plc.verdicts", settings.plc.verdicts), ("plc.control", settings.plc.control)]
@@ -75,10 +89,10 @@ def of_ports(station: Station, is_running: bool) -> Iterator[Look]:
             yield well("ports", f"{key} {endpoint}: the running station's")
         else:
             host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-            yield _port_look(key, host.strip("[]"), int(port))
+            yield _port_look(key, host.strip("[]"), int(port), station.file, service)
 
 
-def _port_look(key: str, host: str, port: int) -> Look:
+def _port_look(key: str, host: str, port: int, settings: str, service: Service | None) -> Look:
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -86,46 +100,35 @@ def _port_look(key: str, host: str, port: int) -> Look:
             probe.bind(where)
     except OSError as error:
         by = holder_of(port)
+        if is_one_of(by, runs_of(settings, service)):
+            return note("ports", f"{key} {host}:{port} is held by the running service, which a restart ends", _RESTART)
         make = note if key == "metrics" else problem
-        told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by else "")
+        told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by.pid else "")
         return make("ports", told, f"stop what holds it, or give {key} another address")
     return well("ports", f"{key} {host}:{port} is free")
 
 
-def holder_of(port: int) -> str:
-    """The program that listens on a TCP port, with its process; '' where this user may not know."""
-    listening = f":{port:04X}"
-    inodes = set()
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            rows = [row.split() for row in Path("/proc/net", table).read_text().splitlines()[1:]]
-            inodes |= {f"socket:[{row[9]}]" for row in rows if row[1].endswith(listening) and row[3] == "0A"}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if any(str(fd.readlink()) in inodes for fd in (process / "fd").iterdir()):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name}: {command[:120]}"
-    return ""
-
-
 def of_cameras(station: Station) -> Iterator[Look]:
-    """Does each camera answer? A camera that another program holds answers, too."""
+    """Does each camera answer? A camera that another program holds answers, too. Of files and folders that cannot be read the
+    files' part tells."""
     for camera in station.settings.cameras:
         try:
             yield well("cameras", f"{camera.name}: {_reached(camera, station.base)}")
+        except ConfigurationError:
+            continue
         except (CameraError, OSError) as error:
             told, _, remedy = str(error).partition(" Remedy: ")
             yield problem("cameras", f"{camera.name}: {told}", remedy or "look at its cable, its power and its address")
 
 
 def _reached(camera: CameraSettings, base: Path) -> str:
-    """What answers. Raises CameraError, OSError."""
+    """What answers. Raises CameraError, OSError; ConfigurationError for files and folders."""
     match camera:
         case SyntheticCamera():
             return "drawn by the station itself"
         case FolderCamera():
-            files = sum(1 for _ in (base / camera.path).resolve().iterdir())
-            return f"{files} files in {(base / camera.path).resolve()}"
+            folder = (base / camera.path).resolve()
+            return f"{len(list_images(folder)[: camera.preload or None])} images in {folder}"
         case V4l2Camera():
             return str(_v4l2_node(camera))
         case AravisCamera():
@@ -163,7 +166,8 @@ def _aravis_devices() -> tuple[dict[str, str], ...]:
 
 def _video(camera: VideoCamera, base: Path) -> str:
     if not is_stream(camera.url):
-        file = (base / camera.url).resolve()
+        file = file_of(camera, base)
+        require_file(file)
         return f"{file}, {file.stat().st_size >> 10} KiB"
     parts = urlsplit(camera.url)
     port = parts.port or (_RTSP_PORT if parts.scheme.startswith("rtsp") else _HTTP_PORT)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edge_agent import strictyaml
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import ConfigurationError, Problem, remedy_of
 from edge_agent.recipe import Name, Strict
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
@@ -108,7 +108,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 def _require_papers(folder: Path) -> None:
     """Say how a network gets its papers, where it has none."""
     papers = folder / "model.yaml"
-    networks = [] if papers.exists() else sorted(folder.glob("*.onnx"))
+    try:
+        networks = [] if papers.exists() else sorted(folder.glob("*.onnx"))
+    except OSError:
+        return  # reading the papers tells what it is
     if networks:
         message = f"{networks[0].name} is there, but no model.yaml."
         remedy = f"have first papers written: edge-agent describe-model {networks[0]} > {papers}"
@@ -124,7 +127,7 @@ def load_model(folder: Path) -> Model:
     try:
         digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
     except OSError as error:
-        problem = document.problem(("onnx", "file"), f"{onnx} cannot be read: {error.strerror}.", "put the file there.")
+        problem = document.problem(("onnx", "file"), f"{onnx} cannot be read: {error.strerror}.", remedy_of(error))
         raise ConfigurationError([problem]) from None
     if digest != papers.onnx.sha256:
         message = f"is {papers.onnx.sha256[:12]}..., but {onnx.name} has {digest[:12]}...: it is damaged or another model."

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from stations import an_ordinary_user, open_folder
 
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Due, Lost, Picture
-from edge_agent.camera.folder import FolderCamera
+from edge_agent.camera.folder import FolderCamera, list_images
 from edge_agent.camera.pace import Pace
+from edge_agent.camera.video import open_video
 from edge_agent.camera_settings import FolderCamera as FolderSettings
+from edge_agent.camera_settings import VideoCamera as VideoSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason
 
 SIZES = {"a.png": (20, 30), "b.png": (40, 10), "c.bmp": (8, 8)}
@@ -140,6 +145,52 @@ def test_a_folder_without_images_will_never_work(tmp_path: Path) -> None:
         camera(tmp_path)
     with pytest.raises(ConfigurationError, match="does not exist"):
         camera(tmp_path / "none")
+
+
+@pytest.fixture
+def unreadable() -> Iterator[Path]:
+    """A folder with one image, for the test to close."""
+    made = open_folder()
+    (made / "images").mkdir(mode=0o755)
+    cv2.imwrite(str(made / "images" / "a.png"), np.zeros((4, 4), np.uint8))
+    yield made / "images"
+    (made / "images").chmod(0o755)
+    shutil.rmtree(made)
+
+
+@pytest.mark.parametrize("closed", [".", "..", "a.png"])
+def test_a_folder_that_may_not_be_read_will_never_work(unreadable: Path, closed: str) -> None:
+    """Itself, the one above it, or every image in it."""
+    (unreadable / closed).chmod(0)
+    try:
+        with an_ordinary_user(), pytest.raises(ConfigurationError, match=f"{unreadable}.*Permission denied") as raised:
+            camera(unreadable)
+    finally:
+        unreadable.parent.chmod(0o755)
+    (problem,) = raised.value.problems
+    assert "chmod a+r" in problem.remedy and "/var/lib/edge-agent" in problem.remedy
+
+
+def test_neither_will_a_video_file_that_may_not_be_read(unreadable: Path) -> None:
+    (unreadable / "a.png").chmod(0)
+    with an_ordinary_user(), pytest.raises(ConfigurationError, match=r"a\.png cannot be read: Permission denied") as raised:
+        open_video(VideoSettings(name="film", url=str(unreadable / "a.png")))
+    assert "chmod a+r" in raised.value.problems[0].remedy
+
+
+def test_of_several_images_one_that_may_not_be_read_is_a_bad_frame(unreadable: Path) -> None:
+    cv2.imwrite(str(unreadable / "b.png"), np.zeros((4, 4), np.uint8))
+    (unreadable / "a.png").chmod(0)
+    with an_ordinary_user():
+        recorded = camera(unreadable)
+        due(recorded)
+        assert "a.png cannot be read: Permission denied" in lost(recorded).why
+        assert shown(recorded)[3] == "b.png"
+
+
+def test_a_folder_in_the_folder_is_no_image(folder: Path) -> None:
+    (folder / "a0.png").mkdir()
+    assert [file.name for file in list_images(folder)] == sorted(SIZES)
 
 
 def test_a_software_trigger_makes_one_part_due_under_its_id(folder: Path) -> None:

@@ -3,9 +3,12 @@ station."""
 
 from __future__ import annotations
 
+import ast
 import configparser
+import inspect
 import json
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -16,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from stations import ROOT, Program, StationFolder
+from stations import ROOT, Program, StationFolder, an_ordinary_user, open_folder
 
 from edge_agent.commands import doctor_machine, doctor_station
 from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
 from edge_agent.daemon import Daemon
+from edge_agent.events import EVENTS
+from edge_agent.plc import alarms
 from edge_agent.settings import Station, load_station
 
 Images = Callable[[int], list[np.ndarray]]
@@ -139,6 +144,22 @@ def test_the_disk_is_flushed_and_left_as_it_was(station: StationFolder) -> None:
     assert not (station.folder / "state").exists()
 
 
+def test_a_state_folder_that_this_user_may_not_look_into_is_one_note(within: Program, images: Images) -> None:
+    station = StationFolder(open_folder())
+    station.add_images(images(2))
+    file = station.write()
+    (station.folder / "state").mkdir(mode=0)
+    try:
+        with an_ordinary_user():
+            machine = json.loads(within("check", "--json", "--config", file).stdout)["machine"]
+    finally:
+        (station.folder / "state").chmod(0o755)
+        shutil.rmtree(station.folder)
+    (look,) = [look for look in machine if str(station.folder / "state") in look["told"]]
+    assert (look["area"], look["level"], look["remedy"]) == ("state folder", NOTE, "run it with sudo")
+    assert "engine" not in {look["area"] for look in machine}
+
+
 def test_a_disk_too_small_for_the_cap_is_a_note(station: StationFolder) -> None:
     station.settings["uplink"] = {"outbox_cap_mb": 1_000_000}
     looks = {look.area: look for look in doctor_machine.of_state(loaded(station))}
@@ -184,12 +205,27 @@ def test_a_running_station_tells_how_its_lines_are(station: StationFolder, image
 
 def test_a_line_that_cannot_judge_is_a_problem() -> None:
     line = {"state": "Error", "mode": "online", "recipe": "cap", "seq": 3, "why": "no camera"}
-    (look, alarm) = doctor_station._of_lines({"lines": {"one": line}, "alarms": ["unsubscribed"]})
-    assert (look.level, alarm.level) == (PROBLEM, NOTE)
+    (look,) = doctor_station._of_lines({"lines": {"one": line}, "alarms": []})
+    assert look.level == PROBLEM
     assert "no camera" in look.told
     held = {"one": {"remedy": "bring its master parts"}}
     (look,) = doctor_station._of_lines({"lines": {"one": line}, "alarms": [], "challenges": held})
     assert look.remedy == "bring its master parts"
+
+
+def test_every_alarm_is_told_with_its_events_meaning_and_remedy(station: StationFolder) -> None:
+    """Those that the link's alarms raise, each by the name of the event that it logs."""
+    source = ast.parse(inspect.getsource(alarms))
+    turns = [node.args for node in ast.walk(source) if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.turn"]
+    named = {(ast.literal_eval(turn[2]), ast.unparse(turn[0]).strip("f'").replace("{line}", "one")) for turn in turns}
+    assert len(named) == 4
+    for event, alarm in named:
+        (look,) = doctor_station._of_lines({"lines": {}, "alarms": [alarm]})
+        assert look.level == NOTE
+        assert f"{alarm}: {EVENTS[event].meaning} (event {event})" in look.told
+        assert look.remedy == EVENTS[event].remedy
+    (stranger,) = doctor_station._of_lines({"lines": {}, "alarms": ["of_tomorrow"]})
+    assert stranger.remedy
 
 
 def test_a_collector_is_one_that_speaks_zeromq(station: StationFolder) -> None:
@@ -214,11 +250,29 @@ def test_cameras_that_are_there_and_not(station: StationFolder, images: Images, 
             {"name": "drawn", "kind": "synthetic"},
             {"name": "film", "kind": "video", "url": "film.mp4"},
             {"name": "stream", "kind": "video", "url": f"rtsp://127.0.0.1:{stream.getsockname()[1]}/x"},
-            {"name": "nowhere", "kind": "video", "url": "gone.mp4"},
             {"name": "usb", "kind": "v4l2", "by_id": "usb-Nobody-video-index0"},
             {"name": "gige", "kind": "aravis", "address": "127.0.0.1"},
         ]
         looks = list(doctor_station.of_cameras(loaded(station)))
-    assert by_level(looks) == [WELL] * 4 + [PROBLEM] * 3
+    assert by_level(looks) == [WELL] * 4 + [PROBLEM] * 2
     assert all(look.remedy for look in looks if look.level == PROBLEM)
-    assert "2 files" in looks[0].told
+    assert "2 images" in looks[0].told
+
+
+def test_a_folder_tells_how_many_images_its_camera_shows(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    (station.images / "more.png").mkdir()
+    (station.images / "notes.txt").touch()
+    station.settings["cameras"].append({"name": "few", "kind": "folder", "path": "images", "preload": 2})
+    all_of_them, few = doctor_station.of_cameras(loaded(station))
+    assert "3 images in" in all_of_them.told and "2 images in" in few.told
+
+
+def test_pictures_that_are_not_there_are_one_find_each(within: Program, station: StationFolder) -> None:
+    station.settings["cameras"].append({"name": "film", "kind": "video", "url": "gone.mp4"})
+    told = json.loads(within("check", "--json", "--config", station.write()).stdout)
+    folder, film = told["problems"]
+    assert (folder["key"], film["key"]) == ("cameras.0", "cameras.1")
+    assert "images does not exist" in folder["message"] and "folder with images" in folder["remedy"]
+    assert "gone.mp4 does not exist" in film["message"] and "video file" in film["remedy"]
+    assert not [look for look in told["machine"] if look["area"] == "cameras"]

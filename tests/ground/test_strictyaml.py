@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from stations import an_ordinary_user
 
 from edge_agent import strictyaml
 from edge_agent.errors import ConfigurationError, Problem
@@ -175,3 +176,30 @@ def test_a_problem_says_file_line_key_and_remedy() -> None:
     text = str(problems_of(STATION + "drain_s: -1\n")[0])
     assert text.startswith("file.yaml:7: drain_s: ")
     assert "Remedy:" in text
+
+
+def refused(file: Path) -> Problem:
+    with pytest.raises(ConfigurationError) as raised:
+        strictyaml.read(file)
+    (problem,) = raised.value.problems
+    return problem
+
+
+def test_a_file_that_cannot_be_read_is_told_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"station: caf\xe9\n")
+    assert "UTF-8" in refused(tmp_path / "latin.yaml").remedy
+    assert "path of a file" in refused(tmp_path).remedy
+    closed = tmp_path / "cap.yaml"
+    closed.write_text(STATION)
+    closed.chmod(0)
+    with an_ordinary_user():
+        problem = refused(closed)
+    assert problem.message == "cannot be read: Permission denied."
+    assert "chmod a+r" in problem.remedy
+
+
+@pytest.mark.parametrize("text", ["cameras: [", "a: 'b", "a: 1\n  b: 2", "a:\n\t- b"])
+def test_what_is_not_yaml_is_told_with_its_remedy(text: str) -> None:
+    (problem,) = problems_of(text)
+    assert problem.line
+    assert "is not YAML" in problem.message and "bracket" in problem.remedy

@@ -13,7 +13,7 @@ import yaml
 from bright import constant, gray, save, write_float_model, write_papers
 from modelsdoc import phrases
 from onnx import TensorProto, helper
-from stations import ROOT, Program
+from stations import ROOT, Program, an_ordinary_user
 
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.cpu import examine
@@ -255,3 +255,14 @@ def test_a_network_that_does_not_see_the_picture_is_a_doubt(folder: Path) -> Non
 def test_every_operator_set_from_13_runs(folder: Path, opset: int, head: str) -> None:
     write_float_model(folder, "NHWC", "logits", head, 3, opset=opset)
     assert examine(load_model(folder)) == []
+
+
+def test_a_model_that_may_not_be_read_is_told_with_its_remedy(folder: Path) -> None:
+    folder.chmod(0)
+    try:
+        with an_ordinary_user(), pytest.raises(ConfigurationError) as raised:
+            load_model(folder)
+    finally:
+        folder.chmod(0o755)
+    (problem,) = raised.value.problems
+    assert "cannot be read: Permission denied" in problem.message and "chmod a+r" in problem.remedy

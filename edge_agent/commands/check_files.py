@@ -1,0 +1,153 @@
+"""Files that the settings and recipes name beside models: are they there, and may the installed service read them, too? Whoever
+looks is often root, and sees what the service does not."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
+from edge_agent.commands.service import Service
+from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
+from edge_agent.inference.model import load_model
+from edge_agent.recipe import load_recipe
+from edge_agent.settings import RecordedEngine, Station
+from edge_agent.strictyaml import Document, Keys
+
+Named = tuple[Keys, Path]  # a key of the settings, and a file or folder that belongs to it
+_ELSEWHERE = "put it under /var/lib/edge-agent or /etc/edge-agent, readable by all: chmod -R a+rX."
+
+
+def check_pictures(station: Station, document: Document) -> list[Problem]:
+    """Problems of pictures of master parts and golden pictures, which are read only when their time comes."""
+    found = []
+    for keys, file in (*_masters(station), *_golden(station)):
+        if (told := _unreadable(file)) is not None:
+            found.append(document.problem(keys, *told))
+    return found
+
+
+def _unreadable(file: Path) -> tuple[str, str] | None:
+    """What is wrong with a picture, and the remedy."""
+    try:
+        open(file, "rb").close()
+    except OSError as error:
+        return f"names {file}, which cannot be read: {error.strerror}.", remedy_of(error)
+    try:
+        read_gray(file)
+    except CameraError as error:
+        return f"{error}.", "give a picture that can be read."
+    return None
+
+
+def check_service(station: Station, document: Document, service: Service) -> tuple[list[Problem], list[Problem]]:
+    """Problems of what the service may not read though this user may, and warnings of cameras that come to an end."""
+    named: dict[Path, Keys] = {}
+    for keys, path in _named(station):
+        named.setdefault(path, keys)
+    problems = []
+    for path, keys in named.items():
+        with suppress(OSError):  # this user may not look either, and was told so
+            if (told := _kept_from(service, path) or _closed_images(service, path)) is not None:
+                problems.append(document.problem(keys, *told))
+    return problems, list(_that_end(station, document))
+
+
+def _kept_from(service: Service, path: Path) -> tuple[str, str] | None:
+    """Why the service cannot read a file, or a folder and its images; with the remedy. Raises OSError."""
+    if line := service.hides(path.resolve()) or service.hides(path.absolute()):
+        return f"names {path}, of which the service sees nothing ({line}).", _ELSEWHERE
+    if service.is_bound(path.absolute()) or not path.exists():
+        return None
+    if place := service.closed_at(path):
+        return f"names {path}, which the service's account {service.account} may not read: {_modes(place)}.", _open(place)
+    return None
+
+
+def _closed_images(service: Service, folder: Path) -> tuple[str, str] | None:
+    """The same of images in a folder that is open itself. Raises OSError."""
+    if service.is_bound(folder.absolute()) or not folder.is_dir():
+        return None
+    images = list_images(folder)
+    closed = [file for file in images if service.closes(file)]
+    if not closed:
+        return None
+    message = f"names {folder}, of whose {len(images)} images the service's account {service.account} may not read {len(closed)}"
+    return f"{message}: {_modes(closed[0])}.", f"sudo chmod -R a+rX {folder}; or {_ELSEWHERE}"
+
+
+def _modes(place: Path) -> str:
+    status = place.stat()
+    return f"{place} has the mode {status.st_mode & 0o7777:04o} and belongs to {_name_of(status.st_uid)}"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _open(place: Path) -> str:
+    return f"sudo chmod {'a+rx' if place.is_dir() else 'a+r'} {place}; or {_ELSEWHERE}"
+
+
+def _that_end(station: Station, document: Document) -> Iterator[Problem]:
+    again = "and the service with it, which systemd starts again until its start limit."
+    for i, camera in enumerate(station.settings.cameras):
+        if isinstance(camera, FolderCamera) and not camera.repeat:
+            yield document.problem(("cameras", i), f"comes to an end with its last image, {again}", "set repeat: true.")
+        if isinstance(camera, VideoCamera) and not is_stream(camera.url):
+            remedy = "a service wants a stream, or a folder of images with repeat: true."
+            yield document.problem(("cameras", i), f"comes to an end with its last frame, {again}", remedy)
+
+
+def _named(station: Station) -> Iterator[Named]:
+    """All that the service reads at its start and later. Of what this user cannot read the rest is not known."""
+    yield (), Path(station.file)
+    for i, camera in enumerate(station.settings.cameras):
+        if isinstance(camera, FolderCamera):
+            yield ("cameras", i, "path"), station.base / camera.path
+        if isinstance(camera, VideoCamera) and not is_stream(camera.url):
+            yield ("cameras", i, "url"), station.base / camera.url.removeprefix("file://")
+    engine = station.settings.engine
+    for key in ("path", "order") if isinstance(engine, RecordedEngine) else ():
+        if text := getattr(engine, key):
+            yield ("engine", key), station.base / text
+    yield from _recipes(station)
+    yield from _models(station)
+    yield from _golden(station)
+    yield from _masters(station)
+
+
+def _recipes(station: Station) -> Iterator[Named]:
+    for i, line in enumerate(station.settings.lines):
+        for j, view in enumerate(line.each_view):
+            keys = ("lines", i, "views", j, "recipe") if line.views else ("lines", i, "recipe")
+            yield keys, station.base / station.settings.recipes / f"{view.recipe}.yaml"
+
+
+def _models(station: Station) -> Iterator[Named]:
+    for keys, file in _recipes(station):
+        with suppress(ConfigurationError):
+            folder = station.base / station.settings.models / load_recipe(file).model.name
+            yield keys, folder / "model.yaml"
+            yield keys, load_model(folder).onnx
+
+
+def _golden(station: Station) -> Iterator[Named]:
+    for keys, file in _recipes(station):
+        with suppress(ConfigurationError):
+            golden = load_recipe(file).golden
+            for name in (*golden.good, *golden.bad) if golden is not None else ():
+                yield keys, file.parent / name
+
+
+def _masters(station: Station) -> Iterator[Named]:
+    for i, line in enumerate(station.settings.lines):
+        for j, master in enumerate(line.challenge.parts if line.challenge is not None else ()):
+            if master.image:
+                yield ("lines", i, "challenge", "parts", j, "image"), station.base / master.image
