@@ -19,12 +19,12 @@ from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, load_model
 from edge_agent.inference.tensorrt.parity import compare, reference_of, shown
 
-TILES = Path(__file__).parents[2] / "models" / "magnetic-tile"
+DAGM = Path(__file__).parents[2] / "models" / "dagm-class1"
 
 
 def test_the_reference_of_an_8_bit_graph_is_what_the_graph_says(tmp_path: Path) -> None:
-    """OpenVINO's 8-bit kernels are wrong by tens of levels for this network, whatever the pictures."""
-    model = load_model(TILES)
+    """OpenVINO's 8-bit kernels are wrong by ten levels for this network, whatever the pictures."""
+    model = load_model(DAGM)
     frames = shown(model.papers.input.rows, model.papers.input.cols)
     prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
     content = make("int8", prepared, measure_ranges(prepared, frames, "minmax", 100, lambda: None)).SerializeToString()
