@@ -55,9 +55,8 @@ class Shape:
     def in_words(self) -> str:
         """For the model's card."""
         if self.encoder == "lite0":
-            return (
-                f"EfficientNet-Lite0's first five stages with ImageNet's weights, three of them joined in {self.filters} channels"
-            )
+            begun = "EfficientNet-Lite0's first five stages begun with ImageNet's weights (Google's, Apache License 2.0)"
+            return f"{begun}, three of them joined in {self.filters} channels"
         return f"U-Net, {self.stem}x{self.stem} space-to-depth stem, {self.filters} filters, {self.levels} levels"
 
     def as_dict(self) -> dict[str, object]:

@@ -74,10 +74,11 @@ def test_a_reload_swaps_a_good_recipe_and_refuses_a_bad_one_without_losing_a_par
     before = plant.hear(20)[-1].recipe_hash
     epoch, pid = max(plant.heard)[0], plant.main_pid()
 
-    plant.write_recipe(rules=[{"rule": "blob_count", "max": 0}])
-    plant.box.run("systemctl", "reload", UNIT)
-    wait_for(lambda: plant.hear(5)[-1].recipe_hash != before, "parts are judged by the new recipe")
-    good = plant.hear(5)[-1].recipe_hash
+    for most_px, words in ((50, ("reload",)), (60, ("kill", "--kill-whom=main", "--signal=HUP"))):
+        plant.write_recipe(rules=[{"rule": "blob_count", "max": 0}, {"rule": "total_area", "max_px": most_px}])
+        plant.box.run("systemctl", *words, UNIT)
+        wait_for(lambda before=before: plant.hear(5)[-1].recipe_hash != before, f"parts are judged by the new recipe: {words}")
+        before = good = plant.hear(5)[-1].recipe_hash
 
     for why, changes in (
         ("rules.0.max", {"rules": [{"rule": "blob_count", "max": -1}]}),
