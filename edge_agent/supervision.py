@@ -74,7 +74,7 @@ class Supervision:
     def _tell(self, now_s: float, **more: int) -> bool:
         """False where the service manager could not be told."""
         with self._telling:
-            return notify(STATUS=self._status(now_s), **more)
+            return notify(**more, STATUS=self._status(now_s))
 
     def _say_turns(self, stalled: dict[str, float]) -> None:
         for name in stalled.keys() - self._stalled:
