@@ -287,8 +287,7 @@ class Foundry:
         if isinstance(self._station.settings.engine, AutoEngine) and latency_ms >= budget_ms:
             return (
                 f"one inference on {segmenter.engine_id} takes {latency_ms:.1f} ms, the recipe's deadline less the guard leaves "
-                f"{budget_ms:g} ms. Mend the GPU (docs/gpu.md), raise the deadline, or set engine: "
-                "{kind: cpu}."
+                f"{budget_ms:g} ms. Mend the GPU (docs/gpu.md), raise the deadline, or set engine: {{kind: cpu}}."
             )
         return ""
 

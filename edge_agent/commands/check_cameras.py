@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
 from edge_agent.camera_settings import AravisCamera, V4l2Camera
-from edge_agent.commands.service import show
+from edge_agent.commands.service import properties_of, show
 from edge_agent.errors import CameraError, Problem
 from edge_agent.settings import Station
 from edge_agent.strictyaml import Document
@@ -51,14 +51,10 @@ def this_machine() -> Machine:
         rmem_max = int(_RMEM_MAX.read_text())
     except (OSError, ValueError):
         rmem_max = 0
-    of_service = may_unit_open(_unit())
+    of_service = may_unit_open(show(*_UNIT_SAYS))
     if of_service is None:
         return Machine(lacks, rmem_max, may_open_packet_socket())
     return Machine(lacks, rmem_max, of_service, "the service edge-agent")
-
-
-def _unit() -> str:
-    return show(*_UNIT_SAYS)
 
 
 def may_unit_open(shown: str) -> bool | None:
@@ -66,7 +62,7 @@ def may_unit_open(shown: str) -> bool | None:
 
     The capability alone does not do: it must count for the machine's own network, and the address family be allowed.
     """
-    told = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    told = properties_of(shown)
     if told.get("LoadState") != "loaded":
         return None
     families = told.get("RestrictAddressFamilies", "")

@@ -97,9 +97,14 @@ def show(*properties: str) -> str:
         return ""
 
 
+def properties_of(shown: str) -> dict[str, str]:
+    """What `systemctl show` said, by property."""
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
 def parse(shown: str) -> Service | None:
     """The service of which `systemctl show` says `shown`; None where it is not installed or runs no settings."""
-    told = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    told = properties_of(shown)
     settings = re.search(r"argv\[\]=[^;]* --config[= ](\S+)", told.get("ExecStart", ""))
     if told.get("LoadState") != "loaded" or settings is None:
         return None

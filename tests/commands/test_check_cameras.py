@@ -103,7 +103,7 @@ def test_the_service_may_open_a_packet_socket_with_the_whole_drop_in(told: str, 
 
 
 def test_what_is_said_of_the_service_is_told_as_the_services(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_unit", lambda: shown(UNIT))
+    monkeypatch.setattr(module, "show", lambda *_: shown(UNIT))
     machine = replace(WELL, has_net_raw=module.this_machine().has_net_raw, whose=module.this_machine().whose)
     _, (warning,) = look(station, machine, **SIZE, socket="packet")
     assert "the service edge-agent has it not" in warning.message
