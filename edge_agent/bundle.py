@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
-from edge_agent.errors import ConfigurationError, EngineError, EngineLost, Problem
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
@@ -356,7 +356,7 @@ def require_named(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where a recipe names another model than the one that somebody gave."""
     if recipe.model.name != model.papers.name:
         message = f"is {recipe.model.name}, and the model given is {model.papers.name}."
-        raise ConfigurationError([Problem(file, 0, "model.name", message, "give the model it names, or mend the name.")])
+        raise ConfigurationError.of(message, "give the model it names, or mend the name.", file, "model.name")
 
 
 def require_fit(recipe: Recipe, model: Model, file: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
@@ -74,6 +75,11 @@ class ConfigurationError(EdgeAgentError):
         self.problems = [Problem("", 0, "", problems)] if isinstance(problems, str) else problems
         text = problems if isinstance(problems, str) else "\n".join(str(p) for p in problems)
         super().__init__(text)
+
+    @classmethod
+    def of(cls, message: str, remedy: str, file: Path | str = "", key: str = "") -> ConfigurationError:
+        """The error of one thing wrong, in a file where one is named."""
+        return cls([Problem(str(file), 0, key, message, remedy)])
 
 
 class CameraError(EdgeAgentError):

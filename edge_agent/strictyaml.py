@@ -68,12 +68,11 @@ def read(file: Path) -> Document:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigurationError([Problem(str(file), 0, "", "the file does not exist.", "give the path of one.")]) from None
+        raise ConfigurationError.of("the file does not exist.", "give the path of one.", file) from None
     except OSError as error:
-        problem = Problem(str(file), 0, "", f"cannot be read: {error.strerror}.", remedy_of(error))
-        raise ConfigurationError([problem]) from None
+        raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), file) from None
     except UnicodeDecodeError as error:
-        raise ConfigurationError([Problem(str(file), 0, "", f"cannot be read: {error}.", "save it as UTF-8.")]) from None
+        raise ConfigurationError.of(f"cannot be read: {error}.", "save it as UTF-8.", file) from None
     return parse(text, str(file))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edge_agent.camera.base import Arrival, Exposure
 from edge_agent.camera.pull import PullCamera
 from edge_agent.camera_settings import FolderCamera as FolderSettings
-from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Problem, remedy_of
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, remedy_of
 from edge_agent.records import Pixels
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
@@ -62,11 +62,11 @@ def list_images(folder: Path) -> list[Path]:
         named = [file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS]
         files = sorted(file for file in named if not os.path.isdir(file))  # noqa: PTH112  # Path's fails on a link into what is closed
     except (FileNotFoundError, NotADirectoryError):
-        raise _refused(f"the image folder {folder} does not exist.", "give the path of a folder with images.") from None
+        raise ConfigurationError.of(f"the image folder {folder} does not exist.", "name a folder with images.") from None
     except OSError as error:
-        raise _refused(f"the image folder {folder} cannot be read: {error.strerror}.", remedy_of(error)) from None
+        raise ConfigurationError.of(f"the image folder {folder} cannot be read: {error.strerror}.", remedy_of(error)) from None
     if not files:
-        raise _refused(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}).", "give a folder that does.")
+        raise ConfigurationError.of(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}).", "give a folder that does.")
     return files
 
 
@@ -76,7 +76,7 @@ def _require_one(files: list[Path]) -> None:
     first = next(errors)
     if first is not None and all(errors):
         message = f"none of the {len(files)} images in {files[0].parent} can be read: {files[0].name}: {first.strerror}."
-        raise _refused(message, remedy_of(first))
+        raise ConfigurationError.of(message, remedy_of(first))
 
 
 def _closed(file: Path) -> OSError | None:
@@ -85,10 +85,6 @@ def _closed(file: Path) -> OSError | None:
             return None
     except OSError as error:
         return error
-
-
-def _refused(message: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError([Problem("", 0, "", message, remedy)])
 
 
 def read_gray(file: Path) -> Pixels:

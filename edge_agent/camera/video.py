@@ -24,7 +24,7 @@ from edge_agent.camera.delivery import BadFrame, Delivery, Shot
 from edge_agent.camera.video_stream import StreamFrame, StreamReader
 from edge_agent.camera_settings import VideoCamera as VideoSettings
 from edge_agent.camera_settings import is_stream
-from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Problem, Reason, remedy_of
+from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, Reason, remedy_of
 from edge_agent.records import Pixels
 
 _NO_SLOT_S = 0.005  # how long a file waits before it looks again for a free slot
@@ -76,11 +76,9 @@ def require_file(file: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         is_file = False
     except OSError as error:
-        problem = Problem("", 0, "", f"the video {file} cannot be read: {error.strerror}.", remedy_of(error))
-        raise ConfigurationError([problem]) from None
+        raise ConfigurationError.of(f"the video {file} cannot be read: {error.strerror}.", remedy_of(error)) from None
     if not is_file:
-        problem = Problem("", 0, "", f"the video {file} does not exist.", "give the path of a video file.")
-        raise ConfigurationError([problem])
+        raise ConfigurationError.of(f"the video {file} does not exist.", "give the path of a video file.")
 
 
 class FileCamera:

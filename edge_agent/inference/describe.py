@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import ConfigurationError
 from edge_agent.inference.graph import load_network, ports_of, with_sizes
 from edge_agent.inference.model import ModelPapers
 from edge_agent.inference.ports import Port
@@ -93,7 +93,7 @@ def first_papers(file: Path, rows: int | None, cols: int | None) -> str:
 
 
 def _no_map(file: Path, message: str, remedy: str = "export a network that tells of every pixel.") -> ConfigurationError:
-    return ConfigurationError([Problem(str(file), 0, "", message, remedy)])
+    return ConfigurationError.of(message, remedy, file)
 
 
 def _named(file: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import ConfigurationError
 from edge_agent.inference.model import Model, ModelPapers
 from edge_agent.inference.ports import Port, complaints
 
@@ -64,7 +64,7 @@ def load_network(file: Path) -> Any:
 
 
 def _unusable(file: Path, message: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError([Problem("", 0, "", f"{file} cannot be used: {message}.", remedy)])
+    return ConfigurationError.of(f"{file} cannot be used: {message}.", remedy)
 
 
 def opset_of(network: Any) -> int:

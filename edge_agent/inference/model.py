@@ -115,7 +115,7 @@ def _require_papers(folder: Path) -> None:
     if networks:
         message = f"{networks[0].name} is there, but no model.yaml."
         remedy = f"have first papers written: edge-agent describe-model {networks[0]} > {papers}"
-        raise ConfigurationError([Problem(str(folder), 0, "", message, remedy)])
+        raise ConfigurationError.of(message, remedy, folder)
 
 
 def load_model(folder: Path) -> Model:
