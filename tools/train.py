@@ -139,6 +139,14 @@ class Training:
                 mean.lerp_(trained, 1 - keep)  # the statistics of batch norm too: those of one step fit no other's weights
 
 
+def next_check(done: float, checks: int) -> float:
+    """The share of the training at which it is validated next, of `checks` even ones.
+
+    It goes by what is done, since a training that goes on may be given more steps, or checks, than it began with.
+    """
+    return (math.floor(done * checks + 1e-9) + 1) / checks
+
+
 def groups_of(network: Network) -> tuple[list[dict[str, Any]], list[float]]:
     """The weights for the optimizer, and each group's share of the rate: what was learnt before is changed with care."""
     before = network.learnt_before() if isinstance(network, Lite) else []
@@ -240,7 +248,7 @@ def main() -> None:
         bar = progress.add_task("training", total=1.0)
         while training.done < 1.0 and (args.keep == "last" or at.check - at.best_check < args.patience):
             at.check += 1
-            for loss in training.steps_until(at.check / args.checks):
+            for loss in training.steps_until(next_check(training.done, args.checks)):
                 progress.update(bar, completed=training.done, description=f"step {at.step} loss {loss:.4f}")
             look(args, training, split, loss, console)
     console.print(f"check {at.best_check} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}")

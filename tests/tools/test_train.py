@@ -74,6 +74,16 @@ def test_a_training_goes_on_where_it_stopped(trained: tuple[Path, str], train: C
     assert [step for step, *_ in curve] == [4, 8, 12, 16, 20]
 
 
+def test_a_finished_training_goes_on_for_more_steps_with_the_checks_it_had(
+    trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path
+) -> None:
+    import torch
+
+    out = shutil.copytree(trained[0], tmp_path / "out")
+    train(out, "--resume", "--steps", "24")
+    assert [step for step, *_ in torch.load(out / "last.pt")["curve"]] == [4, 8, 12, 16, 24]
+
+
 def test_the_best_check_is_kept_only_when_asked_for(
     train: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
