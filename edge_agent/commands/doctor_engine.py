@@ -82,8 +82,11 @@ def _of_recipe(station: Station, recipe: Recipe, model: Model) -> Iterator[Look]
 
 def _require_kept(station: Station, choice: Choice, calibrated: Model) -> None:
     """Raise ForeignChoice where the built engine that passed the gate is gone. That there is no GPU is told with the engine."""
-    with contextlib.suppress(EngineError, ConfigurationError):
-        kept = kept_engine(station.settings.engine, calibrated, station.path(station.settings.state))
+    settings = station.settings.engine
+    with contextlib.suppress(EngineError, ConfigurationError, PackageNotFoundError):
+        kept = kept_engine(settings, calibrated, station.path(station.settings.state))
+        if kept is None and isinstance(settings, AutoEngine):
+            kept = cpu_engine_id(CpuEngine().hint, version("openvino"))
         if kept is not None:
             require_engine(choice, kept)
 

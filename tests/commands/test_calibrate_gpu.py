@@ -106,6 +106,8 @@ def test_the_engine_that_was_timed_and_gated_is_the_one_that_judges(home: Home) 
     assert {verdict.engine_id.rpartition("/")[0] for verdict in verdicts} == {engines["fp16"]}
     assert [verdict.outcome for verdict in sorted(verdicts, key=lambda each: each.seq)] == ["PASS", "PASS", "NG"] * 11
     assert [is_half(network) for network in home.builds] == [False, True]  # FP32 and the candidate, once each
+    assert {file.suffix for file in (home.state / "engines").iterdir()} == {".engine"}
+    assert not (home.folder.folder / "engines").exists()
     assert home.world.used == 0
 
 
@@ -128,6 +130,23 @@ def test_another_build_of_the_same_graph_has_not_passed_the_gate(home: Home, cap
     told = home.edge_agent("build-engine", "--config", home.folder.write())
     assert f"judges, {home.choice['engine']}" in told.stdout
     assert [is_half(network) for network in home.builds] == [False, True, False, False, True]
+
+
+def test_the_choice_is_kept_as_long_as_its_engine_is_open_or_in_its_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home.calibrate("--activate").returncode == 0
+    home.folder.settings["engine"] = {"kind": "auto"}
+    foundry = Foundry(load_station(home.folder.write()))
+    try:
+        engine_id = foundry.forge("part", 1, 5).identity.engine_id
+        assert engine_id.startswith(home.choice["engine"])
+        for file in (home.state / "engines").glob("*.engine"):
+            file.unlink()
+        assert foundry.forge("part", 2, 5).identity.engine_id == engine_id
+    finally:
+        foundry.close()
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert home.engine_id().startswith("openvino")  # `auto` without its GPU: FP32 on the CPU
+    assert "fp16" not in home.engine_id()
 
 
 def test_after_an_update_of_the_driver_nothing_is_built_for_the_choice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,11 @@ def test_without_a_gpu_tensorrt_is_a_problem_and_auto_a_note(home: Home, monkeyp
     (look,) = home.looks()
     assert look.level == NOTE
     assert "by the CPU" in look.told
+    home.choose("tensorrt-10.3.0/Fake T4/0123456789abcdef")
+    foreign, look = home.looks()
+    assert "chosen on the engine tensorrt-10.3.0" in foreign.told
+    assert "as it is, by the CPU" in look.told
+    (home.state / "calibrated" / "part.json").unlink()
     assert [look.level for look in of_tensorrt(TensorRtEngine())] == [WELL, PROBLEM, PROBLEM]
     assert [look.level for look in of_tensorrt(AutoEngine())] == [WELL, NOTE, NOTE]
     assert [look.level for look in of_tensorrt(CpuEngine())] == [WELL]

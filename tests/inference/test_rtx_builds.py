@@ -63,5 +63,5 @@ def test_a_pair_of_another_type_than_its_neighbours_is_refused_by_the_builder(tm
     for node in network.graph.node:
         node.input[:] = [cast.input[0] if name == cast.output[0] else name for name in node.input]
     careless = calibrated(load_model(MODELS["demo-texture"]), network.SerializeToString(), tmp_path)
-    with pytest.raises(ConfigurationError, match="tensorrt_rtx .* cannot"):
+    with pytest.raises(ConfigurationError, match=r"tensorrt_rtx .* cannot"):
         build(careless)
