@@ -112,7 +112,7 @@ def write_choice(state: Path, recipe: Recipe, choice: Choice, graph: bytes) -> P
         write_whole(_file(state, recipe.name), msgspec.json.format(msgspec.json.encode(choice)) + b"\n")
     except OSError as error:
         raise EdgeAgentError(
-            f"the choice cannot be written to {state / FOLDER}: {error.strerror}. Run this as the user that owns the state folder."
+            f"the choice cannot be written to {state / FOLDER}: {error.strerror}. Run this as root or as the user whose state folder it is."
         ) from None
     _forget_unused(state)
     return _file(state, recipe.name)

@@ -151,7 +151,8 @@ def _speeds(
                 if name == REFERENCE or isinstance(error, EngineLost):
                     raise
                 unusable[name] = str(error)
-        status.update("timing")
+        status.stop()  # what turns on a screen takes its share of a processor
+        console.print(f"timing {', '.join(engines)} in turns, {trial.seconds:g} s each", highlight=False)
         return (
             measure_speeds(engines, REFERENCE, few[:_TIMED_FRAMES], trial.seconds),
             {name: each.engine_id for name, each in engines.items()},
