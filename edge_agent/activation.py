@@ -111,20 +111,27 @@ def write_choice(state: Path, recipe: Recipe, choice: Choice, graph: bytes) -> P
         write_whole(_graph(state, choice.onnx), graph)
         write_whole(_file(state, recipe.name), msgspec.json.format(msgspec.json.encode(choice)) + b"\n")
     except OSError as error:
-        raise EdgeAgentError(
-            f"the choice cannot be written to {state / FOLDER}: {error.strerror}. Run this as root or as the user whose state folder it is."
-        ) from None
+        raise _unwritable(state, error) from None
     _forget_unused(state)
     return _file(state, recipe.name)
 
 
 def withdraw_choice(state: Path, recipe: Recipe) -> bool:
-    """Let the model judge as it is again; return whether there was a choice."""
+    """Let the model judge as it is again; return whether there was a choice. Raises EdgeAgentError."""
     file = _file(state, recipe.name)
-    was_there = file.exists()
-    file.unlink(missing_ok=True)
-    _forget_unused(state)
+    try:
+        was_there = file.exists()
+        file.unlink(missing_ok=True)
+        _forget_unused(state)
+    except OSError as error:
+        raise _unwritable(state, error) from None
     return was_there
+
+
+def _unwritable(state: Path, error: OSError) -> EdgeAgentError:
+    return EdgeAgentError(
+        f"the choice cannot be changed in {state / FOLDER}: {error.strerror}. Run this as root or as the user whose state it is."
+    )
 
 
 def _forget_unused(state: Path) -> None:
