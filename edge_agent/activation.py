@@ -2,15 +2,14 @@
 
 The choice is state of the station, one for each recipe: `state/calibrated/RECIPE.json` and the graph beside it. It holds for one
 model, the recipe's rules, one engine and one processor, the very ones it was measured with; anything else is foreign and not used.
+Of TensorRT the engine is one build: another one of the same graph has not passed the gate.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ import msgspec
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.model import Model
+from edge_agent.inference.tensorrt.store import write_whole
 from edge_agent.recipe import EvidencePlan, Name, Recipe
 
 FOLDER = "calibrated"
@@ -89,7 +89,12 @@ def read_choice(state: Path, recipe: Recipe, model: Model) -> tuple[Choice, Mode
 
 
 def require_engine(choice: Choice, engine_id: str) -> None:
-    """Raise ForeignChoice where the engine that was opened is not the one the choice was measured with."""
+    """Raise ForeignChoice where the engine is not the one the choice was measured with; '' is one that would have to be built."""
+    if not engine_id:
+        raise ForeignChoice(
+            f"{choice.label} passed the gate as the engine {choice.engine}, which is not kept for this GPU, driver, TensorRT and "
+            "settings, or cannot be read. Another build would be another engine."
+        )
     if choice.engine != engine_id:
         raise ForeignChoice(f"{choice.label} was chosen on the engine {choice.engine}, this one is {engine_id}")
 
@@ -103,24 +108,30 @@ def _require_same(file: Path, what: str, of_choice: str, of_station: str) -> Non
 def write_choice(state: Path, recipe: Recipe, choice: Choice, graph: bytes) -> Path:
     """Make a choice the station's: the graph first, then what names it, each whole or not at all. Raises EdgeAgentError."""
     try:
-        (state / FOLDER).mkdir(parents=True, exist_ok=True)
-        _replace(_graph(state, choice.onnx), graph)
-        _replace(_file(state, recipe.name), msgspec.json.format(msgspec.json.encode(choice)) + b"\n")
+        write_whole(_graph(state, choice.onnx), graph)
+        write_whole(_file(state, recipe.name), msgspec.json.format(msgspec.json.encode(choice)) + b"\n")
     except OSError as error:
-        raise EdgeAgentError(
-            f"the choice cannot be written to {state / FOLDER}: {error.strerror}. Run this as the user that owns the state folder."
-        ) from None
+        raise _unwritable(state, error) from None
     _forget_unused(state)
     return _file(state, recipe.name)
 
 
 def withdraw_choice(state: Path, recipe: Recipe) -> bool:
-    """Let the model judge as it is again; return whether there was a choice."""
+    """Let the model judge as it is again; return whether there was a choice. Raises EdgeAgentError."""
     file = _file(state, recipe.name)
-    was_there = file.exists()
-    file.unlink(missing_ok=True)
-    _forget_unused(state)
+    try:
+        was_there = file.exists()
+        file.unlink(missing_ok=True)
+        _forget_unused(state)
+    except OSError as error:
+        raise _unwritable(state, error) from None
     return was_there
+
+
+def _unwritable(state: Path, error: OSError) -> EdgeAgentError:
+    return EdgeAgentError(
+        f"the choice cannot be changed in {state / FOLDER}: {error.strerror}. Run this as root or as the user whose state it is."
+    )
 
 
 def _forget_unused(state: Path) -> None:
@@ -137,23 +148,3 @@ def _file(state: Path, recipe: str) -> Path:
 
 def _graph(state: Path, sha256: str) -> Path:
     return state / FOLDER / f"{sha256}.onnx"
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file so that a reader, and a power cut, sees the old one or the new one. The daemon's user may read it."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-            os.fsync(out.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

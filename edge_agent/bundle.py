@@ -17,7 +17,7 @@ from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
-from edge_agent.inference import open_segmenter
+from edge_agent.inference import kept_engine, open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
@@ -307,10 +307,15 @@ class Foundry:
 
     def _chosen(self, recipe: Recipe, model: Model) -> tuple[Segmenter, float, str] | None:
         """None where a model is given in place of the recipe's: then it is that file which is looked at."""
-        found = None if self._model else read_choice(self._station.path(self._station.settings.state), recipe, model)
+        state = self._station.path(self._station.settings.state)
+        found = None if self._model else read_choice(state, recipe, model)
         if found is None:
             return None
         choice, calibrated = found
+        if calibrated.papers.interface not in self._segmenters:
+            kept = kept_engine(self._station.settings.engine, calibrated, state)
+            if kept is not None:  # before another is built for minutes, which no gate has seen
+                require_engine(choice, kept)
         segmenter, latency_ms = self._engine(calibrated, may_wait=False)
         require_engine(choice, segmenter.engine_id)
         say("engine.choice_used", recipe=recipe.name, model=model.papers.name, candidate=choice.label, speedup=choice.speedup)

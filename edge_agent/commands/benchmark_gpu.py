@@ -41,14 +41,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What the GPU could do at most, and how that is known. `operations_per_s` is None for a GPU that is not listed."""
+    """What the GPU could do at most, and how that is known. `operations_per_s`: None for a GPU not listed, or without a clock."""
 
     operations_per_s: dict[str, float] | None
     bytes_per_s: float
 
     @property
     def source(self) -> str:
-        return "operations listed, bytes/s measured by a copy" if self.operations_per_s else "GPU not listed, bytes/s measured"
+        return (
+            "operations listed, bytes/s measured by a copy" if self.operations_per_s else "operations not listed, bytes/s measured"
+        )
 
 
 @dataclass(slots=True)
@@ -98,15 +100,16 @@ def measure_gpu(
             library = load_library(name)
             gpu = Gpu()
             yield from _of_library(library, gpu, peak_of(gpu), model, graphs, batches, seconds, tell)
-        except EngineUnavailable as error:
+        except EngineError as error:
             tell(f"no rows of {name}: {error}")
 
 
 def peak_of(gpu: Gpu) -> Peak:
     per_clock = _PER_CLOCK.get(gpu.capability)
     clocks = gpu.multiprocessors * gpu.listed_mhz * 1e6
-    listed = {name: each * clocks for name, each in zip((FLOAT, HALF, EIGHT), per_clock, strict=True)} if per_clock else None
-    return Peak(listed, copied_bytes_per_s(gpu))
+    if per_clock is None or not clocks:  # a guest, or a Jetson, may list no clock
+        return Peak(None, copied_bytes_per_s(gpu))
+    return Peak({name: each * clocks for name, each in zip((FLOAT, HALF, EIGHT), per_clock, strict=True)}, copied_bytes_per_s(gpu))
 
 
 def _of_library(

@@ -1,25 +1,26 @@
 """Build the TensorRT engines of a station ahead of its start: `edge-agent build-engine --config station.yaml`.
 
 Run it on the station itself, after an update of its models, driver or TensorRT: an engine is for one GPU and its driver. What is
-already built, whole and for this machine is left as it is. Each new engine is held against the CPU's maps before it is stored.
+already built, whole and for this machine is left as it is. Each new engine is held against the CPU's maps before it is stored. A
+calibrated choice's engine is the very one that passed the gate: it is looked for and never built here, `calibrate` does that.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.status import Status
 
-from edge_agent.activation import ForeignChoice, read_choice
+from edge_agent.activation import ForeignChoice, read_choice, require_engine
 from edge_agent.errors import EXIT_OK, UsageError
-from edge_agent.inference import ENGINES
+from edge_agent.inference import ENGINES, kept_engine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.inference.tensorrt import open_tensorrt
-from edge_agent.recipe import load_recipe
+from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import AutoEngine, Station, TensorRtEngine, load_station
 
 
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
             finally:
                 engine.close()
         print(f"{name}: {engine.engine_id}, {latency_ms:.3f} ms, {engine.memory} memory, {engine.graph_nodes} nodes in the graph")
+    if not args.model:
+        for told in choices_of(station, settings):
+            print(told)
     return EXIT_OK
 
 
@@ -72,16 +76,27 @@ def settings_of(station: Station) -> TensorRtEngine:
 
 
 def models_of(station: Station, folders: list[Path]) -> list[Model]:
-    """The models named, or those of every recipe and its calibrated choice, each once. Raises ConfigurationError."""
+    """The models named, or those of every recipe, each once. Raises ConfigurationError."""
     if folders:
         return [load_model(folder) for folder in folders]
-    settings, found = station.settings, dict[str, Model]()
+    return list({model.papers.interface: model for _, model in _pairs(station)}.values())
+
+
+def _pairs(station: Station) -> Iterator[tuple[Recipe, Model]]:
+    settings = station.settings
     for name in sorted({view.recipe for line in settings.lines for view in line.each_view}):
         recipe = load_recipe(station.path(settings.recipes) / f"{name}.yaml")
-        model = load_model(station.path(settings.models) / recipe.model.name)
-        found[model.papers.onnx.sha256] = model
-        with contextlib.suppress(ForeignChoice):  # at the start it is refused, and the model judges as it is
-            choice = read_choice(station.path(settings.state), recipe, model)
+        yield recipe, load_model(station.path(settings.models) / recipe.model.name)
+
+
+def choices_of(station: Station, settings: TensorRtEngine) -> Iterator[str]:
+    """Of each recipe's calibrated choice, in words: whether the engine that passed the gate is kept. Raises EngineUnavailable."""
+    state = station.path(station.settings.state)
+    for recipe, model in _pairs(station):
+        try:
+            choice = read_choice(state, recipe, model)
             if choice is not None:
-                found[choice[0].onnx] = choice[1]
-    return list(found.values())
+                require_engine(choice[0], kept_engine(settings, choice[1], state) or "")
+                yield f"recipe {recipe.name}: {choice[0].label} judges, {choice[0].engine}"
+        except ForeignChoice as error:
+            yield f"recipe {recipe.name}: FP32 judges: {error} Calibrate again: edge-agent calibrate --activate."

@@ -32,7 +32,7 @@ from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 from edge_agent.qualification.gate import Limits
 from edge_agent.qualification.rates import rate
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import Station, load_station
+from edge_agent.settings import CpuEngine, Station, load_station
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command with --gate-only.")
         return 0
     golden = read_golden(args.golden) if args.golden else images
-    trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds)
+    engine = station.settings.engine if station is not None else CpuEngine()
+    trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds, engine)
     manifest, chosen = hold_trial(trial, manifest, args.only or list(CANDIDATES), console)
     write_manifest(args.out, manifest)
     if args.json:

@@ -43,8 +43,17 @@ class Judged:
     cases: list[Case]
 
 
-def judge(model: Model, recipe: Recipe, engine: EngineSettings, images: Sequence[Golden], advance: Callable[[], None]) -> Judged:
-    """Run every image through the line with this model's file. Raises EdgeAgentError where not all come out."""
+def judge(
+    model: Model,
+    recipe: Recipe,
+    engine: EngineSettings,
+    images: Sequence[Golden],
+    advance: Callable[[], None],
+    engines: Path | None = None,
+) -> Judged:
+    """Run every image through the line with this model's file, on its engine from the folder `engines` where one is built.
+
+    Raises EdgeAgentError where not all come out."""
     verdicts: dict[int, Verdict] = {}
     margins: dict[int, float] = {}
     limits = {name: recipe.classes.get(name, ClassLimits()).threshold for name in model.papers.classes}
@@ -63,7 +72,7 @@ def judge(model: Model, recipe: Recipe, engine: EngineSettings, images: Sequence
         for number, image in enumerate(images):
             (folder / "images" / f"{number:08d}{image.file.suffix}").symlink_to(image.file.resolve())
         rules = _recipe_for_all(recipe, folder / f"{recipe.name}.yaml")
-        run_folder(_folder_of(model, folder / "model"), rules, folder / "images", observe, note, engine)
+        run_folder(_folder_of(model, folder / "model"), rules, folder / "images", observe, note, engine, engines)
     if len(verdicts) != len(images):
         raise EdgeAgentError(f"only {len(verdicts)} of {len(images)} images were judged before the station stopped. Run it again.")
     cases = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
+from rich.status import Status
 from rich.table import Table
 
 from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
@@ -20,13 +21,15 @@ from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_spe
 from edge_agent.commands.calibrate_images import Golden, fingerprint, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
 from edge_agent.commands.calibrate_report import Report, write_report
-from edge_agent.errors import ConfigurationError, EngineError
-from edge_agent.inference import open_segmenter
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost
+from edge_agent.events import say
+from edge_agent.inference import ENGINES, open_segmenter
 from edge_agent.inference.base import Segmenter
 from edge_agent.inference.model import Model
+from edge_agent.inference.tensorrt.build import Progress as Building
 from edge_agent.qualification.gate import Comparison, Limits, compare, fastest, limits_as_dict, refusals
 from edge_agent.recipe import Recipe
-from edge_agent.settings import CpuEngine, EngineSettings, Station
+from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, Station, TensorRtEngine
 
 REFERENCE = "fp32"
 _TIMED_FRAMES = 8
@@ -43,14 +46,20 @@ class Trial:
     golden: Sequence[Golden]
     limits: Limits
     seconds: float
+    engine: EngineSettings
+
+    def open(self, settings: EngineSettings, model: Model, progress: Building) -> Segmenter:
+        """The very engine that the station would open: what is built for it here is kept in the station's state."""
+        base, state = (self.out, self.out) if self.station is None else (self.station.base, self._state_of(self.station))
+        return open_segmenter(settings, model, base, state, progress)
 
     @property
-    def engine(self) -> EngineSettings:
-        return self.station.settings.engine if self.station is not None else CpuEngine()
+    def engines(self) -> Path | None:
+        """Where built engines are kept; None without a station, where none are built."""
+        return self._state_of(self.station) / ENGINES if self.station is not None else None
 
-    @property
-    def base(self) -> Path:
-        return self.station.base if self.station is not None else self.out
+    def _state_of(self, station: Station) -> Path:
+        return station.path(station.settings.state)
 
 
 def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: Console) -> tuple[Manifest, str | None]:
@@ -58,14 +67,17 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     models = {REFERENCE: trial.model}
     for name, each in subset(manifest, set(names)).items():
         models[name] = trial.model.calibrated(trial.out / each.file, each.sha256)
-    speeds, engine_ids, unusable = _speeds(trial, models)
+    with console.status("engines") as status:
+        trial = replace(trial, engine=_settled(trial, _showing(console, status, REFERENCE)))
+        speeds, engine_ids, unusable = _speeds(trial, models, console, status)
     usable = [name for name in models if name not in unusable]
     judged: dict[str, Judged] = {}
     with Progress(console=console) as progress:
         for name in usable:
             task = progress.add_task(f"judge by {name}", total=len(trial.golden))
             advance = partial(progress.advance, task)
-            judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance)
+            judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance, trial.engines)
+            _require_judged_by(name, engine_ids[name], judged[name])
     found = {name: compare(judged[REFERENCE].cases, judged[name].cases) for name in usable if name != REFERENCE}
     against = {name: refusals(each, speeds[name].ratio, trial.limits) for name, each in found.items()}
     against |= {name: [f"the engine does not take it: {why}"] for name, why in unusable.items()}
@@ -80,7 +92,46 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     return manifest, chosen
 
 
-def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], dict[str, str], dict[str, str]]:
+def _settled(trial: Trial, progress: Building) -> EngineSettings:
+    """The engine for all: FP32 decides what `auto` is, so that none on a GPU is held against one on the CPU."""
+    if not isinstance(trial.engine, AutoEngine):
+        return trial.engine
+    try:
+        trial.open(settings := TensorRtEngine(), trial.model, progress).close()
+    except (EngineError, ConfigurationError) as error:
+        say("engine.fallback", model=trial.model.papers.name, why=str(error))
+        return CpuEngine()
+    return settings
+
+
+def _showing(console: Console, status: Status, name: str) -> Building:
+    """Tell the person that an engine is being built, and how far it is."""
+    is_told = False
+
+    def tell(text: str) -> None:
+        nonlocal is_told
+        if text and not is_told:
+            is_told = True
+            console.print(f"{name}: its engine is being built, which takes seconds to many minutes", highlight=False)
+        if text:
+            status.update(f"{name}: building, {text}")
+
+    return tell
+
+
+def _require_judged_by(name: str, engine_id: str, judged: Judged) -> None:
+    """Raise EngineError where the line judged by another engine than the one that was timed."""
+    others = sorted({verdict.engine_id for verdict in judged.verdicts} - {engine_id})
+    if others:
+        raise EngineError(
+            f"{name} was timed on the engine {engine_id} and judged by {others[0]}: they must be one. See in the log why it was "
+            "not kept or not opened again, and run this again."
+        )
+
+
+def _speeds(
+    trial: Trial, models: dict[str, Model], console: Console, status: Status
+) -> tuple[dict[str, Speed], dict[str, str], dict[str, str]]:
     """The speed and the id of every engine that opens, and why others do not open. Raises where FP32 itself does not."""
     rows, cols = trial.model.papers.input.rows, trial.model.papers.input.cols
     few = [frame for _, found in tensors(spread(trial.golden, 4 * _TIMED_FRAMES), trial.recipe, rows, cols) for frame in found]
@@ -91,14 +142,17 @@ def _speeds(trial: Trial, models: dict[str, Model]) -> tuple[dict[str, Speed], d
     with ExitStack() as stack:
         for name, model in models.items():
             try:
-                engine = open_segmenter(trial.engine, model, trial.base)
+                status.update(f"{name}: opening")
+                engine = trial.open(trial.engine, model, _showing(console, status, name))
                 stack.callback(engine.close)
                 engine.warm_up()
                 engines[name] = engine
             except (ConfigurationError, EngineError) as error:
-                if name == REFERENCE:
+                if name == REFERENCE or isinstance(error, EngineLost):
                     raise
                 unusable[name] = str(error)
+        status.stop()  # what turns on a screen takes its share of a processor
+        console.print(f"timing {', '.join(engines)} in turns, {trial.seconds:g} s each", highlight=False)
         return (
             measure_speeds(engines, REFERENCE, few[:_TIMED_FRAMES], trial.seconds),
             {name: each.engine_id for name, each in engines.items()},

@@ -3,6 +3,7 @@ is built. Builds nothing and changes nothing."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +13,7 @@ from edge_agent.activation import FOLDER, Choice, ForeignChoice, read_choice, re
 from edge_agent.commands.doctor import Look, note, problem, well
 from edge_agent.commands.doctor_machine import is_closed
 from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
-from edge_agent.inference import ENGINES
+from edge_agent.inference import ENGINES, kept_engine
 from edge_agent.inference.cpu import cpu_engine_id
 from edge_agent.inference.model import Model, load_model
 from edge_agent.inference.tensorrt import find_engine
@@ -61,6 +62,8 @@ def _of_recipe(station: Station, recipe: Recipe, model: Model) -> Iterator[Look]
     state = station.path(station.settings.state)
     try:
         found = read_choice(state, recipe, model)
+        if found is not None:
+            _require_kept(station, *found)
     except (ForeignChoice, OSError) as error:
         yield _foreign(recipe.name, str(error), state)
         found = None
@@ -75,6 +78,17 @@ def _of_recipe(station: Station, recipe: Recipe, model: Model) -> Iterator[Look]
             yield _of_gpu(judge, TensorRtEngine(), falls_back=True)
         case _:
             yield well(_AREA, judge.told)
+
+
+def _require_kept(station: Station, choice: Choice, calibrated: Model) -> None:
+    """Raise ForeignChoice where the built engine that passed the gate is gone. That there is no GPU is told with the engine."""
+    settings = station.settings.engine
+    with contextlib.suppress(EngineError, ConfigurationError, PackageNotFoundError):
+        kept = kept_engine(settings, calibrated, station.path(station.settings.state))
+        if kept is None and isinstance(settings, AutoEngine):
+            kept = cpu_engine_id(CpuEngine().hint, version("openvino"))
+        if kept is not None:
+            require_engine(choice, kept)
 
 
 def _foreign(recipe: str, why: str, state: Path) -> Look:

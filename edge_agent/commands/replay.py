@@ -21,6 +21,7 @@ from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, UsageError
+from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels
@@ -88,13 +89,16 @@ def run_folder(
     observe: Observe,
     on_verdict: Callable[[Verdict], None],
     engine: EngineSettings = THROUGHPUT,
+    engines: Path | None = None,
 ) -> dict[str, Any]:
     """Run every image of the folder, sorted by name, through the whole line; return the station's summary.
 
     `observe` sees each judged part on the inspect thread, while its frame and maps are there; `on_verdict` is called on the
-    publisher's thread. Part n is the n-th image.
+    publisher's thread. Part n is the n-th image. `engines` is the folder of built engines to take them from and keep them in.
     """
     with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
+        if engines is not None:
+            (Path(state) / ENGINES).symlink_to(engines.resolve())
         station = replay_station(recipe, images, Path(state), engine)
         daemon = Daemon(station, observe=observe, model=model.resolve(), deadline_ms=_PATIENCE_MS)
         daemon.publisher.on_verdict = on_verdict

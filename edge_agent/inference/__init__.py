@@ -15,16 +15,15 @@ from edge_agent.inference.cpu import open_cpu
 from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe
 from edge_agent.inference.recorded import RecordedSegmenter
-from edge_agent.inference.tensorrt import open_tensorrt
+from edge_agent.inference.tensorrt import find_engine, open_tensorrt
 from edge_agent.inference.tensorrt.build import Progress
+from edge_agent.inference.tensorrt.store import Refused
 from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, RecordedEngine, TensorRtEngine
 
 ENGINES = "engines"  # the folder in the station's state where built engines are kept
 
 
-def open_segmenter(
-    settings: EngineSettings, model: Model, base: Path, state: Path | None = None, progress: Progress | None = None
-) -> Segmenter:
+def open_segmenter(settings: EngineSettings, model: Model, base: Path, state: Path, progress: Progress | None = None) -> Segmenter:
     """Return the engine that the settings name, ready to be warmed up; paths are relative to `base`, engines are kept in `state`.
 
     A network is tried on a few pictures first. Raises ConfigurationError for one that is not what its papers say,
@@ -36,13 +35,32 @@ def open_segmenter(
         case RecordedEngine():
             return RecordedSegmenter(base / settings.path, base / settings.order if settings.order else None, model)
         case TensorRtEngine():
-            return _open_tensorrt(settings, model, state or base, progress)
+            return _open_tensorrt(settings, model, state, progress)
         case AutoEngine():
             try:
-                return _open_tensorrt(TensorRtEngine(), model, state or base, progress)
+                return _open_tensorrt(TensorRtEngine(), model, state, progress)
             except (EngineError, ConfigurationError) as error:
                 say("engine.fallback", model=model.papers.name, why=str(error))
                 return _open_cpu(CpuEngine(), model)
+
+
+def kept_engine(settings: EngineSettings, model: Model, state: Path) -> str | None:
+    """The id of the built engine that opening would take from `state`, '' where it would build one first, None where none is built.
+
+    Raises ConfigurationError, EngineUnavailable as `open_segmenter` would."""
+    match settings:
+        case TensorRtEngine():
+            try:
+                return find_engine(settings, model, state / ENGINES).engine_id
+            except Refused:
+                return ""
+        case AutoEngine():
+            try:
+                return kept_engine(TensorRtEngine(), model, state)
+            except (EngineError, ConfigurationError):
+                return None
+        case _:
+            return None
 
 
 def _open_cpu(settings: CpuEngine, model: Model) -> Segmenter:

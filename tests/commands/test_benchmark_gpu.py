@@ -81,6 +81,31 @@ def test_a_gpu_that_is_not_listed_has_no_roofline(world: World, tmp_path: Path, 
     assert "not listed" in row["peak"]
 
 
+def test_a_gpu_that_tells_no_clock_has_no_roofline(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = sys.modules["pycuda.driver"].Device
+    told = device.get_attribute
+    monkeypatch.setattr(device, "get_attribute", staticmethod(lambda name: 0 if name == 13 else told(name)))
+    row = rows_of(tmp_path, [])[0]
+    assert (row["roofline_ms"], row["roofline_share"], row["peak_gop_per_s"]) == (None, None, {})
+    assert row["compute_ms"] > 0
+
+
+def test_a_library_whose_gpu_fails_leaves_the_others(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = iter([EngineError("the GPU failed in the copy")])
+    original = benchmark_gpu.copied_bytes_per_s
+
+    def copied_bytes_per_s(gpu: Any) -> float:
+        for error in asked:
+            raise error
+        return original(gpu)
+
+    monkeypatch.setattr(benchmark_gpu, "copied_bytes_per_s", copied_bytes_per_s)
+    monkeypatch.setattr(benchmark_gpu, "LIBRARIES", ("tensorrt", "tensorrt"))  # the second as well as any
+    told: list[str] = []
+    assert len(rows_of(tmp_path, told)) == 2 * (1 + len(CANDIDATES))
+    assert told[0] == "no rows of tensorrt: the GPU failed in the copy"
+
+
 def test_a_precision_that_cannot_be_built_leaves_the_others(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = benchmark_gpu.build_aside
 

@@ -41,6 +41,32 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert not (station.folder / "state" / "calibrated" / "part.json").exists()
 
 
+def test_the_images_are_taken_with_a_camera_of_the_station(station: StationFolder, within: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    station.add_images([gray(SIZE, SIZE, 90 + i) for i in range(6)])
+    recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
+    common = ("calibrate", "--model", folder, "--recipe", recipe, "--config", station.write(), "--out", out, "--graphs-only")
+
+    made = within(*common, "--camera", "camera", "--count", 4)
+    assert made.returncode == 0, made.stderr
+    assert len(list((out / "images").glob("*.png"))) == 4
+    calibration = json.loads((out / "manifest.json").read_text())["calibration"]
+    assert (calibration["images"], calibration["used"]) == (4, 4)
+
+    again = within(*common, "--camera", "camera", "--count", 4)
+    assert again.returncode == 2
+    assert "holds pictures already" in again.stderr
+    assert (out / "manifest.json").exists()
+
+    more = within(*common[:-2], station.folder / "more", "--graphs-only", "--camera", "camera", "--count", 7)
+    assert more.returncode == 1
+    assert "the camera camera did not deliver" in more.stderr
+    unknown = within(*common[:-2], station.folder / "third", "--graphs-only", "--camera", "belt", "--count", 4)
+    assert unknown.returncode == 2
+    assert "no camera is called belt" in unknown.stderr
+
+
 def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: Program) -> None:
     config, model = station.write(), station.folder / "models" / "bright"
     common = ("calibrate", "--model", model, "--recipe", station.folder / "recipes" / "part.yaml", "--out", station.folder / "out")

@@ -16,7 +16,7 @@ from stations import StationFolder
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
-from edge_agent.activation import Choice, processor, rules_hash, write_choice
+from edge_agent.activation import Choice, processor, read_choice, rules_hash, write_choice
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.commands.build_engine import models_of
 from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
@@ -25,7 +25,7 @@ from edge_agent.commands.doctor_machine import of_tensorrt
 from edge_agent.inference import open_segmenter, tensorrt
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
-from edge_agent.recipe import load_recipe
+from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import AutoEngine, CpuEngine, Station, TensorRtEngine, load_station
 
 GPU = {"kind": "tensorrt", "slots": 2, "keep_warm_ms": 0, "library": "tensorrt"}
@@ -45,17 +45,20 @@ class Home:
     def settings(self) -> Station:
         return load_station(self.folder.write())
 
+    @property
+    def recipe(self) -> Recipe:
+        return load_recipe(self.settings.path(self.settings.settings.recipes) / "part.yaml")
+
     def looks(self) -> list[Look]:
         return list(of_engines(self.settings))
 
     def choose(self, engine: str, **changes: object) -> None:
         content = self.graph.SerializeToString()
-        recipe = load_recipe(self.settings.path(self.settings.settings.recipes) / "part.yaml")
         choice = Choice(
             candidate="fp16",
             onnx=hashlib.sha256(content).hexdigest(),
             model=self.model.hash,
-            rules=rules_hash(recipe),
+            rules=rules_hash(self.recipe),
             engine=engine,
             processor=processor(),
             speedup=1.5,
@@ -63,7 +66,7 @@ class Home:
             flips=0,
             made_at="2026-01-01",
         )
-        write_choice(self.state, recipe, msgspec.structs.replace(choice, **changes), content)
+        write_choice(self.state, self.recipe, msgspec.structs.replace(choice, **changes), content)
 
     def open(self, model: Model) -> str:
         """Open and close the engine as the daemon does; its id."""
@@ -147,13 +150,18 @@ def test_a_damaged_engine_is_a_note(gpu: Home) -> None:
 def test_a_choice_on_a_gpu_is_of_the_calibrated_graphs_own_engine(gpu: Home) -> None:
     of_fp32 = gpu.open(gpu.model)
     gpu.choose(of_fp32)
-    (look,) = gpu.looks()
-    assert "would be built at the start" in look.told  # the calibrated graph's own
-    fp32, calibrated = models_of(gpu.settings, [])  # `build-engine` builds both
+    foreign, look = gpu.looks()
+    assert foreign.level == NOTE
+    assert "which is not kept" in foreign.told  # the calibrated graph's own
+    assert (look.level, of_fp32 in look.told) == (WELL, True)
+    (fp32,) = models_of(gpu.settings, [])  # `build-engine` builds none that passed no gate
     assert fp32.papers.onnx.sha256 == gpu.model.papers.onnx.sha256
+    _, calibrated = read_choice(gpu.state, gpu.recipe, gpu.model) or (None, gpu.model)
     own = gpu.open(calibrated)
     assert own != of_fp32
-    assert gpu.looks()[0].level == NOTE  # it was not measured with that one
+    foreign, _ = gpu.looks()
+    assert foreign.level == NOTE  # it was not measured with that one
+    assert of_fp32 in foreign.told
     gpu.choose(own)
     (look,) = gpu.looks()
     assert look.level == WELL
@@ -171,6 +179,11 @@ def test_without_a_gpu_tensorrt_is_a_problem_and_auto_a_note(home: Home, monkeyp
     (look,) = home.looks()
     assert look.level == NOTE
     assert "by the CPU" in look.told
+    home.choose("tensorrt-10.3.0/Fake T4/0123456789abcdef")
+    foreign, look = home.looks()
+    assert "chosen on the engine tensorrt-10.3.0" in foreign.told
+    assert "as it is, by the CPU" in look.told
+    (home.state / "calibrated" / "part.json").unlink()
     assert [look.level for look in of_tensorrt(TensorRtEngine())] == [WELL, PROBLEM, PROBLEM]
     assert [look.level for look in of_tensorrt(AutoEngine())] == [WELL, NOTE, NOTE]
     assert [look.level for look in of_tensorrt(CpuEngine())] == [WELL]

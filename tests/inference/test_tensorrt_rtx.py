@@ -44,7 +44,6 @@ def test_an_engine_is_kept_in_a_file_and_refused_when_damaged(tmp_path: Path) ->
     key = EngineKey(
         library=library.name,
         version=library.version,
-        model_hash=model.hash,
         network_hash=network.sha256,
         gpu="ahead",
         capability="8.9",

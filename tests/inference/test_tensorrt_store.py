@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,6 @@ from edge_agent.inference.tensorrt.store import EngineKey, Manifest, Refused, re
 KEY = EngineKey(
     library="tensorrt",
     version="10.3.0",
-    model_hash="a" * 64,
     network_hash="b" * 64,
     gpu="Tesla T4",
     capability="7.5",
@@ -81,3 +81,21 @@ def test_what_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_engine(file / "beneath", Manifest(key=KEY, sha256="", bytes=0, built="", parity=""), b"")
     assert file.read_bytes() == before
+
+
+def test_another_plan_for_the_same_is_another_engine() -> None:
+    names = {KEY.name_of(hashlib.sha256(plan).hexdigest()) for plan in (PLAN, PLAN + b"?")}
+    assert len(names) == 2
+    assert msgspec.structs.replace(KEY, driver="13000/581").name_of("a" * 64) != KEY.name_of("a" * 64)
+
+
+def test_an_engine_may_be_read_by_others(tmp_path: Path) -> None:
+    assert written(tmp_path).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_makes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1235)
+    file = written(tmp_path)
+    for each in (file, file.parent):
+        assert (each.stat().st_uid, each.stat().st_gid) == (1234, 1235)

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 from small_unet import write_small_unet
-from stations import StationFolder
+from stations import StationFolder, an_ordinary_user
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
 from edge_agent.bundle import Bundle, Foundry
 from edge_agent.calibration.candidates import make, prepare
+from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, load_model
 from edge_agent.recipe import load_recipe
@@ -145,3 +146,19 @@ def test_a_withdrawn_choice_leaves_nothing(home: Home) -> None:
     assert not withdraw_choice(home.state, load_recipe(home.recipe_file))
     assert home.forge().identity.engine_id == home.engine_id
     assert list((home.state / "calibrated").iterdir()) == []
+
+
+def test_a_state_folder_of_another_user_is_told_and_the_choice_stays(home: Home) -> None:
+    file, recipe = home.choose(), load_recipe(home.recipe_file)
+    choice = msgspec.json.decode(before := file.read_bytes(), type=Choice)
+    refusal = r"cannot be changed .* Permission denied"
+    file.parent.chmod(0o555)
+    try:
+        with an_ordinary_user():
+            with pytest.raises(EdgeAgentError, match=refusal):
+                write_choice(home.state, recipe, msgspec.structs.replace(choice, speedup=2.0), home.graph.SerializeToString())
+            with pytest.raises(EdgeAgentError, match=refusal):
+                withdraw_choice(home.state, recipe)
+    finally:
+        file.parent.chmod(0o755)
+    assert file.read_bytes() == before

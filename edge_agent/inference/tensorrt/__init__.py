@@ -37,7 +37,7 @@ def open_tensorrt(
     Raises EngineUnavailable, ConfigurationError, and EngineError for an engine that is not the network."""
     library, gpu = load_library(settings.library), Gpu(settings.device)
     network = network_of(model)
-    key = key_of(library, gpu, model, network, settings)
+    key = key_of(library, gpu, network, settings)
     file = folder / f"{model.papers.name}-{key.digest}.engine"
     if not rebuild:
         try:
@@ -55,7 +55,7 @@ def open_tensorrt(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The engine that `open_tensorrt` would take; `manifest` is None where it would build it."""
+    """The engine that `open_tensorrt` would take; where it would build one `manifest` is None and `engine_id` empty."""
 
     engine_id: str
     file: Path
@@ -65,21 +65,20 @@ class Found:
 def find_engine(settings: TensorRtEngine, model: Model, folder: Path) -> Found:
     """Look for the engine and open nothing. Raises EngineUnavailable, ConfigurationError, Refused for a foreign or damaged one."""
     library, gpu = load_library(settings.library), Gpu(settings.device)
-    key = key_of(library, gpu, model, network_of(model), settings)
+    key = key_of(library, gpu, network_of(model), settings)
     file = folder / f"{model.papers.name}-{key.digest}.engine"
     stored = read_engine(file, key)
-    return Found(_id(library, gpu, key), file, stored[0] if stored is not None else None)
+    return Found(_id(library, gpu, key, stored[0].sha256), file, stored[0]) if stored is not None else Found("", file, None)
 
 
-def _id(library: Library, gpu: Gpu, key: EngineKey) -> str:
-    return f"{library.name}-{library.version}/{gpu.name}/{key.digest}"
+def _id(library: Library, gpu: Gpu, key: EngineKey, plan_sha256: str) -> str:
+    return f"{library.name}-{library.version}/{gpu.name}/{key.name_of(plan_sha256)}"
 
 
-def key_of(library: Library, gpu: Gpu, model: Model, network: Network, settings: TensorRtEngine) -> EngineKey:
+def key_of(library: Library, gpu: Gpu, network: Network, settings: TensorRtEngine) -> EngineKey:
     return EngineKey(
         library=library.name,
         version=library.version,
-        model_hash=model.hash,
         network_hash=network.sha256,
         gpu=gpu.name,
         capability=gpu.capability,
@@ -89,7 +88,8 @@ def key_of(library: Library, gpu: Gpu, model: Model, network: Network, settings:
 
 
 def _open(gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, key: EngineKey) -> TensorRtSegmenter:
-    return TensorRtSegmenter(gpu, library, plan, model, settings, _id(library, gpu, key))
+    engine_id = _id(library, gpu, key, hashlib.sha256(plan).hexdigest())
+    return TensorRtSegmenter(gpu, library, plan, model, settings, engine_id)
 
 
 def _build(

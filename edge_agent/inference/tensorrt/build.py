@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import msgspec
 from edge_agent.errors import UNREADABLE, ConfigurationError, EngineError, EngineUnavailable
 from edge_agent.inference.tensorrt.child import Order, Word
 from edge_agent.inference.tensorrt.network import Network
+from edge_agent.inference.tensorrt.store import make_folder
 
 Progress = Callable[[str], None]  # what the builder is at; at least every few seconds while it lives
 _CHILD = "edge_agent.inference.tensorrt.child"
@@ -35,7 +38,7 @@ def build_aside(
     Raises ConfigurationError for a network that cannot be built, EngineUnavailable where the GPU, its memory, the library or the
     disk do not suffice, EngineError for a builder that died."""
     try:
-        timing.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(timing.parent)
         with tempfile.TemporaryDirectory(dir=timing.parent, prefix=".build-") as folder:
             onnx, plan = Path(folder, "network.onnx"), Path(folder, "plan")
             onnx.write_bytes(network.onnx)
@@ -52,9 +55,24 @@ def build_aside(
             _run(order, progress)
             return plan.read_bytes()
     except OSError as error:
-        raise EngineUnavailable(
-            f"{timing.parent} cannot hold an engine: {error.strerror}. Free space there, or make it writable."
-        ) from None
+        remedy = _of_another(timing.parent) if isinstance(error, PermissionError) else "Free space there, or make it writable."
+        raise EngineUnavailable(f"{timing.parent} cannot hold an engine: {error.strerror}. {remedy}") from None
+
+
+def _of_another(folder: Path) -> str:
+    """What to do about a folder that this user may not write to."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110  # that one never raises
+    return (
+        f"{there} belongs to {_user(there.stat().st_uid)}, this is {_user(os.geteuid())}: run this as root or as the user whose "
+        "state folder it is; what is not that user's there, give back with chown -R."
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _run(order: Order, progress: Progress) -> None:
@@ -82,7 +100,7 @@ def _listen(child: subprocess.Popen[bytes], order: Order, progress: Progress) ->
     assert child.stdin and child.stdout
     last = Word(kind="died")
     try:
-        with child.stdin as stdin:
+        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:  # one that is dead already is told of at the end
             stdin.write(msgspec.json.encode(order))
         for line in child.stdout:
             word = _read(line)

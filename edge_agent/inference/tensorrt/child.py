@@ -1,14 +1,18 @@
 """The process that builds one engine: what a builder takes of memory, and how it may die, is not the station's.
 
-Run by `build.py` with a JSON order on standard input; JSON lines come back: progress, a sign of life, at last done or why not.
+Run by `build.py` with a JSON order on standard input; JSON lines come back: progress, a sign of life, at last done or why not. They
+have the pipe to themselves: what a library prints on standard output goes to standard error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -41,26 +45,29 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: int = 0
 
 
-_lock = threading.Lock()
+class Teller:
+    """Writes words to a file, whole lines, from any thread."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def tell(self, word: Word) -> None:
+        """Write one line. Where nobody listens any more the station is gone, and this process with it."""
+        with self._lock:
+            try:
+                self._out.write(msgspec.json.encode(word) + b"\n")
+                self._out.flush()
+            except OSError:
+                os._exit(1)
+
+    def stay_alive(self, ended: threading.Event) -> None:
+        while not ended.wait(ALIVE_S):
+            self.tell(Word(kind="alive"))
 
 
-def tell(word: Word) -> None:
-    """Write one line. Where nobody listens any more the station is gone, and this process with it."""
-    with _lock:
-        try:
-            sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
-            sys.stdout.buffer.flush()
-        except OSError:
-            os._exit(1)
-
-
-def _stay_alive(ended: threading.Event) -> None:
-    while not ended.wait(ALIVE_S):
-        tell(Word(kind="alive"))
-
-
-def build(order: Order) -> None:
-    """Build and write the plan and the timing cache. Raises what `build_plan` raises, OSError."""
+def build(order: Order, tell: Callable[[Word], None]) -> None:
+    """Build and write the plan; the timing cache too, which only saves time. Raises what `build_plan` raises, OSError."""
     library = load_library(order.library)
     timing = Path(order.timing)
     options = BuildOptions(order.workspace_mb, order.optimization, order.capabilities)
@@ -68,19 +75,25 @@ def build(order: Order) -> None:
     def phase(name: str, step: int, steps: int) -> None:
         tell(Word(kind="progress", text=name, step=step, steps=steps))
 
-    known = timing.read_bytes() if timing.is_file() else b""
+    known = b""
+    with contextlib.suppress(OSError):
+        known = timing.read_bytes()
     plan, learnt = build_plan(library, Path(order.onnx).read_bytes(), options, known, phase)
     write_whole(Path(order.plan), plan)
     if learnt:
-        write_whole(timing, learnt)
+        with contextlib.suppress(OSError):
+            write_whole(timing, learnt)
 
 
 def main() -> int:
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    teller, ended = Teller(out), threading.Event()
+    tell = teller.tell
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    ended = threading.Event()
-    threading.Thread(target=_stay_alive, args=(ended,), daemon=True).start()
+    threading.Thread(target=teller.stay_alive, args=(ended,), daemon=True).start()
     try:
-        build(order)
+        build(order, tell)
     except ConfigurationError as error:
         tell(Word(kind="model", text=str(error)))
     except (EngineUnavailable, OSError) as error:

@@ -19,12 +19,11 @@ _MOST_MANIFEST = 65_536
 
 
 class EngineKey(Strict, frozen=True, kw_only=True):
-    """Everything that decides whether an engine may be used. Equal keys, equal engine."""
+    """Everything that decides whether an engine may be used. Two builds for equal keys are two engines: builders time."""
 
     library: str
     version: str
-    model_hash: str
-    network_hash: str  # of the finished ONNX: the papers and this program have their part in it
+    network_hash: str  # of the finished ONNX: the model, its papers and this program have their part in it
     gpu: str
     capability: str
     driver: str
@@ -32,8 +31,12 @@ class EngineKey(Strict, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Names the engine in its file's name and in every record."""
+        """Names the engine's file."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+    def name_of(self, plan_sha256: str) -> str:
+        """Names one build in every record, and in the station's choice of a calibrated engine."""
+        return hashlib.sha256(f"{self.digest}/{plan_sha256}".encode()).hexdigest()[:16]
 
     @property
     def timing(self) -> str:
@@ -88,13 +91,15 @@ def read_engine(file: Path, key: EngineKey) -> tuple[Manifest, bytes] | None:
 
 
 def write_whole(file: Path, data: bytes) -> None:
-    """Replace a file at once and durably: a power cut leaves the old one or the new one. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a file at once and durably: a power cut leaves the old one or the new one. Others may read it. Raises OSError."""
+    make_folder(file.parent)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as new:
             new.write(data)
             new.flush()
+            os.fchmod(new.fileno(), 0o644)
+            _hand_over(new.fileno(), file.parent)
             os.fsync(new.fileno())
         Path(name).replace(file)
     except BaseException:
@@ -106,3 +111,22 @@ def write_whole(file: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make it where it is missing, and what is above it. Raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        handle = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _hand_over(handle, each.parent)
+        finally:
+            os.close(handle)
+
+
+def _hand_over(handle: int, folder: Path) -> None:
+    """What root makes belongs to the owner of the folder it is made in: the service could not replace it otherwise."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(handle, owner.st_uid, owner.st_gid)
