@@ -55,7 +55,8 @@ def _heading(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str
         if "data" not in scores:
             return told + ("" if training.get("kept") == "the last check" else ", which chose the weights")
         same = scores.get("names_trained_on", 0)
-        doubt = f"\n\n**{same} of its parts have names that this model was trained on: they may be the same parts.**"
+        but = "No picture of it was trained on, but " if "trained_on_sha256" in training else ""
+        doubt = f"\n\n**{but}{same} of its parts have names that this model was trained on: they may be the same parts.**"
         return f"{told}, `{scores['data']}`{doubt if same else ''}"
     of = scores["of"]
     which = (

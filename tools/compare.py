@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from checkpoints import at_of, cpu_seconds_of, load_last
+from checkpoints import at_of, cpu_seconds_of, load, load_last
 from examples import Split, load_split
 from judged import compiled, eightbit_of, floats_of, medians_of, scores_of
 from networks import Network, network_of
-from options import check, differences, parser, shape_of, told_of
+from options import Help, check, differences, frame_of, parser, refusing, shape_of, size_of, told_of
 from rich.console import Console
 from scores import Scores
 
@@ -66,7 +65,7 @@ class Row:
 
 def parse() -> argparse.Namespace:
     """The command line; what it does not know goes to train.py."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=Help, allow_abbrev=False)
     p.add_argument("--data", default="", help="folder:DIR, as for train.py")
     p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
     p.add_argument("--steps", type=int, default=300)
@@ -103,7 +102,7 @@ def is_trained(words: list[str], folder: Path, split: Split) -> bool:
     """Whether this training is in the folder and came to its end. Raises SystemExit where another one is there."""
     if not (folder / "last.pt").exists() or not (folder / "checkpoint.pt").exists():
         return False
-    told = torch.load(folder / "checkpoint.pt", map_location="cpu", mmap=True)["training"]
+    told = load(folder / "checkpoint.pt")["training"]
     differing = differences(told["command"], shlex.join(["python", "tools/train.py", *words]))
     asked = parser().parse_args(words)
     if told["data"] != told_of(asked.data) or set(told["held_out"]) != set(split.val.groups):
@@ -123,15 +122,13 @@ def split_of(words: list[str]) -> Split:
     """The frames that train.py trains on, and those it holds out."""
     asked = parser().parse_args(words)
     check(asked)
-    rows, cols = (int(size) for size in asked.frame.split("x"))
-    return load_split(asked.data, 0, 0, asked.folds, asked.fold, asked.split_seed, shape_of(asked), rows, cols)
+    return load_split(asked.data, 0, 0, asked.folds, asked.fold, asked.split_seed, shape_of(asked), *frame_of(asked))
 
 
 def untrained(words: str, frame: str) -> Network:
     """A candidate as it is before any training."""
     asked = parser().parse_args(["--data", "", "--out", "", *shlex.split(words), "--frame", frame])
-    rows, cols = (int(size) for size in frame.split("x"))
-    shape = shape_of(asked)
+    (rows, cols), shape = size_of(frame), shape_of(asked)
     if rows % shape.stride or cols % shape.stride:
         raise SystemExit(f"--frame {frame}: {words} takes multiples of {shape.stride}")
     network = network_of(shape)
@@ -203,7 +200,7 @@ def speeds_of(networks: dict[str, Network], rows: int, cols: int, threads: int) 
 
 def rows_of(args: argparse.Namespace, chosen: dict[str, str], console: Console) -> list[str]:
     """Trains, judges and times the candidates; the file's lines."""
-    rows_px, cols_px = (int(each) for each in args.frame.split("x"))
+    rows_px, cols_px = size_of(args.frame)
     folders = {
         name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
         for number, (name, shape) in enumerate((CANDIDATES | chosen).items())
@@ -220,6 +217,7 @@ def rows_of(args: argparse.Namespace, chosen: dict[str, str], console: Console) 
     return [header_of(next(iter(splits.values())), rows), "", *table_of(rows, medians)]
 
 
+@refusing()
 def main() -> None:
     args, console = parse(), Console()
     chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
@@ -228,8 +226,7 @@ def main() -> None:
         chosen[name] = shape
     if args.untrained:
         networks = {name: untrained(f"{shape} {shlex.join(args.more)}", args.frame) for name, shape in chosen.items()}
-        rows, cols = (int(size) for size in args.frame.split("x"))
-        lines = speeds_of(networks, rows, cols, args.threads)
+        lines = speeds_of(networks, *size_of(args.frame), args.threads)
     else:
         lines = rows_of(args, chosen, console)
     words = [told_of(word) if word == args.data else word for word in sys.argv[1:]]

@@ -31,7 +31,7 @@ from graph import graph_of
 from judged import compiled, scores_of
 from networks import Network
 from numpy.typing import NDArray
-from options import NOT_THE_TRAINING, differences, told_of
+from options import NOT_THE_TRAINING, Help, differences, refusing, seed_of, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
 from unet import Shape, probabilities
@@ -44,9 +44,9 @@ TIMED_RUNS = 100
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=Help, allow_abbrev=False)
     p.add_argument("model", type=Path, help="models/<name>, which holds checkpoint.pt")
-    p.add_argument("--version", type=int, default=1)
+    p.add_argument("--version", type=int, default=1, help="of the model, for its papers")
     p.add_argument("--check", default="", help="generator:SEED or folder:DIR, none of it trained on")
     p.add_argument("--count", type=int, default=300, help="parts to draw for --check generator")
     p.add_argument("--defect-share", type=float, default=0.2, help="share of them with a defect")
@@ -71,29 +71,40 @@ def load_check(args: argparse.Namespace, papers: dict[str, Any]) -> Examples | N
     """What to check on; None without --check. Raises SystemExit for what the model was trained on."""
     if not args.check:
         return None
-    kind, _, where = args.check.partition(":")
-    training = papers["training"]
-    if kind == "generator":
+    seed, training = seed_of("--check", args.check), papers["training"]
+    if seed is not None:
         if args.check in training["data"].split("; then "):
             raise SystemExit(f"--check {args.check}: the model was trained on it. Take another seed.")
-        return draw_examples(int(where), 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
-    if kind != "folder":
-        raise SystemExit(f"--check {args.check}: say generator:SEED or folder:DIR")
+        return draw_examples(seed, 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
     shape = Shape(**papers["shape"])
-    examples = read_examples(asked_for(read_dataset(Path(where)), shape).images, shape)
-    if told_of(args.check) == training["data"] and (seen := seen_of(examples.groups, training)):
+    examples = read_examples(asked_for(read_dataset(Path(args.check.partition(":")[2])), shape).images, shape)
+    require_unseen(args.check, examples, training)
+    return examples
+
+
+def require_unseen(check: str, examples: Examples, training: dict[str, Any]) -> None:
+    """Raises SystemExit for pictures that were trained on, whatever their names, and for parts that were, as far as names tell.
+
+    The bytes of a picture tell more than its name, which another may have too; of a part there may be several pictures.
+    """
+    known = set(training.get("trained_on_sha256", ()))
+    pictures = [group for group, digest in zip(examples.groups, examples.hashes, strict=True) if digest in known]
+    if pictures:
         raise SystemExit(
-            f"--check {args.check}: {len(seen)} of its {len(set(examples.groups))} groups were trained on, such as {seen[0]}. "
+            f"--check {check}: {len(pictures)} of its {len(examples.groups)} pictures were trained on, such as {pictures[0]}. "
             "Give others."
         )
-    return examples
+    names_tell = not known or len(set(examples.groups)) < len(examples.groups)
+    if names_tell and told_of(check) == training["data"] and (seen := seen_of(examples.groups, training)):
+        raise SystemExit(
+            f"--check {check}: {len(seen)} of its {len(set(examples.groups))} groups were trained on, such as {seen[0]}. "
+            "Give others."
+        )
 
 
 def seen_of(groups: tuple[str, ...], training: dict[str, Any]) -> list[str]:
     """Those of the groups that were trained on by name, wherever in a data set's folder they lay."""
-    if "trained_on" not in training:
-        return []
-    trained_on = {Path(name).name for name in training["trained_on"]}
+    trained_on = {Path(name).name for name in training.get("trained_on", ())}
     return sorted({group for group in groups if Path(group).name in trained_on})
 
 
@@ -199,6 +210,7 @@ def require_parity(args: argparse.Namespace, parity: dict[str, Any]) -> None:
         raise SystemExit(f"{args.model} on OpenVINO is not the network it came from, and nothing was written: {parity}")
 
 
+@refusing()
 def main() -> None:
     args, console = parse(), Console()
     torch.set_num_threads(args.threads)
@@ -225,7 +237,7 @@ def main() -> None:
     if examples is not None:
         unseen: Scores = score(peaks, examples.is_defective, examples.kinds, examples.groups)
         console.print(table_of(unseen, f"unseen, {args.check}"))
-        same = len(seen_of(examples.groups, papers["training"]))  # in another folder, names alone prove nothing
+        same = len(seen_of(examples.groups, papers["training"]))  # which proves nothing: the card doubts
         scores["unseen"] = {"data": told_of(args.check), "names_trained_on": same, **unseen.as_dict()}
     scores["openvino"] = {**parity, "threads": args.threads, "median_ms": runner.median_ms(noise[0]), "cpu": platform.machine()}
     console.print(f"one frame takes {scores['openvino']['median_ms']} ms on {args.threads} threads")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,40 @@ import torch
 from flaws import DRAWN_BY
 from unet import Shape
 
+from edge_agent.errors import EdgeAgentError
+
 NOT_THE_TRAINING = {"out", "data", "terms", "resume", "patience", "keep"}  # these leave the weights of the last check as they are
+ENDLESS = math.inf
+BOUNDS = {  # least and most; above 0 where an option makes no sense at 0
+    **dict.fromkeys(("count", "filters", "levels", "rows", "cols", "checks", "patience", "batch", "threads"), (1, ENDLESS)),
+    **dict.fromkeys(("val", "steps", "seed", "offset", "grain", "peak", "decay"), (0, ENDLESS)),
+    **dict.fromkeys(("window", "paste", "draw", "defect_share"), (0, 1)),
+    **dict.fromkeys(("light", "dropout"), (0, 0.99)),
+    "rate": (1e-9, 1),
+    "minutes": (1e-3, ENDLESS),
+}
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and after each option its default where it has one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is False or action.default in (None, "")
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What edge_agent refuses, and a file that cannot be had, end a tool with their line, not with a traceback."""
+    try:
+        yield
+    except (EdgeAgentError, OSError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def parser(words: str = "") -> argparse.ArgumentParser:
     """The command line. Options are never shortened: a shortened one could be another program's."""
-    p = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = argparse.ArgumentParser(description=words, formatter_class=Help, allow_abbrev=False)
     _data(p.add_argument_group("data"))
     _network(p.add_argument_group("network"))
     _augmentation(p.add_argument_group("augmentation"))
@@ -31,26 +62,28 @@ def _data(data: Any) -> None:
     data.add_argument("--count", type=int, default=400, help="parts of the generator to train on")
     data.add_argument("--val", type=int, default=100, help="parts of the generator to validate on")
     data.add_argument("--folds", type=int, default=0, help="of a folder, hold out one group in so many; 0 trains on everything")
-    data.add_argument("--fold", type=int, default=0, help="which")
-    data.add_argument("--split-seed", type=int, default=0)
+    data.add_argument("--fold", type=int, default=0, help="which of the folds, from 0")
+    data.add_argument("--split-seed", type=int, default=0, help="another one deals the groups out to the folds otherwise")
     data.add_argument("--classes", default="defect", help="defect classes, by comma; with one, every mask counts as it")
 
 
 def _network(network: Any) -> None:
     network.add_argument("--encoder", default="plain", choices=("plain", "lite0"), help="lite0: begins with ImageNet's weights")
-    network.add_argument("--filters", type=int, default=16)
-    network.add_argument("--levels", type=int, default=3)
-    network.add_argument("--stem", type=int, default=4, choices=(1, 2, 4, 8))
+    network.add_argument("--filters", type=int, default=16, help="channels of the first level; each level below has twice as many")
+    network.add_argument("--levels", type=int, default=3, help="how often rows and columns are halved below the stem")
+    network.add_argument(
+        "--stem", type=int, default=4, choices=(1, 2, 4, 8), help="side of the square of pixels folded into channels"
+    )
     network.add_argument("--coarse", action="store_true", help="one logit for each cell of the stem, not for each pixel")
     network.add_argument("--normalise", action="store_true", help="each frame by its own mean and deviation, inside the network")
-    network.add_argument("--head", default="sigmoid", choices=("sigmoid", "softmax"))
-    network.add_argument("--dropout", type=float, default=0.0)
+    network.add_argument("--head", default="sigmoid", choices=("sigmoid", "softmax"), help="each class on its own, or one of all")
+    network.add_argument("--dropout", type=float, default=0.0, help="share of the lowest level's channels left out of a step")
     network.add_argument("--frame", default="", help="ROWSxCOLS of the model's input; the default is that of training")
 
 
 def _augmentation(augment: Any) -> None:
     augment.add_argument("--rows", type=int, default=512, help="of the examples trained on: a crop of the frame")
-    augment.add_argument("--cols", type=int, default=512)
+    augment.add_argument("--cols", type=int, default=512, help="the same")
     augment.add_argument("--window", type=float, default=0.0, help="not a crop: at least this share of each side, stretched")
     augment.add_argument("--light", type=float, default=0.15, help="how far gain and gamma leave 1")
     augment.add_argument("--offset", type=float, default=12.0, help="gray levels")
@@ -62,7 +95,9 @@ def _augmentation(augment: Any) -> None:
 
 
 def _training(training: Any) -> None:
-    training.add_argument("--loss", default="both", choices=("both", "dice", "entropy"))
+    training.add_argument(
+        "--loss", default="both", choices=("both", "dice", "entropy"), help="smoothed Dice, cross-entropy, or their sum"
+    )
     training.add_argument("--peak", type=float, default=0.3, help="weight of each frame's peak in the loss")
     training.add_argument("--defect-share", type=float, default=0.3, help="of the cross-entropy, however few pixels are defects")
     training.add_argument("--minutes", type=float, default=10.0, help="the rate falls to nothing in this time")
@@ -72,12 +107,14 @@ def _training(training: Any) -> None:
     training.add_argument(
         "--patience", type=int, default=6, help="with --keep best: stop after so many checks without a better one"
     )
-    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--batch", type=int, default=8, help="examples of a step")
     training.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
     training.add_argument("--decay", type=float, default=1e-3, help="of the weights")
     training.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
-    training.add_argument("--threads", type=int, default=1)
-    training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    training.add_argument("--threads", type=int, default=1, help="CPU cores to use")
+    training.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of torch; cuda where there is one"
+    )
     training.add_argument("--full-precision", action="store_true", help="on a GPU: float32 throughout, no mixed precision")
     training.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
 
@@ -89,14 +126,66 @@ def shape_of(args: argparse.Namespace) -> Shape:
     return Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, fine, args.dropout, args.encoder)
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Rows and cols of ROWSxCOLS. Raises SystemExit."""
+    rows, _, cols = text.partition("x")
+    if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
+        raise SystemExit(f"--frame {text}: say ROWSxCOLS in pixels, such as 512x512")
+    return int(rows), int(cols)
+
+
 def frame_of(args: argparse.Namespace) -> tuple[int, int]:
     """Rows and cols of the model's input."""
-    rows, cols = (int(size) for size in args.frame.split("x")) if args.frame else (args.rows, args.cols)
-    return rows, cols
+    return size_of(args.frame) if args.frame else (args.rows, args.cols)
+
+
+def seed_of(option: str, data: str) -> int | None:
+    """The seed of generator:SEED, None of folder:DIR. Raises SystemExit for anything else."""
+    kind, _, where = data.partition(":")
+    if kind == "generator" and where.isdecimal():
+        return int(where)
+    if kind != "folder" or not where:
+        raise SystemExit(f"{option} {data}: say generator:SEED, a whole number, or folder:DIR")
+    return None
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises SystemExit for what cannot be meant."""
+    _check_bounds(args)
+    _check_data(args)
+    _check_sizes(args)
+
+
+def _check_bounds(args: argparse.Namespace) -> None:
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(args, name)
+        if not least <= value <= most and not (name == "minutes" and args.steps):
+            upward = f"{least:g} or more" if most == ENDLESS else f"{least:g} to {most:g}"
+            raise SystemExit(f"--{name.replace('_', '-')} {value}: take {upward}")
+    try:
+        is_there = torch.cuda.is_available() or torch.device(args.device).type != "cuda"
+    except RuntimeError:
+        is_there = False
+    if not is_there:
+        raise SystemExit(f"--device {args.device}: torch has no such device here; leave it out")
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    is_drawn = seed_of("--data", args.data) is not None
+    names = [name.casefold() for name in args.classes.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise SystemExit(f"--classes {args.classes}: name each class once")
+    if is_drawn and len(names) > 1:
+        raise SystemExit(f"--data {args.data} --classes {args.classes}: drawn parts have one class of defect; name one")
+    if args.folds < 0 or args.folds == 1 or not 0 <= args.fold < max(args.folds, 1):
+        raise SystemExit(
+            f"--folds {args.folds} --fold {args.fold}: take 2 folds or more, and one from 0 to folds - 1; or --folds 0"
+        )
+    if args.keep == "best" and not (args.val if is_drawn else args.folds):
+        raise SystemExit("--keep best: nothing is held out to choose by. Hold some out (--folds, --val), or keep the last check.")
+
+
+def _check_sizes(args: argparse.Namespace) -> None:
     (rows, cols), stride = frame_of(args), shape_of(args).stride
     if any(size % stride for size in (rows, cols, args.rows, args.cols)):
         raise SystemExit(f"--rows {args.rows} --cols {args.cols} --frame {rows}x{cols}: use multiples of {stride}")
@@ -111,12 +200,6 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.rows > rows or args.cols > cols:
         raise SystemExit(f"--rows {args.rows} --cols {args.cols}: a crop is no larger than the frame, {rows}x{cols}")
-    if args.folds < 0 or args.folds == 1 or not 0 <= args.fold < max(args.folds, 1):
-        raise SystemExit(
-            f"--folds {args.folds} --fold {args.fold}: take 2 folds or more, and one from 0 to folds - 1; or --folds 0"
-        )
-    if args.keep == "best" and not (args.folds if args.data.startswith("folder:") else args.val):
-        raise SystemExit("--keep best: nothing is held out to choose by. Hold some out (--folds, --val), or keep the last check.")
 
 
 def told_of(data: str) -> str:

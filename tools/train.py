@@ -14,24 +14,25 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from augment import Augmentation, Sampler
+from batches import Batch, ahead, drawn
+from checkpoints import load, origin_of, require_same, save
 from curves import Point, draw_curves
 from examples import Examples, Split, fit, load_split
 from flaws import flaws_of
 from lite import SHARE, Lite
-from loss import Weights, any_defect, loss_of, to_cells
+from loss import Weights, any_defect, loss_of
 from networks import Network, begun
-from options import check, frame_of, parser, shape_of, told_of
+from options import check, frame_of, parser, refusing, shape_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scores import Scores, score, table_of
@@ -56,8 +57,8 @@ class Progressed:
 class Training:
     """A network on its way: steps, the rate (a short climb, then half a cosine down), and the running mean of the weights."""
 
-    def __init__(self, args: argparse.Namespace, network: Network, sampler: Sampler, is_mixed: bool) -> None:
-        self._args, self._sampler = args, sampler
+    def __init__(self, args: argparse.Namespace, network: Network, batches: Iterator[Batch], is_mixed: bool) -> None:
+        self._args, self._batches = args, batches
         self.network, self.mean = network, copy.deepcopy(network)
         self._weights = Weights(float(args.loss != "dice"), float(args.loss != "entropy"), args.peak, args.defect_share)
         groups, self._shares = groups_of(network)
@@ -99,10 +100,9 @@ class Training:
         rate = args.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.done)) / 2)
         for group, share in zip(self._optimizer.param_groups, self._shares, strict=True):
             group["lr"] = rate * share
-        frames, masks = self._sampler.batch(args.batch)
-        cells = to_cells(masks, shape.cell_px).to(args.device)
+        frames, cells = next(self._batches)
         with torch.autocast(self._device, enabled=self._is_mixed):
-            logits = self.network(frames.to(args.device))
+            logits = self.network(frames)
         loss = loss_of(logits.float(), cells, shape.head, self._weights)
         if not torch.isfinite(loss):
             raise SystemExit(f"step {self.at.step}: the loss is {loss.item()}; lower --rate {args.rate}")
@@ -114,19 +114,18 @@ class Training:
         self._take_mean()
         return float(loss.item())
 
-    def save(self, file: Path) -> None:
-        """Everything that `resume` needs."""
+    def save(self, file: Path, origin: dict[str, Any]) -> None:
+        """Everything that `resume` needs, and what the training learns from."""
         at = {**vars(self.at), "seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
         states = {name: each.state_dict() for name, each in self._stateful().items()}
-        torch.save({"at": at, "curve": self.curve, **states}, file)
+        save({"at": at, "curve": self.curve, "training": origin, **states}, file)
 
     def resume(self, file: Path) -> None:
         """Goes on where `save` was called; the order of the examples begins anew."""
-        if not file.exists():
-            raise SystemExit(f"--resume: {file} is not there; begin without it")
-        saved = torch.load(file, map_location=self._args.device)
+        saved = load(file, self._args.device)
         for name, each in self._stateful().items():
-            each.load_state_dict(saved[name])
+            if saved[name]:  # float32 leaves no state of a scaler
+                each.load_state_dict(saved[name])
         self.at, self.curve = Progressed(**saved["at"]), list(saved.get("curve", []))
 
     def _stateful(self) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def next_check(done: float, checks: int) -> float:
 
     It goes by what is done, since a training that goes on may be given more steps, or checks, than it began with.
     """
-    return (math.floor(done * checks + 1e-9) + 1) / checks
+    return min(1.0, (math.floor(done * checks + 1e-9) + 1) / checks)
 
 
 def groups_of(network: Network) -> tuple[list[dict[str, Any]], list[float]]:
@@ -168,24 +167,18 @@ def validate(network: Network, examples: Examples, rows: int, cols: int, device:
 
 def papers_of(args: argparse.Namespace, split: Split, training: Training) -> dict[str, Any]:
     """How the weights came to be."""
-    data = told_of(args.data)
-    told = {"data": data, "terms": args.terms, "split": split.words}
-    if data.startswith("folder:"):
-        told["held_out"], told["trained_on"] = (sorted(set(each.groups)) for each in (split.val, split.train))
-        told["trained_on_sha256"] = sorted(split.train.hashes)
-    told["command"] = shlex.join(["python", "tools/train.py", *sys.argv[1:]]).replace(args.data, data)
-    told["kept"] = "the last check" if args.keep == "last" else f"check {training.at.check}, the best on what was held out"
+    kept = "the last check" if args.keep == "last" else f"check {training.at.check}, the best on what was held out"
     spent = {"seconds": round(training.seconds), "cpu_seconds": round(training.cpu_seconds)}
-    return {**told, "seed": args.seed, "steps": training.at.step, **spent}
+    return {**origin_of(args, split), "kept": kept, "seed": args.seed, "steps": training.at.step, **spent}
 
 
-def speed_up(args: argparse.Namespace, network: Network, sampler: Sampler, steps: int = 20) -> float:
-    """How many times faster steps are in mixed precision than in float32, on copies of the network that are thrown away."""
+def speed_up(args: argparse.Namespace, network: Network, batch: Batch, steps: int = 20) -> float:
+    """How many times faster steps on this batch are in mixed precision than in float32, on copies that are thrown away."""
     took_s = []
     synchronize = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
     with torch.random.fork_rng():
         for is_mixed in (False, True):
-            trial = Training(args, copy.deepcopy(network), sampler, is_mixed)
+            trial = Training(args, copy.deepcopy(network), repeat(batch), is_mixed)
             for count in (5, steps):  # the first ones warm up
                 synchronize()
                 began_s = time.monotonic()
@@ -203,11 +196,16 @@ def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console
     )
     examples = split.train if args.window else split.train.fitted(*frame_of(args))
     network = begun(shape).to(args.device, memory_format=torch.channels_last)
-    is_mixed, flaws = args.device.startswith("cuda") and not args.full_precision, flaws_of(args.flaws, shape.classes)
+    flaws, is_gpu = flaws_of(args.flaws, shape.classes), args.device.startswith("cuda")
+    is_mixed = is_gpu and not args.full_precision
+
+    def batches() -> Iterator[Batch]:
+        return drawn(Sampler(examples, how, flaws, args.seed), args.batch, shape.cell_px, args.device)
+
     if is_mixed:
-        faster = speed_up(args, network, Sampler(examples, how, flaws, args.seed))
+        faster = speed_up(args, network, next(batches()))
         console.print(f"mixed precision is {faster:.2f} times as fast as float32 here")
-    training = Training(args, network, Sampler(examples, how, flaws, args.seed), is_mixed)
+    training = Training(args, network, ahead(batches()) if is_gpu else batches(), is_mixed)
     if args.resume:
         training.resume(args.out / "last.pt")
     return training
@@ -226,13 +224,14 @@ def look(args: argparse.Namespace, training: Training, split: Split, loss: float
         at.best, at.best_check = rank, at.check
         made = {"training": papers_of(args, split, training), "scores": scores.as_dict()}
         network_is = {"shape": training.network.shape.as_dict(), "rows": rows, "cols": cols}
-        torch.save({"weights": training.mean.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
+        save({"weights": training.mean.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
         console.print(table_of(scores, f"check {at.check}"))
     training.curve.append((at.step, loss, scores.auc, scores.highest_good, scores.lowest_bad))
     draw_curves(training.curve, args.out / "curves.png")
-    training.save(args.out / "last.pt")
+    training.save(args.out / "last.pt", origin_of(args, split))
 
 
+@refusing()
 def main() -> None:
     args, console = parser(__doc__).parse_args(), Console()
     check(args)
@@ -242,11 +241,13 @@ def main() -> None:
     split = load_split(args.data, args.count, args.val, args.folds, args.fold, args.split_seed, shape, *frame_of(args))
     console.print(f"{split.words}; {split.train.is_defective.sum()} defective to train on")
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.resume:
+        require_same(args.out / "last.pt", origin_of(args, split))
     training = begin(args, shape, split, console)
     at = training.at
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("training", total=1.0)
-        while training.done < 1.0 and (args.keep == "last" or at.check - at.best_check < args.patience):
+        while not at.check or (training.done < 1.0 and (args.keep == "last" or at.check - at.best_check < args.patience)):
             at.check += 1
             for loss in training.steps_until(next_check(training.done, args.checks)):
                 progress.update(bar, completed=training.done, description=f"step {at.step} loss {loss:.4f}")

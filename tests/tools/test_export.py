@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,7 +73,12 @@ def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, dat
 
 @pytest.mark.parametrize(
     ("check", "told"),
-    [("{data}", "say generator:SEED or folder:DIR"), ("folder:{data}", "24 of its 24 groups were trained on")],
+    [
+        ("{data}", "say generator:SEED, a whole number, or folder:DIR"),
+        ("generator:abc", "--check generator:abc: say generator:SEED"),
+        ("folder:/nowhere", "/nowhere"),
+        ("folder:{data}", "24 of its 24 groups were trained on"),
+    ],
 )
 def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_nothing(
     tool: Tool, data: Path, tmp_path: Path, check: str, told: str
@@ -82,6 +89,53 @@ def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_noth
     assert done.returncode == 1
     assert told in done.stderr
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["checkpoint.pt", "last.pt"]
+
+
+def hashes_of(folder: Path) -> list[str]:
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in folder.glob("*.PNG"))
+
+
+def test_a_check_of_copies_under_other_names_is_refused(tool: Tool, data: Path, tmp_path: Path) -> None:
+    known = hashes_of(data / "Train")[:3]
+    training = {"held_out": [], "trained_on": ["Train/9001.PNG"], "trained_on_sha256": known, "command": command("")}
+    leave(tool, tmp_path / "model", training)
+    done = export(tmp_path / "model", "--check", f"folder:{data.rename(tmp_path / 'others')}")
+    assert done.returncode == 1
+    assert "3 of its 24 pictures were trained on, such as Train/" in done.stderr
+    assert not (tmp_path / "model" / "model.onnx").exists()
+
+
+def test_other_pictures_of_the_same_names_are_judged_and_doubted(tool: Tool, data: Path, tmp_path: Path) -> None:
+    names = sorted({f"Train/{file.name}" for file in (data / "Train").glob("*.PNG")})
+    training = {"held_out": [], "trained_on": names, "trained_on_sha256": ["0123456789ab"], "command": command("")}
+    leave(tool, tmp_path / "model", training)
+    done = export(tmp_path / "model", "--check", f"folder:{data}")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "**No picture of it was trained on, but 12 of its parts have names that this model was trained on" in card
+
+
+def test_other_pictures_of_parts_trained_on_are_refused(tool: Tool) -> None:
+    export_py, examples = tool("export"), tool("examples")
+    few = examples.draw_examples(5, 0, 4, SIDE, SIDE)
+    several = replace(few, groups=("7", "7", "8", "8"), hashes=("a", "b", "c", "d"))
+    training = {"data": "folder:tiles", "trained_on": ["8", "9"], "trained_on_sha256": ["e", "f"]}
+    with pytest.raises(SystemExit, match="1 of its 2 groups were trained on, such as 8"):
+        export_py.require_unseen("folder:/else/tiles", several, training)
+    export_py.require_unseen("folder:others", several, training)
+    export_py.require_unseen("folder:/else/tiles", replace(several, groups=("7", "8", "9", "10")), training)
+
+
+def test_the_models_papers_tell_of_the_training_what_its_checkpoint_does(tool: Tool, tmp_path: Path) -> None:
+    import torch
+
+    training = {"held_out": ["2"], "trained_on": ["1"], "trained_on_sha256": ["0123456789ab"], "command": command("--folds 3")}
+    leave(tool, tmp_path / "model", {**training, "kept": "the last check", "seed": 3, "steps": 6, "cpu_seconds": 2})
+    done = export(tmp_path / "model", "--lower-odds", 2)
+    assert done.returncode == 0, done.stderr
+    papers = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["training"]
+    assert papers.pop("log_odds_lowered_by") == 2
+    assert papers == torch.load(tmp_path / "model" / "checkpoint.pt")["training"]
 
 
 def test_a_check_whose_names_were_trained_on_in_another_folder_is_doubted_on_the_card(

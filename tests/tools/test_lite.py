@@ -50,7 +50,8 @@ def test_what_was_learnt_before_is_changed_with_care_and_its_statistics_are_kept
     parts = tool("examples").draw_examples(5, 0, 6, 64, 64)
     network = tool("networks").begun(shape)
     before = {name: each.clone() for name, each in network.state_dict().items()}
-    training = train.Training(args, network, augment.Sampler(parts, augment.Augmentation(64, 64), (), 0), is_mixed=False)
+    batches = tool("batches").drawn(augment.Sampler(parts, augment.Augmentation(64, 64), (), 0), 2, shape.cell_px, "cpu")
+    training = train.Training(args, network, batches, is_mixed=False)
     rates = []
     for _ in range(3):
         training.step()

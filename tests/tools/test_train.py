@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from stations import Program
 
+Tool = Callable[[str], ModuleType]
 TOOLS = Path(__file__).parents[2] / "tools"
 HOW = [
     *("--data", "generator:5", "--count", "16", "--val", "6", "--rows", "64", "--cols", "64", "--frame", "64x128"),
@@ -84,6 +87,122 @@ def test_a_finished_training_goes_on_for_more_steps_with_the_checks_it_had(
     assert [step for step, *_ in torch.load(out / "last.pt")["curve"]] == [4, 8, 12, 16, 24]
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--seed", "4"), "--seed differ"),
+        (("--data", "generator:6"), "--data differ"),
+        (("--filters", "8", "--loss", "dice"), "--filters, --loss differ"),
+        (("--keep", "best"), "--keep differ"),
+    ],
+)
+def test_another_training_does_not_go_on_from_it(
+    trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path, more: tuple[str, ...], told: str
+) -> None:
+    out = shutil.copytree(trained[0], tmp_path / "out")
+    before = (out / "last.pt").read_bytes()
+    with pytest.raises(SystemExit, match=f"is of another training: {told}"):
+        train(out, *more, "--resume", "--steps", "20")
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_it_goes_on_on_more_threads_for_some_minutes_and_with_other_terms(
+    trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path
+) -> None:
+    import torch
+
+    out = shutil.copytree(trained[0], tmp_path / "out")
+    train(out, "--resume", "--threads", "2", "--minutes", "9", "--terms", "none", "--steps", "14", "--patience", "3")
+    assert torch.load(out / "last.pt")["at"]["step"] == 14
+
+
+def folds_of(folder: Path, fold: int) -> list[str]:
+    return ["--data", f"folder:{folder}", "--frame", "64x64", "--folds", "3", "--fold", str(fold)]
+
+
+@pytest.mark.parametrize("is_told_in_last", [True, False])
+def test_a_fold_does_not_go_on_from_another_whose_frames_it_would_be_judged_on(
+    within: Program, tool: Tool, train: Callable[..., None], tmp_path: Path, is_told_in_last: bool
+) -> None:
+    torch, save = pytest.importorskip("torch"), tool("checkpoints").save
+    drawn = within("draw-parts", "--out", "parts", "--classes", 1, "--count", 12, "--defect-share", 0.5, "--seed", 2)
+    assert drawn.returncode == 0, drawn.stderr
+    parts, out = tmp_path / "parts" / "Class1", tmp_path / "out"
+    train(out, *folds_of(parts, 0))
+    if not is_told_in_last:  # as it was left before last.pt told of itself
+        last = torch.load(out / "last.pt")
+        del last["training"]
+        save(last, out / "last.pt")
+    with pytest.raises(SystemExit, match="--fold, the groups held out, the images trained on differ"):
+        train(out, *folds_of(parts, 1), "--resume", "--steps", "20")
+    renamed = shutil.copytree(parts, tmp_path / "others" / "Class1")
+    first = sorted(renamed.glob("Train/*.PNG"))[0]
+    first.write_bytes(sorted(renamed.glob("Train/*.PNG"))[1].read_bytes())
+    with pytest.raises(SystemExit, match="another training: the images trained on differ"):
+        train(out, *folds_of(renamed, 0), "--resume", "--steps", "20")
+    train(out, *folds_of(parts, 0), "--resume", "--steps", "20")
+
+
+def test_even_the_shortest_training_leaves_something_to_export(train: Callable[..., None], tmp_path: Path) -> None:
+    train(tmp_path, "--steps", "0", "--minutes", "0.001", "--checks", "1", "--rows", "16", "--cols", "16")
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_stop_while_writing_leaves_the_file_as_it_was(tool: Tool, tmp_path: Path) -> None:
+    checkpoints, file = tool("checkpoints"), tmp_path / "last.pt"
+    checkpoints.save({"at": 1}, file)
+    with pytest.raises(AttributeError):  # half of it is written
+        checkpoints.save({"at": 2, "rest": lambda: None}, file)
+    assert checkpoints.load(file) == {"at": 1}
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(SystemExit, match=r"last\.pt is not what tools/train\.py leaves, or only a part of it"):
+        checkpoints.load(file)
+
+
+def test_batches_drawn_ahead_are_the_same_in_the_same_order(tool: Tool) -> None:
+    augment, batches, torch = tool("augment"), tool("batches"), pytest.importorskip("torch")
+    parts = tool("examples").draw_examples(5, 0, 6, 64, 64)
+    how = augment.Augmentation(64, 64)
+    here, in_a_thread = (batches.drawn(augment.Sampler(parts, how, (), 7), 2, 4, "cpu") for _ in range(2))
+    in_a_thread = batches.ahead(in_a_thread)
+    for _ in range(5):
+        assert all(torch.equal(one, other) for one, other in zip(next(here), next(in_a_thread), strict=True))
+
+
+def test_what_fails_in_drawing_ahead_fails_the_training(tool: Tool) -> None:
+    batches = tool("batches")
+    with pytest.raises(ZeroDivisionError):
+        list(batches.ahead(1 / each for each in (2, 1, 0)))
+    assert list(batches.ahead(iter([3, 1, 2]))) == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train.py", "--data", "folder:/nowhere", "--out", "out"), "/nowhere"),
+        (("export.py", "nothing"), "nothing/checkpoint.pt is not there: train it first"),
+        (("compare.py", "--data", "folder:/nowhere", "--out", "out.md", "--only", "tutorial"), "/nowhere"),
+    ],
+)
+def test_what_is_refused_ends_with_a_line_and_no_traceback(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", list(words))
+    with pytest.raises(SystemExit, match=told):
+        tool(words[0].removesuffix(".py")).main()
+
+
+def test_every_option_says_what_it_is_and_its_default(tool: Tool) -> None:
+    parser = tool("options").parser()
+    assert [action.option_strings for action in parser._actions if not action.help] == []
+    told = " ".join(parser.format_help().split())
+    assert "(default: 16)" in told
+    assert "(default: 0.004)" in told
+    assert "None" not in told
+    assert "(default: False)" not in told
+
+
 def test_the_best_check_is_kept_only_when_asked_for(
     train: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +223,17 @@ def test_the_best_check_is_kept_only_when_asked_for(
         (("--val", "0", "--keep", "best"), "--keep best: nothing is held out to choose by"),
         (("--window", "0.8"), "but they are judged at 64x128"),
         (("--rows", "128"), "a crop is no larger than the frame, 64x128"),
+        (("--frame", "256"), "--frame 256: say ROWSxCOLS in pixels, such as 512x512"),
+        (("--frame", "0x64"), "--frame 0x64: say ROWSxCOLS"),
+        (("--data", "generator:abc"), "--data generator:abc: say generator:SEED, a whole number, or folder:DIR"),
+        (("--data", "parts"), "--data parts: say generator:SEED"),
+        (("--classes", "pit,dent", "--head", "softmax"), "drawn parts have one class of defect; name one"),
+        (("--data", "folder:x", "--classes", "pit,Pit"), "--classes pit,Pit: name each class once"),
+        (("--checks", "0"), "--checks 0: take 1 or more"),
+        (("--steps", "0", "--minutes", "0"), r"--minutes 0\.0: take 0\.001 or more"),
+        (("--dropout", "nan"), r"--dropout nan: take 0 to 0\.99"),
+        (("--defect-share", "1.5"), r"--defect-share 1\.5: take 0 to 1"),
+        (("--device", "abacus"), "--device abacus: torch has no such device here"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tool: Callable[[str], ModuleType], more: tuple[str, ...], told: str) -> None:
@@ -111,6 +241,12 @@ def test_what_cannot_be_meant_is_refused(tool: Callable[[str], ModuleType], more
     options.check(options.parser().parse_args([*map(str, HOW), "out"]))
     with pytest.raises(SystemExit, match=told):
         options.check(options.parser().parse_args([*map(str, HOW), "out", *more]))
+
+
+def once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, refused from the second time on."""
+    calls = iter([call])
+    return lambda *words: next(calls)(*words)
 
 
 def test_the_trial_of_mixed_precision_trains_copies_and_leaves_the_network_as_it_is(
@@ -128,7 +264,9 @@ def test_the_trial_of_mixed_precision_trains_copies_and_leaves_the_network_as_it
     monkeypatch.setattr(
         torch.amp.GradScaler, "step", lambda scaler, *each: (steps.append(scaler.is_enabled()), whole(scaler, *each))[1]
     )
-    assert train_py.speed_up(args, network, augment.Sampler(parts, augment.Augmentation(64, 64), (), 0), steps=2) > 0
+    sampler = augment.Sampler(parts, augment.Augmentation(64, 64), (), 0)
+    monkeypatch.setattr(sampler, "batch", once(sampler.batch))  # what is timed is the steps, not the drawing of examples
+    assert train_py.speed_up(args, network, next(tool("batches").drawn(sampler, 2, 4, "cpu")), steps=2) > 0
     assert steps == [False] * 7 + [True] * 7
     assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
 

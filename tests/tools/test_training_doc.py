@@ -1,0 +1,41 @@
+"""docs/training.md: its commands are train.py's and export.py's, and its recipe is one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edge_agent.recipe import load_recipe
+
+TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"\.venv/bin/python tools/(train|export)\.py ([^;#\n]+)", TEXT)
+
+
+def test_every_command_is_found() -> None:
+    assert len(COMMANDS) == len(re.findall(r"python tools/", TEXT)) == 6
+
+
+@pytest.mark.parametrize(("tool_name", "words"), COMMANDS)
+def test_its_commands_can_be_meant(
+    tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tool_name: str, words: str
+) -> None:
+    given = shlex.split(words.replace("$fold", "3"))
+    if tool_name == "train":
+        tool("options").check(tool("options").parser().parse_args(given))
+    else:
+        monkeypatch.setattr(sys, "argv", ["export.py", *given])
+        assert tool("export").parse().model == Path("my/models/cap")
+
+
+def test_its_recipe_is_one_of_the_model_it_trains(tmp_path: Path) -> None:
+    (words,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
+    (tmp_path / "cap.yaml").write_text(words)
+    recipe = load_recipe(tmp_path / "cap.yaml")
+    assert recipe.model.name == "cap"
+    assert [region.prepare for region in recipe.regions] == ["resize"]
