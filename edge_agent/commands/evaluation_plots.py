@@ -21,6 +21,7 @@ _SLIP, _REJECT, _GOOD, _RECIPE, _PICKED = "#d62728", "#1f77b4", "#2ca02c", "#333
 _DPI = 110
 _LEAST_SPAN = 10.0  # per cent: less would make one part in a thousand look like a cliff
 _NEAR = 0.07  # of the axes: numbers of places nearer to each other would run together
+_ON_WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 Place = tuple[float, float]
 
 
@@ -36,12 +37,12 @@ class Mark:
     line: str
 
     @property
-    def lines(self) -> dict[float, str]:
-        """Each threshold once, with its classes where they differ."""
+    def classes(self) -> dict[float, str]:
+        """Each threshold once, with the names of its classes."""
         names: dict[float, list[str]] = {}
         for name, threshold in self.thresholds.items():
             names.setdefault(threshold, []).append(name)
-        return {each: f"{each:g}" + (f" for {', '.join(names[each])}" if len(names) > 1 else "") for each in sorted(names)}
+        return {threshold: ", ".join(names[threshold]) for threshold in sorted(names)}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -104,10 +105,15 @@ def _over_threshold(axes: Axes, figures: Figures, counts: Sequence[Counts], mark
 
 
 def _lines(axes: Axes, marks: Sequence[Mark]) -> None:
-    """Upright lines at the thresholds."""
+    """Upright lines at the thresholds, with the names of their classes where these differ."""
     for mark in marks:
-        for threshold, words in mark.lines.items():
-            axes.axvline(threshold, color=mark.colour, linestyle=mark.line, linewidth=1.4, label=f"{mark.word}: {words}")
+        classes = mark.classes
+        told = f"{mark.word}: {next(iter(classes)):g}" if len(classes) == 1 else f"{mark.word}, by class"
+        for number, (threshold, names) in enumerate(classes.items()):
+            axes.axvline(threshold, color=mark.colour, linestyle=mark.line, linewidth=1.4, label="" if number else told)
+            if len(classes) > 1:
+                words = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 8, "bbox": _ON_WHITE, "color": mark.colour}
+                axes.text(threshold, 0.42, f"{names} {threshold:g}", transform=axes.get_xaxis_transform(), **words)
 
 
 def _error(counts: Counts, is_slip: bool) -> Rate:
@@ -198,7 +204,7 @@ def _beside(axes: Axes, text: str, place: Place, colour: str, to_upper_right: bo
         va="bottom" if is_above else "top",
         fontsize=9,
         color=colour,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        bbox=_ON_WHITE,
         zorder=3,
     )
 
