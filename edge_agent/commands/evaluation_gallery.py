@@ -28,8 +28,8 @@ def write_gallery(
     slips = _share([each.is_slip for each in shown], [each.is_slip for each in judged], "slips")
     rejects = _share([each.is_false_reject for each in shown], [each.is_false_reject for each in judged], "false rejects")
     subtitle = (
-        f"Of {name}: the worst defective images, then the worst good ones. Violet: judged wrongly. At the left of each the frame "
-        "with what was found (red boxes) and what is labelled (magenta line), at the right the probability of a defect."
+        f"Of {name}: the worst defective images, then the worst good ones; violet: judged wrongly. First the frame with what was "
+        "found (red) and what is labelled (magenta), beside it the probability of a defect."
     )
     cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}{caution and f'. {caution}'}", subtitle))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SLIP, _REJECT, _GOOD, _RECIPE, _PICKED = "#d62728", "#1f77b4", "#2ca02c", "#333333", "#8a2be2"
 _DPI = 110
 _LEAST_SPAN = 10.0  # per cent: less would make one part in a thousand look like a cliff
-_NEAR = 0.07  # of the axes: numbers of places nearer to each other would run together
+_NEAR = (0.15, 0.06)  # of the axes' width and height: numbers of places nearer to each other would run together
 _ON_WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 Place = tuple[float, float]
 
@@ -61,7 +61,7 @@ def write_plots(
     evaluation.json) and, in red, a caution below."""
     counts = [figures.at(threshold) for threshold in FINE]
     stands = count(figures.is_defective, figures.is_ng)
-    marks = [Mark("the recipe as it stands", thresholds, stands, _RECIPE, "*", "--")]
+    marks = [Mark("the recipe as it stands", thresholds, stands, _RECIPE, "*", "-")]
     if picked is not None and "thresholds" in picked:
         gives = Counts(*(picked[key] for key in ("tp", "tn", "fp", "fn")))
         marks.append(Mark(f"picked for {picked['condition']}", picked["thresholds"], gives, _PICKED, "D", "-."))
@@ -112,7 +112,14 @@ def _lines(axes: Axes, marks: Sequence[Mark]) -> None:
         for number, (threshold, names) in enumerate(classes.items()):
             axes.axvline(threshold, color=mark.colour, linestyle=mark.line, linewidth=1.4, label="" if number else told)
             if len(classes) > 1:
-                words = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 8, "bbox": _ON_WHITE, "color": mark.colour}
+                words: dict[str, Any] = {
+                    "rotation": 90,
+                    "ha": "center",
+                    "va": "center",
+                    "fontsize": 8,
+                    "bbox": _ON_WHITE,
+                    "color": mark.colour,
+                }
                 axes.text(threshold, 0.42, f"{names} {threshold:g}", transform=axes.get_xaxis_transform(), **words)
 
 
@@ -166,8 +173,8 @@ def _curve(axes: Axes, places: Sequence[Place], colour: str) -> None:
 
 
 def _place(axes: Axes, place: Place, mark: Mark) -> None:
-    size = 15 if mark.marker == "*" else 8
-    axes.plot(*place, mark.marker, color=mark.colour, markersize=size, markeredgecolor="white", label=mark.word, zorder=4)
+    style = {"markersize": 12, "markeredgecolor": "white", "zorder": 5 if mark.marker == "*" else 4}  # a star fits on a diamond
+    axes.plot(*place, mark.marker, color=mark.colour, label=mark.word, **style)
 
 
 def _numbers(axes: Axes, places: Sequence[Place], colour: str, to_upper_right: bool) -> None:
@@ -216,7 +223,7 @@ def _share(axes: Axes, place: Place) -> Place:
 
 
 def _is_near(axes: Axes, one: Place, other: Place) -> bool:
-    return bool(np.abs(np.subtract(_share(axes, one), _share(axes, other))).max() < _NEAR)
+    return bool((np.abs(np.subtract(_share(axes, one), _share(axes, other))) < _NEAR).all())
 
 
 def _scores(figures: Figures, name: str, marks: Sequence[Mark]) -> Figure:

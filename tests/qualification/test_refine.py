@@ -105,7 +105,7 @@ BLOB = Blob(
     mean=0.7,
     area_mm2=None,
 )
-CORNER = [(0, 0), (8, 0), (8, 8)]
+CORNER = ((0.0, 0.0), (8.0, 0.0), (8.0, 8.0))
 RULES: list[Rule] = [
     BlobCount(max=0),
     BlobCount(max=1, class_name="a"),
