@@ -173,7 +173,11 @@ def _curve(axes: Axes, places: Sequence[Place], colour: str) -> None:
 
 
 def _place(axes: Axes, place: Place, mark: Mark) -> None:
-    style = {"markersize": 12, "markeredgecolor": "white", "zorder": 5 if mark.marker == "*" else 4}  # a star fits on a diamond
+    style: dict[str, Any] = {
+        "markersize": 12,
+        "markeredgecolor": "white",
+        "zorder": 5 if mark.marker == "*" else 4,
+    }  # a star fits on a diamond
     axes.plot(*place, mark.marker, color=mark.colour, label=mark.word, **style)
 
 
