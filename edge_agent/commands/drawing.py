@@ -12,7 +12,16 @@ from edge_agent.recipe import Exclusion, Recipe, Zone
 from edge_agent.records import FAULT, NG, PASS, Blob, Finding, Pixels
 
 Picture = npt.NDArray[np.uint8]  # (rows, cols, 3) BGR
-_COLOURS = {PASS: (80, 175, 76), NG: (54, 67, 244), FAULT: (0, 160, 255)}
+SLIP, FALSE_REJECT, RIGHT = "SLIP", "FALSE REJECT", "right"  # what an outcome was worth, where the truth is known
+_WRONG = (190, 30, 130)
+_COLOURS = {
+    PASS: (80, 175, 76),
+    NG: (54, 67, 244),
+    FAULT: (0, 160, 255),
+    SLIP: _WRONG,
+    FALSE_REJECT: _WRONG,
+    RIGHT: (150, 150, 150),
+}
 _BLOB, _ZONE, _EXCLUSION, _REGION = (54, 67, 244), (230, 180, 40), (150, 150, 150), (200, 120, 0)
 _TRUTH = (235, 70, 235)
 _INK, _PAPER, _MUTED = (40, 40, 40), (250, 250, 250), (120, 120, 120)
@@ -21,7 +30,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome: str) -> Picture:
-    """The frame in gray with zones, exclusions, regions and a box around each blob; the border says the outcome."""
+    """The frame in gray with zones, exclusions, regions and a box around each blob; the border says the outcome, or its worth."""
     picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
     thick = max(1, round(max(picture.shape[:2]) / 200))
     if recipe is not None:
@@ -72,7 +81,7 @@ def write(picture: Picture, text: str, at: tuple[int, int], scale: float, colour
 
 
 def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: Sequence[str], side: int = 240) -> Picture:
-    """One part: picture and probability side by side, below them its outcome and why."""
+    """One part: picture and probability side by side, below them its outcome, or what that was worth, and why."""
     height = side + 24 + 18 * 3
     canvas = np.full((height, 2 * side + 6, 3), 255, np.uint8)
     for column, picture in enumerate((frame, probability)):
@@ -80,9 +89,10 @@ def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: 
         fitted = _fit(picture, side)
         top, at = (side - fitted.shape[0]) // 2, left + (side - fitted.shape[1]) // 2
         canvas[top : top + fitted.shape[0], at : at + fitted.shape[1]] = fitted
-    cv2.rectangle(canvas, (0, side + 6), (64, side + 26), _COLOURS[outcome], -1)
+    badge = max(64, _width(outcome, 0.48, bold=True) + 12)
+    cv2.rectangle(canvas, (0, side + 6), (badge, side + 26), _COLOURS[outcome], -1)
     write(canvas, outcome, (6, side + 21), 0.48, (255, 255, 255), bold=True)
-    write(canvas, title, (74, side + 21), 0.46, _INK)
+    write(canvas, title, (badge + 10, side + 21), 0.46, _INK)
     for row, line in enumerate(lines[:3]):
         write(canvas, line[:64], (2, side + 42 + 17 * row), 0.4, _MUTED)
     return canvas
@@ -105,8 +115,8 @@ def captioned(picture: Picture, title: str, outcome: str, lines: Sequence[str]) 
     return canvas
 
 
-def _width(text: str, scale: float) -> int:
-    return int(cv2.getTextSize(text, _FONT, scale, 1)[0][0])
+def _width(text: str, scale: float, bold: bool = False) -> int:
+    return int(cv2.getTextSize(text, _FONT, scale, 2 if bold else 1)[0][0])
 
 
 def told(finding: Finding) -> str:

@@ -22,6 +22,7 @@ from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
 from edge_agent.commands.evaluation_line import Judged, Observer, run_line
 from edge_agent.commands.evaluation_papers import read_papers
+from edge_agent.commands.evaluation_pick import picked
 from edge_agent.commands.evaluation_plots import new_figure, write_plots
 from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
 from edge_agent.commands.evaluation_room import make_room, written_files
@@ -29,10 +30,10 @@ from edge_agent.commands.replay import find_model, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
 from edge_agent.inference.model import Model
-from edge_agent.qualification.pick import Condition, pick, read_condition
+from edge_agent.qualification.pick import read_condition
 from edge_agent.qualification.pixels import overlap
 from edge_agent.qualification.rates import rate
-from edge_agent.qualification.thresholds import candidates, written
+from edge_agent.qualification.thresholds import candidates
 from edge_agent.recipe import ClassLimits, Recipe
 
 _MOST_TOLD = 10
@@ -63,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     _require_libraries()
     _require_pictures(dataset)
     make_room(args.out, args.data, args.recipe, args.pick is not None)
-    console = Console(stderr=True)
-    for warning in warnings:
+    console, warnings_told = Console(stderr=True), tuple(warnings)
+    for warning in warnings_told:
         console.print(f"WARNING: {warning}", style="bold red", highlight=False)
     if note:
         console.print(f"Note: {note}", highlight=False)
@@ -82,12 +83,14 @@ def run(args: argparse.Namespace) -> int:
     warnings += _of_masks(observer.empty_masks)
     told = {"warnings": warnings, "notes": [note] if note else []}
     result = _identity(model, recipe, dataset, selection) | told | figures.summary() | {"pick": None}
-    failure = _picked(condition, figures, args, recipe, result) if condition is not None else None
+    failure = None
+    if condition is not None:
+        result["pick"], failure = picked(condition, figures, args.recipe, recipe, args.out)
     _write(args.out, figures, observer, recipe, result)
     if args.json:
         print(msgspec.json.encode(result).decode())
     else:
-        print_report(result)
+        print_report(result, args.out, already_told=warnings_told if console.is_terminal else ())
         print(f"  {args.out / 'report.md'}")
     if failure is not None:
         raise failure
@@ -159,32 +162,13 @@ def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str) ->
     }
 
 
-def _picked(
-    condition: Condition, figures: Figures, args: argparse.Namespace, recipe: Recipe, result: dict[str, Any]
-) -> EdgeAgentError | None:
-    """Choose and write the thresholds; return why that cannot be done. Both go into the result."""
-    try:
-        if not figures.candidates:
-            raise EdgeAgentError("--pick: no threshold from 0.01 to 0.99 lies above the recipe's hysteresis. Lower or remove that.")
-        counts = [figures.of_candidate(index) for index in range(len(figures.candidates))]
-        index = pick(condition, [each.threshold for each in figures.candidates], counts)
-        thresholds = figures.candidates[index].thresholds
-        text = written(args.recipe.read_text(encoding="utf-8"), recipe, thresholds)
-    except EdgeAgentError as error:
-        result["pick"] = {"condition": str(condition), "error": str(error)}
-        return error
-    (args.out / args.recipe.name).write_text(text, encoding="utf-8")
-    result["pick"] = {"condition": str(condition), "thresholds": thresholds, "file": args.recipe.name, **counts[index].as_dict()}
-    return None
-
-
 def _write(out: Path, figures: Figures, observer: Observer, recipe: Recipe, result: dict[str, Any]) -> None:
     name = f"{result['model']['name']} on {result['data']['name']}"
     with open(out / "results.jsonl", "wb") as rows:
         for each in figures.all:
             rows.write(msgspec.json.encode(row_of(each)) + b"\n")
     caution = _CAUTION if any("TRAINED" in warning for warning in result["warnings"]) else ""
-    write_plots(out, figures, name, result["recipe"]["thresholds"].values(), caution)
+    write_plots(out, figures, name, result["recipe"]["thresholds"], result["pick"], caution)
     write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name, caution)
     (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
     result["files"] = written_files(out, result["pick"])

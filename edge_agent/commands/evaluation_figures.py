@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_agent.commands.evaluation_line import Judged
 from edge_agent.qualification.pixels import Table, overlap, pixel_scores, size_bins
 from edge_agent.qualification.rates import Counts, by_group, count, count_at, rate, reaches, roc_auc
+from edge_agent.qualification.refine import Calls
 from edge_agent.qualification.thresholds import Candidate
 from edge_agent.records import FAULT, NG, PASS
 
@@ -48,6 +49,12 @@ class Figures:
     def of_candidate(self, index: int) -> Counts:
         """The recipe's own verdicts, were its thresholds the candidate's."""
         return count(self.is_defective, np.array([seen.is_ng_at[index] for seen in self.seen], np.bool_))
+
+    @property
+    def calls(self) -> Calls | None:
+        """What each class alone calls each image at each candidate; None of one class, and where classes cannot be told apart."""
+        is_ng_of = np.array([seen.is_ng_of for seen in self.seen], np.bool_)
+        return Calls(self.is_defective, is_ng_of) if is_ng_of.ndim == 3 and is_ng_of.shape[2] else None
 
     def with_errors(self, is_called: NDArray[np.bool_]) -> dict[str, Any]:
         """Counts and rates of one way to call images; by group, too, where groups have several."""
@@ -90,9 +97,10 @@ class Figures:
         return {"images": len(faults), "defective": sum(each.labelled.is_defective for each in faults), "reasons": reasons}
 
     def _kinds(self) -> list[dict[str, Any]]:
-        """Of each kind of defect the slips, of each kind of good part the false rejects, by the recipe and by threshold."""
+        """Of each kind of defect the slips, then of each kind of good part the false rejects, by the recipe and by threshold."""
         found = []
-        for is_defective, kind in sorted({(each.labelled.is_defective, each.labelled.kind) for each in self.rows}, reverse=True):
+        kinds = {(each.labelled.is_defective, each.labelled.kind) for each in self.rows}
+        for is_defective, kind in sorted(kinds, key=lambda each: (not each[0], each[1])):
             of_kind = np.array([each.labelled.kind == kind for each in self.rows], np.bool_) & (self.is_defective == is_defective)
             is_wrong = self.is_ng != is_defective
             entry = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 
+from edge_agent.commands.drawing import FALSE_REJECT, RIGHT, SLIP, card, heat, outline, overlay, sheet, told
 from edge_agent.commands.drawing import Picture as Drawn
-from edge_agent.commands.drawing import card, heat, outline, overlay, sheet, told
 from edge_agent.commands.evaluation_line import Judged, Picture
 from edge_agent.dataset import MASK_ABOVE
 from edge_agent.recipe import Recipe
@@ -28,8 +28,8 @@ def write_gallery(
     slips = _share([each.is_slip for each in shown], [each.is_slip for each in judged], "slips")
     rejects = _share([each.is_false_reject for each in shown], [each.is_false_reject for each in judged], "false rejects")
     subtitle = (
-        f"Of {name}: the worst defective images, then the worst good ones. Left the frame with what was found (red boxes) and the "
-        "labelled defect (magenta line), right the probability of a defect, dark to bright."
+        f"Of {name}: the worst defective images, then the worst good ones; violet: judged wrongly. First the frame with what was "
+        "found (red) and what is labelled (magenta), beside it the probability of a defect."
     )
     cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}{caution and f'. {caution}'}", subtitle))
 
@@ -40,17 +40,18 @@ def _share(shown: Sequence[bool], every: Sequence[bool], word: str) -> str:
 
 def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
     frame = picture.frame
-    drawn = overlay(frame, judged.verdict.blobs, recipe, judged.verdict.outcome)
+    worth = SLIP if judged.is_slip else FALSE_REJECT if judged.is_false_reject else RIGHT
+    wrongly = "" if worth == RIGHT else " WRONGLY"
+    drawn = overlay(frame, judged.verdict.blobs, recipe, worth)
     if picture.mask is not None:
         outline(drawn, picture.mask > MASK_ABOVE)
-    word = "SLIP" if judged.is_slip else "FALSE REJECT" if judged.is_false_reject else "right"
     score = judged.seen.score if judged.seen is not None else 0.0
     broken = [told(finding) for finding in judged.verdict.findings if not finding.ok]
     group = f", group {judged.labelled.group}" if judged.labelled.group != judged.labelled.name else ""
     lines = [
-        f"{word}: truth {judged.labelled.kind}, score {score:.2f}{group}",
+        f"truth {judged.labelled.kind}, judged {judged.verdict.outcome}{wrongly}, score {score:.2f}{group}",
         "; ".join(broken[:2]) or "all rules kept",
     ]
     if judged.seen is not None and judged.seen.truth_area_px is not None:
         lines.append(f"labelled area {judged.seen.truth_area_px:g} px of a frame of {frame.shape[1]}x{frame.shape[0]}")
-    return card(drawn, heat(picture.probability), Path(judged.labelled.name).name, judged.verdict.outcome, lines, _SIDE)
+    return card(drawn, heat(picture.probability), Path(judged.labelled.name).name, worth, lines, _SIDE)

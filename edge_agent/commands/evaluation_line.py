@@ -19,8 +19,10 @@ from edge_agent.inference.prepare import RegionPlan
 from edge_agent.judgement.judge import Judge
 from edge_agent.measured import Measured, merge
 from edge_agent.measurement.threshold import LEVELS, level_of
+from edge_agent.qualification.classes import alone, rules_of_several
 from edge_agent.qualification.pixels import Table, confusion
 from edge_agent.qualification.thresholds import Candidate
+from edge_agent.recipe import Recipe
 from edge_agent.records import FAULT, NG, PASS, Judgement, Pixels
 from edge_agent.wire import Verdict
 
@@ -29,11 +31,13 @@ _WORST = 6  # of defective and of good images each
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the line showed of one image on the way: the highest probability per class, is it NG at each candidate (candidates,)
-    and, where there is a mask, the pixels by truth and call and the defect's area in frame pixels."""
+    """What the line showed of one image on the way: the highest probability per class, is it NG at each candidate (candidates,),
+    is it by each class alone (candidates, classes), without a class where that cannot be told, and, where there is a mask, the
+    pixels by truth and call and the defect's area in frame pixels."""
 
     peaks: dict[str, float]
     is_ng_at: NDArray[np.bool_]
+    is_ng_of: NDArray[np.bool_]
     table: Table | None
     truth_area_px: float | None
 
@@ -92,7 +96,7 @@ class Observer:
         self._images = images
         self._classes = [name.casefold() for name in classes]
         self._candidates = candidates
-        self._judges = [Judge(candidate.recipe) for candidate in candidates]
+        self._judges = _judges_of(candidates[0].recipe, classes) if candidates else []  # the candidates have the same rules
 
     def observe(self, inspection: Inspection, judgement: Judgement) -> None:
         if judgement.outcome == FAULT or self.failure is not None:
@@ -110,9 +114,9 @@ class Observer:
         maps = list(inspection.class_maps())
         layout = inspection.bundle.layout(inspection.frame.pixels.shape)
         measured = merge([measurer.measure(each) for measurer, (_, each) in zip(layout.measurers, maps, strict=True)])
-        is_ng_at = self._is_ng_at(inspection, maps, measured)
+        is_ng = self._is_ng_at(inspection, maps, measured)
         table, area_px = self._against_mask(labelled, loaded, layout, maps)
-        self.seen[index] = seen = Seen(dict(measured.peak), is_ng_at, table, area_px)
+        self.seen[index] = seen = Seen(dict(measured.peak), np.asarray(is_ng[:, :1].any(axis=1)), is_ng[:, 1:], table, area_px)
         is_wrong = (judgement.outcome == NG) != labelled.is_defective
         badness = is_wrong + (1 - seen.score if labelled.is_defective else seen.score)
         kept = self.worst[labelled.is_defective]
@@ -121,9 +125,10 @@ class Observer:
             heapq.heappushpop(kept, picture) if len(kept) == _WORST else heapq.heappush(kept, picture)
 
     def _is_ng_at(self, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]], measured: Measured) -> NDArray[np.bool_]:
-        """Is the part NG at each candidate (candidates,). Where no pixel reaches a threshold, a candidate's recipe sees what any
-        other of these sees, so that one of them is asked for all; of most good parts these are most."""
-        is_ng_at = np.zeros(len(self._candidates), np.bool_)
+        """Is the part NG at each candidate, by each of the judges (candidates, judges). Where no pixel reaches a threshold, a
+        candidate's recipe sees what any other of these sees, so that one of them is asked for all; of most good parts these are
+        most."""
+        is_ng_at = np.zeros((len(self._candidates), len(self._judges)), np.bool_)
         is_blank = np.array([not _is_reached(each, measured) for each in self._candidates], np.bool_)
         for number in np.flatnonzero(~is_blank):
             is_ng_at[number] = self._is_ng(int(number), inspection, maps)
@@ -131,11 +136,11 @@ class Observer:
             is_ng_at[is_blank] = self._is_ng(int(is_blank.argmax()), inspection, maps)
         return is_ng_at
 
-    def _is_ng(self, number: int, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]]) -> bool:
-        """Judge the maps by a candidate's recipe, with the line's own measuring and rules."""
+    def _is_ng(self, number: int, inspection: Inspection, maps: list[tuple[RegionPlan, Pixels]]) -> list[bool]:
+        """Judge the maps by a candidate's recipe, with the line's own measuring and rules: one answer of each judge."""
         layout = Layout(self._candidates[number].recipe, inspection.bundle.segmenter, *inspection.frame.pixels.shape)
-        measured: list[Measured] = [measurer.measure(each) for measurer, (_, each) in zip(layout.measurers, maps, strict=True)]
-        return self._judges[number].judge(merge(measured), []).outcome == NG
+        measured = merge([measurer.measure(each) for measurer, (_, each) in zip(layout.measurers, maps, strict=True)])
+        return [judge.judge(measured, []).outcome == NG for judge in self._judges]
 
     def _against_mask(
         self, labelled: Labelled, loaded: Loaded, layout: Layout, maps: list[tuple[RegionPlan, Pixels]]
@@ -162,6 +167,12 @@ class Observer:
             return 1
         kind = labelled.kind.casefold()
         return self._classes.index(kind) + 1 if kind in self._classes else None
+
+
+def _judges_of(recipe: Recipe, classes: Sequence[str]) -> list[Judge]:
+    """The recipe's own judge, then, where classes can be told apart, one for each class alone."""
+    is_apart = len(classes) > 1 and not rules_of_several(recipe)
+    return [Judge(recipe), *(Judge(alone(recipe, name)) for name in classes if is_apart)]
 
 
 def _is_reached(candidate: Candidate, measured: Measured) -> bool:

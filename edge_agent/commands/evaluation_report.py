@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +18,7 @@ PICTURES = {
     "worst.png": "The worst images",
 }
 _HEADER = ("threshold", "TP", "TN", "FP", "FN", "FP rate", "precision", "recall", "slip, % (bounds)", "false reject, % (bounds)")
+_WARNING = "WARNING: "
 _MOST_NAMES = 10
 _WIDTH = 124  # of the widest table, where the terminal is narrower or none
 _SCORES = ("Dice", "IoU", "found", "pixel accuracy", "mean pixel accuracy")
@@ -87,7 +89,8 @@ def _decks_table(result: dict[str, Any]) -> Section:
 def _recipe_at(result: dict[str, Any]) -> Section:
     tenths = [each for each in result["recipe_at"] if round(each["threshold"] * 100) % 10 == 0]
     rows = [(told_thresholds(each["thresholds"]), *_counts(each)) for each in tenths]
-    note = "The recipe's verdicts, had it these thresholds (above its hysteresis) and all its other rules. Of these --pick chooses."
+    note = "The recipe's verdicts, had it these thresholds (above its hysteresis) and all its other rules. Of these --pick chooses"
+    note += ", and moves single classes from there." if len(result["model"]["classes"]) > 1 else "."
     return Section("The recipe at other thresholds", note, _HEADER, rows)
 
 
@@ -200,13 +203,16 @@ def headline(result: dict[str, Any]) -> list[str]:
             f"NOT JUDGED: {missed['images']} of the images came out as FAULT ({reasons}), {missed['defective']} of them defective: "
             f"{', '.join(names[:_MOST_NAMES])}{' and more' if len(names) > _MOST_NAMES else ''}. They are in no figure below."
         )
-    return [*lines, *(f"WARNING: {each}" for each in result["warnings"]), *(f"Note: {each}" for each in result["notes"])]
+    return [*lines, *(f"{_WARNING}{each}" for each in result["warnings"]), *(f"Note: {each}" for each in result["notes"])]
 
 
-def print_report(result: dict[str, Any]) -> None:
+def print_report(result: dict[str, Any], out: Path, already_told: Collection[str] = ()) -> None:
+    """Print the tables. Of what a terminal has shown in full already, one short line is enough there."""
     console = Console()
+    again = [each for each in already_told if console.is_terminal]
     console = Console(width=max(console.width, _WIDTH))
-    for line in headline(result):
+    lines = [line for line in headline(result) if line.removeprefix(_WARNING) not in again]
+    for line in [*lines, *([f"{_WARNING}see what was told before the work."] if again else [])]:
         console.print(line, style="bold red" if line.startswith(("WARNING", "NOT")) else None, highlight=False)
     for section in sections(result):
         console.print(f"\n[bold]{section.title}[/]\n{section.note}", highlight=False)
@@ -217,18 +223,43 @@ def print_report(result: dict[str, Any]) -> None:
             table.add_row(*row)
         console.print(table)
     if result["pick"] is not None:
-        console.print(told_pick(result["pick"]), highlight=False)
+        console.print(told_pick(result["pick"], out), highlight=False)
 
 
-def told_pick(picked: dict[str, Any]) -> str:
+def told_pick(picked: dict[str, Any], folder: Path) -> str:
+    """What was picked, in words, and the file in its folder."""
     if "error" in picked:
         return f"Not picked: {picked['error']}"
-    slip, reject = bounded(picked["slip"]), bounded(picked["false_reject"])
+    several = picked["by_class"] is not None
+    chosen = f"threshold{'s' if several else ''} {told_thresholds(picked['thresholds'])}, with {_told_errors(picked)}"
+    flatters = "A threshold chosen on images flatters itself on them: confirm it on others."
+    if several:
+        flatters = "Thresholds chosen on images flatter themselves on them, one for each class most of all: confirm them on others."
+    how = _told_by_class(picked["by_class"]) if several else ""
+    return f"Picked for {picked['condition']}: {chosen}. {how}Written: {folder / picked['file']}. {flatters}"
+
+
+def _told_by_class(found: dict[str, Any]) -> str:
+    """How thresholds of several classes were found, and what one shift of all would have given."""
+    if rules := found["rules_of_several"]:
+        return (
+            f"All classes were moved by one shift only, for {', '.join(rules)} adds classes up. Name a class in each such "
+            "rule, and each gets its own threshold. "
+        )
+    if not found["moved"]:
+        return "All classes are moved by one shift: no threshold of a single class saves an error beyond that. "
+    moved = f"{', '.join(found['moved'])} {'was' if len(found['moved']) == 1 else 'were'} moved one at a time; "
+    together = found["together"]
+    if together is None:
+        return f"{moved}no shift of all classes together would do. "
     return (
-        f"Picked for {picked['condition']}: threshold {told_thresholds(picked['thresholds'])}, with slips {slip[0]} ({slip[1]}, "
-        f"{slip[2]}) and false rejects {reject[0]} ({reject[1]}, {reject[2]}). Written: {picked['file']}. A threshold chosen on "
-        "images flatters itself on them: confirm it on others."
+        f"{moved}the shift of all classes together gives {told_thresholds(together['thresholds'])}, with {_told_errors(together)}. "
     )
+
+
+def _told_errors(counts: dict[str, Any]) -> str:
+    slip, reject = bounded(counts["slip"]), bounded(counts["false_reject"])
+    return f"slips {slip[0]} ({slip[1]}, {slip[2]}) and false rejects {reject[0]} ({reject[1]}, {reject[2]})"
 
 
 def markdown(result: dict[str, Any], pictures: Sequence[str]) -> str:
@@ -239,7 +270,7 @@ def markdown(result: dict[str, Any], pictures: Sequence[str]) -> str:
     if "slip_by_group" in result["as_it_stands"]:
         parts.append(_GROUPED)
     if result["pick"] is not None:
-        parts += ["## The threshold picked", told_pick(result["pick"])]
+        parts += ["## What was picked", told_pick(result["pick"], Path())]
     for section in sections(result):
         rows = [section.header, ("---",) * len(section.header), *section.rows]
         parts += [f"## {section.title}", section.note, "\n".join("| " + " | ".join(row) + " |" for row in rows)]

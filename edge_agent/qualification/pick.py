@@ -60,14 +60,26 @@ def pick(condition: Condition, thresholds: Sequence[float], counts: Sequence[Cou
     way round. Of neighbours that are equally good the middle one: it has the most room on both sides. Raises EdgeAgentError, with
     the best that can be had, where none does.
     """
+    index = middle_of_best(condition, counts)
+    if index is None:
+        raise EdgeAgentError(_unreachable(condition, thresholds, counts))
+    return index
+
+
+def middle_of_best(condition: Condition, counts: Sequence[Counts]) -> int | None:
+    """The index that `pick` returns; None where none fulfils the condition."""
     fit = [index for index, each in enumerate(counts) if condition.holds(each)]
     if not fit:
-        raise EdgeAgentError(_unreachable(condition, thresholds, counts))
-    limits_slips = condition.what in ("slip", "recall")
-    errors = {index: (counts[index].fp, counts[index].fn)[:: 1 if limits_slips else -1] for index in fit}
+        return None
+    errors = {index: errors_of(condition, counts[index]) for index in fit}
     least = min(errors.values())
     run = max(_runs([index for index in fit if errors[index] == least]), key=len)
     return run[len(run) // 2]
+
+
+def errors_of(condition: Condition, counts: Counts) -> tuple[int, int]:
+    """Both kinds of errors, first the one that the condition leaves free: of what fulfils it, the least of these is the best."""
+    return (counts.fp, counts.fn) if condition.what in ("slip", "recall") else (counts.fn, counts.fp)
 
 
 def _runs(indices: list[int]) -> list[list[int]]:

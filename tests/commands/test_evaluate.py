@@ -223,7 +223,7 @@ def test_several_classes_have_their_own_thresholds_and_a_table(bench: Bench) -> 
     bench.recipe |= {"model": {"name": "two"}, "classes": {"light": {"threshold": 0.6}, "dark": {"threshold": 0.4}}}
     for level, kind in ((250, "Light"), (215, "Light"), (20, "Dark"), (250, "Dark"), (100, "Dark"), (100, "good"), (35, "odd")):
         bench.add(level, kind)
-    bench.judge("--pick", "false_reject<=0")
+    told = bench.judge("--pick", "false_reject<=0")
     result = bench.result()
     assert result["confusion"] == {
         "Dark": {"light": 1, "dark": 1, "PASS": 1, "FAULT": 0},
@@ -232,6 +232,11 @@ def test_several_classes_have_their_own_thresholds_and_a_table(bench: Bench) -> 
         "good": {"light": 0, "dark": 0, "PASS": 1, "FAULT": 0},
     }
     assert "no class odd" in result["warnings"][0]
+    assert [each["kind"] for each in result["kinds"]] == ["Dark", "Light", "odd", "good"]
+    picked = result["pick"]
+    assert picked["by_class"]["rules_of_several"] == []
+    assert picked["by_class"]["together"]["fn"] >= picked["fn"]
+    assert f"Written: {bench.out / 'part.yaml'}." in " ".join(told.split())
     assert result["pixels"]["classes"]["light"]["dice"] == pytest.approx(2 * 128 / (128 + 192))
     assert result["pixels"]["classes"]["dark"]["found"] == pytest.approx(1 / 3)
     written = load_recipe(bench.out / "part.yaml").classes
