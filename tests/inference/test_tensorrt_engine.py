@@ -146,13 +146,50 @@ def test_a_frame_elsewhere_is_copied_first(world: World, model: Model) -> None:
 
 
 def test_memory_that_cannot_be_locked_is_copied(world: World, model: Model, capfd: pytest.CaptureFixture[str]) -> None:
-    world.fail["register"] = Error("cuMemHostRegister failed: operation not supported")
+    world.fail["cuMemHostRegister"] = 801
     ring = Ring(2, ROWS * COLS)
     engine = start(model)
     engine.adopt(ring.memory)
     assert infer(engine, ring.view(0).reshape(ROWS, COLS)).maps[0, 0, 0] == expected(0)
     engine.close()
-    assert "engine.slower" in "".join(capfd.readouterr())
+    said = "".join(capfd.readouterr())
+    assert "engine.slower" in said
+    assert "locking the frame slots" in said
+
+
+def test_a_ring_is_locked_once_however_many_engines_copy_from_it(
+    world: World, model: Model, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As when the recipe changes: the new engine meets the ring before the old one is closed, and may give it back."""
+    ring = Ring(2, ROWS * COLS)
+    frame = ring.view(1).reshape(ROWS, COLS)
+    old, new = start(model), start(model)
+    for engine in (old, new, old):
+        engine.adopt(ring.memory)
+        world.launched.clear()
+        engine.release(infer(engine, frame))
+        assert world.launched == [3]  # fetched from the ring
+    old.close()
+    assert world.locked
+    world.launched.clear()
+    new.release(infer(new, frame))
+    assert world.launched == [3]
+    new.close()
+    assert not world.locked
+    assert (world.log.count("+locked"), world.log.count("-locked")) == (1, 1)
+    assert "engine.slower" not in "".join(capfd.readouterr())
+
+
+def test_a_ring_that_others_have_locked_stays_theirs(world: World, model: Model) -> None:
+    ring = Ring(2, ROWS * COLS)
+    world.locked[ring.memory.ctypes.data] = ring.memory.nbytes
+    engine = start(model)
+    engine.adopt(ring.memory)
+    world.launched.clear()
+    infer(engine, ring.view(0).reshape(ROWS, COLS))
+    assert world.launched == [3]
+    engine.close()
+    assert world.locked
 
 
 def test_lanes_are_under_way_together(world: World, model: Model) -> None:
@@ -174,6 +211,7 @@ def test_lanes_are_under_way_together(world: World, model: Model) -> None:
     busy[0].run()
     assert done.get(timeout=10) is slots[0]
     assert [slot.maps[0, 0, 0] for slot in slots] == [expected(205), expected(215)]
+    busy.clear()
     engine.close()
 
 
@@ -247,20 +285,86 @@ def test_a_failing_gpu_fails_what_is_under_way_and_ends_the_thread(
     with pytest.raises(EngineError, match="the GPU is lost"):
         engine.submit(slot, slot.tensor, done.put)
     engine.close()
-    assert "-context" not in world.log  # a broken context ends with the process
+    stays(engine, world)
+
+
+def stays(engine: TensorRtSegmenter, world: World) -> None:
+    """In a broken context nothing is freed and nothing popped: the thread holds it all until the process ends."""
+    assert engine.thread.is_alive()
+    assert world.pushed == 1
+    assert not [each for each in world.log if each in ("-execution", "-engine", "-device", "-context", "detach")]
 
 
 @pytest.mark.parametrize(
-    "failing", [{"execute": True}, {"to_device": Error("cuMemcpyHtoDAsync failed: unspecified launch failure")}]
+    ("failing", "why"),
+    [
+        ({"execute": True}, "the address of a tensor is not aligned"),
+        ({"to_device": Error("cuMemcpyHtoDAsync failed: unspecified launch failure")}, "unspecified launch failure"),
+    ],
 )
 def test_what_fails_in_launching_is_told_to_its_part(
-    world: World, model: Model, ended: queue.SimpleQueue[BaseException | None], failing: dict[str, object]
+    world: World, model: Model, ended: queue.SimpleQueue[BaseException | None], failing: dict[str, object], why: str
 ) -> None:
     engine = start(model, TensorRtEngine(graph=False, keep_warm_ms=0))
     world.fail.update(failing)
-    assert infer(engine).failure
+    assert why in infer(engine).failure
     assert isinstance(ended.get(timeout=10), EngineLost)
     engine.close()
+
+
+def test_an_error_nobody_foresaw_fails_what_is_under_way_too(
+    world: World, model: Model, ended: queue.SimpleQueue[BaseException | None]
+) -> None:
+    engine = start(model)
+    world.holds = True
+    slots = leased(engine)
+    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+
+    def fail(slot: TensorSlot) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    for slot, told in zip(slots, (fail, fail, done.put), strict=True):
+        engine.submit(slot, slot.tensor, told)
+    world.holds = False
+    assert done.get(timeout=10) is slots[2]
+    assert isinstance(ended.get(timeout=10), ZeroDivisionError)
+    engine.close()
+
+
+@pytest.mark.parametrize("call", ["broken", "pop"])
+def test_a_gpu_that_breaks_before_it_is_closed_is_lost(
+    world: World, model: Model, ended: queue.SimpleQueue[BaseException | None], call: str
+) -> None:
+    engine = start(model)
+    engine.release(infer(engine))
+    error = Error("cuCtxPopCurrent failed: an illegal memory access was encountered")
+    if call == "pop":
+        world.fail["pop"] = error
+    else:
+        world.broken = error
+    engine.close()
+    failure = ended.get(timeout=10)
+    assert isinstance(failure, EngineLost)
+    assert "illegal memory access" in str(failure)
+    assert world.pushed == 1
+    assert engine.thread.is_alive()
+
+
+def test_a_gpu_that_breaks_while_it_is_opened_is_lost(world: World, model: Model) -> None:
+    world.broken = Error("cuStreamSynchronize failed: an illegal memory access was encountered")
+    with pytest.raises(EngineLost, match="illegal memory access"):
+        start(model)
+    assert world.pushed == 1
+    assert not [each for each in world.log if each.startswith("-")]
+
+
+@pytest.mark.parametrize("call", ["retain", "push", "to_device"])
+def test_a_call_that_fails_in_opening_leaves_nothing(world: World, model: Model, call: str) -> None:
+    world.fail[call] = Error("it failed: invalid value")
+    with pytest.raises(EngineError, match="invalid value") as failure:
+        start(model)
+    assert type(failure.value) is EngineError
+    left_nothing(world)
 
 
 def test_a_gpu_that_hangs_is_lost(
@@ -291,11 +395,46 @@ def test_no_execution_context_is_told_with_its_remedy(world: World, model: Model
         start(model)
 
 
-def test_too_little_memory_is_told_and_given_back(world: World, model: Model) -> None:
-    world.memory_limit = 3000
+SLOT = 1000 + 2 * ROWS * COLS + 2 * (ROWS * COLS + 4)  # bytes: of the network, the picture and the answer, on both sides
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+@pytest.mark.parametrize("limit", [0, 999, 1000, 6000, 10_000, SLOT, 2 * SLOT + 1000, 3 * SLOT - 1])
+def test_too_little_memory_is_told_and_given_back(world: World, model: Model, limit: int, integrated: bool) -> None:
+    world.memory_limit, world.integrated = limit, integrated
     with pytest.raises(EngineUnavailable, match=r"too little free memory.*lower engine\.slots"):
+        start(model, TensorRtEngine(slots=3, keep_warm_ms=0, memory="copied" if limit >= SLOT else "auto"))
+    left_nothing(world)
+
+
+def left_nothing(world: World) -> None:
+    """Everything is freed, in order, and the context given back."""
+    assert (world.used, world.pushed, world.retained, world.graphs) == (0, 0, 0, {})
+    for what in ("stream", "event", "device", "pinned", "execution", "context"):
+        assert world.log.count(f"+{what}") == world.log.count(f"-{what}"), what
+    if "-engine" in world.log:
+        assert "-execution" not in world.log[world.log.index("-engine") :]
+        assert world.log[-2:] == ["-context", "detach"]
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (("warning", "CUDA initialization failure with error: 35. Please check your CUDA installation"), "Update the driver"),
+        (("error", "createInferRuntime: Error Code 6: CUDA initialization failure with error: 2"), "too little free memory"),
+        (("error", "CUDA initialization failure with error: 100"), "Look at `nvidia-smi`"),
+        (("error", "CUDA initialization failure with error: 803"), "Restart the machine"),
+        (("error", "Cuda Runtime (no CUDA-capable device is detected)"), "Look at `nvidia-smi`"),
+        (("info", "nothing of note"), "factory function returned nullptr"),
+    ],
+)
+def test_a_library_that_cannot_begin_is_told_with_its_remedy(
+    world: World, model: Model, said: tuple[str, str], remedy: str
+) -> None:
+    world.fail["Runtime"] = said
+    with pytest.raises(EngineUnavailable, match=remedy):
         start(model)
-    assert world.pushed == 0
+    left_nothing(world)
 
 
 def test_a_plan_of_another_version_is_refused(world: World, model: Model) -> None:
@@ -316,6 +455,10 @@ def test_an_engine_of_another_shape_is_refused(world: World, model: Model) -> No
     [
         ({"init": Error("cuInit failed: no CUDA-capable device is detected")}, "nvidia-smi"),
         ({"init": Error("cuInit failed: CUDA driver version is insufficient for CUDA runtime version")}, "Update the driver"),
+        (
+            {"init": Error("cuInit failed: system has unsupported display driver / cuda driver combination")},
+            "Restart the machine; if that does not help, install the driver again",
+        ),
         ({"devices": 0}, "this machine has 0 NVIDIA GPUs"),
     ],
 )
@@ -334,6 +477,19 @@ def test_no_pycuda_and_no_tensorrt_are_told_with_their_remedy(monkeypatch: pytes
         load_library()
 
 
+def test_a_pycuda_of_another_cuda_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "pycuda"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "driver.py").write_text("raise ImportError('_driver.so: undefined symbol: cuCtxCreate_v4')")
+    monkeypatch.delitem(sys.modules, "pycuda", raising=False)
+    monkeypatch.delitem(sys.modules, "pycuda.driver", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EngineUnavailable, match="Build it again on this machine"):
+        Gpu(0)
+    monkeypatch.delitem(sys.modules, "pycuda", raising=False)
+
+
 def test_a_tensorrt_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "8.4.3")
     with pytest.raises(EngineUnavailable, match=r"8\.5 is the oldest"):
@@ -350,6 +506,24 @@ def test_an_idle_engine_keeps_itself_warm(world: World, model: Model) -> None:
     assert len(world.launched) >= 3
     engine.close()
     assert world.used == 0
+
+
+def test_it_may_keep_itself_warm_before_its_maker_has_it(world: World, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that opens it may be kept from running for longer than `keep_warm_ms`."""
+
+    class Late(segmenter.Future):  # type: ignore[type-arg]
+        def result(self, timeout: float | None = None) -> object:
+            found = super().result(timeout)
+            for _ in range(5000):
+                if world.launched:
+                    break
+                threading.Event().wait(0.001)
+            return found
+
+    monkeypatch.setattr(segmenter, "Future", Late)
+    engine = start(model, TensorRtEngine(keep_warm_ms=1))
+    assert world.launched
+    engine.close()
 
 
 def test_a_gpu_that_shares_memory_takes_what_is_faster(world: World, model: Model) -> None:
