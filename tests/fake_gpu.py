@@ -1,7 +1,8 @@
-"""A GPU at the lowest call: `pycuda.driver` and libcuda's graph functions, with memory that is really there.
+"""A GPU at the lowest call: `pycuda.driver`, and libcuda in `fake_libcuda.py`, with memory that is really there.
 
 Work put into a stream waits until somebody synchronises or, unless the world holds it, asks an event. Every allocation and every
-release is written down; what is used after its release raises.
+release is written down; what is used after its release raises. As with pycuda, a thread that ends with a context pushed ends the
+process (here, the test), and what is released without its context, or in a broken one, is lost.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable
@@ -16,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_libcuda import LibCuda
 from fake_tensorrt import make_tensorrt, plan_of
 
 from edge_agent.inference import tensorrt
-from edge_agent.inference.tensorrt import cugraph
+from edge_agent.inference.tensorrt import cugraph, pagelock
 
 
 class Error(Exception):
@@ -28,6 +31,24 @@ class Error(Exception):
 
 class MemoryError_(Error):
     """pycuda.driver.MemoryError."""
+
+
+class Stack:
+    """The contexts of one thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Any] = []
+
+    def __del__(self) -> None:
+        if self.contexts and not sys.is_finalizing():
+            raise AssertionError("pycuda aborts the process: a thread ended with its context pushed")
+
+
+class Threads(threading.local):
+    """Each thread's own stack, which goes when it ends."""
+
+    def __init__(self) -> None:
+        self.stack = Stack()
 
 
 class World:
@@ -44,7 +65,11 @@ class World:
         self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched: list[int] = []
-        self.pushed = 0
+        self.pushed = 0  # contexts, on any thread
+        self.retained = 0  # of the primary context
+        self.threads = Threads()
+        self.locked: dict[int, int] = {}  # address and size of others' memory
+        self.builds: list[dict[str, Any]] = []  # what builders were asked for
         self.kernels = 1  # nodes for one inference
         self.numbers = itertools.count(1)
         self.broken: Exception | None = None
@@ -60,11 +85,25 @@ class World:
             raise self.fail[name]
 
     def took(self, size: int, what: str) -> None:
+        assert self.current() is not None, f"{what} is made without a context"
         self.allocations += 1
+        if self.used + size > self.memory_limit:
+            raise MemoryError_("cuMemAlloc failed: out of memory")
         self.used += size
         self.note(f"+{what}")
-        if self.used > self.memory_limit:
-            raise MemoryError_("cuMemAlloc failed: out of memory")
+
+    def current(self) -> Any:
+        """This thread's context."""
+        contexts = self.threads.stack.contexts
+        return contexts[-1] if contexts else None
+
+    def gone(self, what: str) -> None:
+        """Of an object whose destructor runs."""
+        if sys.is_finalizing():
+            return
+        assert self.broken is None, f"{what} is released in a broken context"
+        assert self.current() is not None, f"{what} is released without its context, which leaks it"
+        self.note(f"-{what}")
 
 
 class Stream:
@@ -92,7 +131,7 @@ class Stream:
         self.run()
 
     def __del__(self) -> None:
-        self.world.note("-stream")
+        self.world.gone("stream")
 
 
 class Event:
@@ -118,13 +157,14 @@ class Event:
         return self.done
 
     def __del__(self) -> None:
-        self.world.note("-event")
+        self.world.gone("event")
 
 
 class Memory:
     """Device or host memory; an address is a real one."""
 
     def __init__(self, world: World, size: int, what: str) -> None:
+        self.is_freed = True  # until it is there
         world.took(size, what)
         self.world, self.what, self.size = world, what, size
         self.bytes = (ctypes.c_uint8 * max(1, size))()
@@ -134,12 +174,13 @@ class Memory:
 
     def free(self) -> None:
         assert not self.is_freed, f"{self.what} is freed twice"
-        assert self.world.pushed, f"{self.what} is freed without a context"
         self.is_freed = True
+        self.world.gone(self.what)
         self.world.used -= self.size
-        self.world.note(f"-{self.what}")
 
-    unregister = free
+    def __del__(self) -> None:
+        if not self.is_freed and not sys.is_finalizing():
+            self.free()
 
     def get_device_pointer(self) -> int:
         return self.address
@@ -154,17 +195,42 @@ def make_driver(world: World) -> Any:
     driver = types.ModuleType("pycuda.driver")
 
     class Context:
+        def __init__(self) -> None:
+            self.thread, self.is_valid = threading.get_ident(), True
+            world.retained += 1
+
         def push(self) -> None:
+            world.tripped("push")
+            world.threads.stack.contexts.append(self)
             world.pushed += 1
             world.note("+context")
 
         @staticmethod
         def pop() -> None:
+            world.tripped("pop")
+            if world.current() is None:
+                raise Error("context::pop failed: invalid device context - cannot pop non-current context")
+            world.threads.stack.contexts.pop()
             world.pushed -= 1
             world.note("-context")
 
+        @staticmethod
+        def synchronize() -> None:
+            assert world.current() is not None
+            if world.broken is not None:
+                raise world.broken
+
         def detach(self) -> None:
-            world.note("detach")
+            if not self.is_valid:
+                raise Error("context::detach failed: invalid device context - cannot detach from invalid context")
+            self.is_valid = False
+            if self.thread == threading.get_ident():  # elsewhere it leaks, and pycuda says nothing
+                world.retained -= 1
+                world.note("detach")
+
+        def __del__(self) -> None:
+            if self.is_valid:
+                self.detach()
 
     class Device:
         def __init__(self, index: int) -> None:
@@ -177,6 +243,7 @@ def make_driver(world: World) -> Any:
         pci_bus_id = staticmethod(lambda: "0000:00:1E.0")
 
         def retain_primary_context(self) -> Context:
+            world.tripped("retain")
             return Context()
 
     def copy(target: int, source: int, size: int) -> Callable[[], None]:
@@ -211,15 +278,6 @@ def make_driver(world: World) -> Any:
         assert dtype is np.uint8
         return np.asarray(Memory(world, shape[0], "mapped" if mem_flags else "pinned"))
 
-    def register(memory: np.ndarray, flags: int) -> Any:
-        world.tripped("register")
-        assert flags
-        world.took(0, "locked")
-        held = Memory(world, 0, "locked")
-        world.allocations -= 1
-        world.log.pop()
-        return types.SimpleNamespace(base=held, memory=memory)
-
     driver.Error, driver.MemoryError = Error, MemoryError_
     driver.init = lambda: world.tripped("init")
     driver.Device, driver.Context = Device, Context
@@ -228,76 +286,13 @@ def make_driver(world: World) -> Any:
     driver.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
     driver.device_attribute = types.SimpleNamespace(INTEGRATED=18, MULTIPROCESSOR_COUNT=16, CLOCK_RATE=13)
     driver.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
-    driver.mem_host_register_flags = types.SimpleNamespace(PORTABLE=1)
     driver.mem_alloc = lambda size: Memory(world, size, "device")
-    driver.pagelocked_empty, driver.register_host_memory = pagelocked, register
+    driver.pagelocked_empty = pagelocked
     driver.memcpy_dtod_async = on_device
     driver.memcpy_htod_async, driver.memcpy_dtoh_async, driver.memset_d32_async = to_device, to_host, memset
     driver.get_driver_version = lambda: 13000
     driver.mem_get_info = lambda: (world.memory_limit - world.used, world.memory_limit)
     return driver
-
-
-class LibCuda:
-    """libcuda's graph functions; each answers with a CUresult."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def _code(self, name: str) -> int:
-        return int(self._world.fail.get(name, 0))
-
-    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
-        assert mode == 1, "a capture that is not thread-local"
-        if not self._code("begin"):
-            self._world.streams[stream.value].captured = []
-        return self._code("begin")
-
-    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
-        of = self._world.streams[stream.value]
-        work, of.captured = of.captured or [], None
-        if self._code("empty"):
-            work = []
-        number = next(self._world.numbers)
-        self._world.graphs[number] = work
-        graph._obj.value = number
-        return self._code("end")
-
-    def cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> int:
-        assert nodes is None
-        work = self._world.graphs[graph.value]
-        count._obj.value = len(work) + (self._world.kernels - 1 if work else 0)
-        return 0
-
-    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
-        assert flags == 0
-        number = next(self._world.numbers)
-        self._world.graphs[number] = self._world.graphs[graph.value]
-        executable._obj.value = number
-        self._world.took(0, "graph")
-        return self._code("instantiate")
-
-    def cuGraphUpload(self, executable: Any, stream: Any) -> int:
-        return self._code("upload")
-
-    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
-        self._world.launched.append(len(self._world.graphs[executable.value]))
-        for work in self._world.graphs[executable.value]:
-            self._world.streams[stream.value].put(work)
-        return self._code("launch")
-
-    def cuGraphDestroy(self, graph: Any) -> int:
-        del self._world.graphs[graph.value]
-        return 0
-
-    def cuGraphExecDestroy(self, executable: Any) -> int:
-        del self._world.graphs[executable.value]
-        self._world.note("-graph")
-        return 0
-
-    def cuGetErrorName(self, code: int, text: Any) -> int:
-        text._obj.value = b"CUDA_ERROR_FAKE"
-        return 0
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> World:
@@ -307,7 +302,9 @@ def install(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> World:
     monkeypatch.setitem(sys.modules, "pycuda", types.SimpleNamespace(driver=driver))
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
     monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt(world, version))
-    monkeypatch.setattr(cugraph, "open_library", lambda: LibCuda(world))
+    monkeypatch.setattr(cugraph, "open_library", lambda *_: LibCuda(world))
+    for name, empty in (("_users", {}), ("_others", set())):
+        monkeypatch.setattr(pagelock, name, empty)
     return world
 
 

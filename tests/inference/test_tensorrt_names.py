@@ -49,6 +49,7 @@ NAMES = {
     "ILogger": "8.6 10.16 11.4 rtx",
     "ILogger.ERROR": "8.6 10.16 11.4 rtx",
     "ILogger.INTERNAL_ERROR": "8.6 10.16 11.4 rtx",
+    "ILogger.WARNING": "8.6 10.16 11.4 rtx",
     "ILogger.log": "8.6 10.16 11.4 rtx",
     "Runtime": "8.6 10.16 11.4 rtx",
     "Runtime.deserialize_cuda_engine": "8.6 10.16 11.4 rtx",
@@ -87,8 +88,8 @@ GUARDS = {
     "ComputeCapability.CURRENT": "if library.is_rtx:",
     "ComputeCapability.SM75": "if library.is_rtx:",
     "ComputeCapability.SM89": "if library.is_rtx:",
-    "BuilderFlag.INT8": "if not library.is_strong:",
-    "BuilderFlag.FP16": "if not library.is_strong:",
+    "BuilderFlag.INT8": "[] if library.is_strong else _weak_flags",
+    "BuilderFlag.FP16": "[] if library.is_strong else _weak_flags",
     "BuilderFlag.REQUIRE_USER_ALLOCATION": 'hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION")',
     "ICudaEngine.create_execution_context_without_device_memory": 'hasattr(trt, "ExecutionContextAllocationStrategy")',
     "ICudaEngine.device_memory_size": 'hasattr(engine, "device_memory_size_v2")',
@@ -97,13 +98,13 @@ GUARDS = {
     "IExecutionContext.set_device_memory": 'hasattr(context, "set_device_memory")',
 }
 OBJECTS = ("trt", "builder", "parser", "config", "cache", "engine", "runtime", "context", "flags", "base", "_context", "module")
-OURS = {"errors", "__version__", "__init__"}
+OURS = {"errors", "warnings", "__version__", "__init__"}
 
 
 def used() -> set[str]:
     """Attributes that the source takes of TensorRT's modules and objects."""
     found = set()
-    for name in ("api", "lane"):
+    for name in ("api", "lane", "timing"):
         for node in ast.walk(ast.parse((ROOM / f"{name}.py").read_text())):
             if isinstance(node, ast.Attribute):
                 of = node.value

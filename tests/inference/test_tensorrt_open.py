@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import queue
+import threading
 from pathlib import Path
 
 import pytest
 from bright import write_bright_model
 from fake_gpu import World, built, install
 
-from edge_agent.errors import EngineError
+from edge_agent.errors import EngineError, EngineLost
 from edge_agent.inference import tensorrt
 from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.tensorrt import parity, segmenter
 from edge_agent.settings import TensorRtEngine
 
 QUIET = TensorRtEngine(slots=3, keep_warm_ms=0)
@@ -65,3 +69,56 @@ def test_a_miscompiled_engine_is_neither_used_nor_stored(
         tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
     assert not list((tmp_path / "engines").glob("*.engine"))
     assert world.used == 0
+
+
+def test_a_miscompiled_engine_is_built_again_on_demand_alone(
+    world: World, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A station tries again once a minute; a build takes minutes."""
+    pytest.importorskip("openvino")
+    builds = built(monkeypatch)
+    world.is_miscompiled = True
+    for _ in range(3):
+        with pytest.raises(EngineError, match=r"differ from the CPU's by .* It is not used"):
+            tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
+    assert len(builds) == 1
+    world.is_miscompiled = False
+    tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines", rebuild=True).close()
+    assert len(builds) == 2
+    tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines").close()
+    assert len(builds) == 2
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("room", [parity, tensorrt], ids=["the reference", "the engine"])
+def test_a_full_disk_is_told_and_the_engine_is_used(
+    world: World, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], room: object
+) -> None:
+    pytest.importorskip("openvino")
+    built(monkeypatch)
+    monkeypatch.setattr(room, "write_whole" if room is parity else "write_engine", no_space)
+    tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines").close()
+    said = "".join(capfd.readouterr())
+    assert said.count("engine.not_stored") == 1
+    assert "No space left on device" in said
+    assert [file.suffix for file in (tmp_path / "engines").iterdir()] == [".engine" if room is parity else ".maps"]
+    assert (world.used, world.pushed) == (0, 0)
+
+
+def test_an_engine_that_does_not_answer_is_not_used(
+    world: World, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    built(monkeypatch)
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda failure: ended.put(failure.exc_value))
+    monkeypatch.setattr(parity, "_WAIT_S", 0.05)
+    monkeypatch.setattr(segmenter, "_HANG_S", 0.5)
+    world.holds = True
+    with pytest.raises(EngineError, match=r"gave no answer within 0\.05 s"):
+        tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
+    assert isinstance(ended.get(timeout=10), EngineLost)
+    assert not list((tmp_path / "engines").glob("*.engine"))

@@ -2,8 +2,8 @@
 
 What has no GPU, no library or too little memory is EngineUnavailable, which may come; a network that cannot be built a
 ConfigurationError. Files: `api` the library's versions, `cuda` and `cugraph` the driver, `lane` one inference in flight,
-`segmenter` the thread and its queue, `network` the ONNX, `build` and `child` the building, `store` the files, `parity` the check,
-`timing` what `benchmark engine` measures with.
+`segmenter` the thread and its queue, `pagelock` the frame rings, `network` the ONNX, `build` and `child` the building, `store` the
+files, `parity` the check, `timing` what `benchmark engine` measures with.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from edge_agent.inference.tensorrt.api import Library, load_library
 from edge_agent.inference.tensorrt.build import Progress, build_aside
 from edge_agent.inference.tensorrt.cuda import Gpu
 from edge_agent.inference.tensorrt.network import Network, network_of
-from edge_agent.inference.tensorrt.parity import require_parity
+from edge_agent.inference.tensorrt.parity import Differs, require_parity
 from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
 from edge_agent.inference.tensorrt.store import EngineKey, Manifest, Refused, read_engine, write_engine
 from edge_agent.settings import TensorRtEngine
 
 _TOLD_S = 10.0  # a build is told about so often
+_differed: dict[Path, str] = {}  # of this process: files of engines that were built and are not the network, and how far from it
 
 
 def open_tensorrt(
@@ -34,7 +35,8 @@ def open_tensorrt(
 ) -> TensorRtSegmenter:
     """Return the engine, from `folder` or built now, checked against the CPU's maps after every build.
 
-    Raises EngineUnavailable, ConfigurationError, and EngineError for an engine that is not the network."""
+    Raises EngineUnavailable, ConfigurationError, and EngineError for an engine that is not the network; that one is built again by
+    the next process, or with `rebuild`."""
     library, gpu = load_library(settings.library), Gpu(settings.device)
     network = network_of(model)
     key = key_of(library, gpu, network, settings)
@@ -50,6 +52,8 @@ def open_tensorrt(
             if type(error) is not EngineError:
                 raise
             say("engine.refused", model=model.papers.name, why=f"{file}: {error}")
+        if file in _differed:  # a try once a minute is for what may come; this would be built for minutes to fail again
+            raise EngineError(_differed[file])
     return _build(gpu, library, network, model, settings, key, file, progress)
 
 
@@ -117,18 +121,26 @@ def _build(
     segmenter = _open(gpu, library, plan, model, settings, key)
     try:
         parity = require_parity(segmenter, model, file.parent / f"{name}-{network.sha256[:16]}.maps")
-        if not parity:
-            say("engine.unverified", model=name)
-        built = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        digest = hashlib.sha256(plan).hexdigest()
-        write_engine(file, Manifest(key=key, sha256=digest, bytes=len(plan), built=built, parity=parity), plan)
-    except OSError as error:
-        say("engine.not_stored", model=name, why=f"{file}: {error.strerror}")
-    except BaseException:
+    except BaseException as error:
         segmenter.close()
+        if isinstance(error, Differs):
+            _differed[file] = str(error)
         raise
+    if not parity:
+        say("engine.unverified", model=name)
+    _store(file, key, plan, parity, name)
     say("engine.built", model=name, seconds=round(time.monotonic() - began, 1), parity=parity, file=str(file))
     return segmenter
+
+
+def _store(file: Path, key: EngineKey, plan: bytes, parity: str, name: str) -> None:
+    """An engine that cannot be stored is as good; the next start builds it again."""
+    built = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    manifest = Manifest(key=key, sha256=hashlib.sha256(plan).hexdigest(), bytes=len(plan), built=built, parity=parity)
+    try:
+        write_engine(file, manifest, plan)
+    except OSError as error:
+        say("engine.not_stored", model=name, why=f"{file}: {error.strerror}")
 
 
 def _telling(name: str, progress: Progress | None) -> Progress:

@@ -1,13 +1,14 @@
 """TensorRT 8.5 to 11 and TensorRT-RTX behind one set of functions: what differs between them stands here and nowhere else.
 
 Precision is the ONNX file's own: explicit quantise and dequantise nodes, float16 weights. A library that types networks strongly
-is asked to; 8.x cannot, and gets the flags for what the file holds.
+is asked to; 8.x cannot: it gets the flags for a file that quantises, and no file of float16.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,17 @@ from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 _OLDEST = (8, 5)  # the first with uint8 tensors, addresses by name and execute_async_v3
 _STRONG = (10, 0)
-_MORE_MEMORY = ("out of memory", "outofmemory", "cuda failure: 2", "insufficient workspace", "memory allocation")
-_OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat", "system driver", "cuda failure: 35")
+_COMPLETE = (10, 12)  # NVIDIA's own word for where strong typing knows every operator in float16 and int8
+_CUDA_CODE = re.compile(r"cuda (?:initialization )?failure(?: with error)?:? (\d+)")  # a CUresult or cudaError, 8.x to 11
+_MORE_MEMORY = ("out of memory", "outofmemory", "insufficient workspace", "memory allocation")
+_OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat")
+_MIXED_DRIVER = ("system driver", "unsupported display driver")
+_MEMORY_CODES, _OLD_CODES, _MIXED_CODES = ("2",), ("35", "804"), ("803",)
+_NO_DEVICE_CODES = ("3", "46", "100", "101", "999")  # not initialised, taken by another, none, none such, unknown
+_NEEDS_COMPLETE = (
+    f"Networks of float16, and of int8 beside it, need TensorRT {_COMPLETE[0]}.{_COMPLETE[1]}: update it, or use the float32 model"
+)
+_OR_INT8 = " or `int8` of edge-agent calibrate."
 Phase = Callable[[str, int, int], None]  # what the builder is at: its name, steps done, steps in all
 
 
@@ -85,34 +95,67 @@ def _import(name: str) -> Any:
 
 
 def make_log(library: Library) -> Any:
-    """A logger for the library's objects, which keeps their last errors in `errors`; it must outlive them."""
+    """A logger for the library's objects, which keeps their last `errors` and `warnings`; it must outlive them."""
     base = library.module.ILogger
 
     class Log(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             base.__init__(self)
             self.errors: deque[str] = deque(maxlen=8)
+            self.warnings: deque[str] = deque(maxlen=8)
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (base.ERROR, base.INTERNAL_ERROR):
                 self.errors.append(message)
+            elif severity == base.WARNING:
+                self.warnings.append(message)
 
     return Log()
 
 
 def told(log: Any, otherwise: str) -> str:
     """The library's last errors in one line."""
-    return " / ".join(str(line).strip() for line in list(log.errors)[-3:])[:600] or otherwise
+    return _in_one_line(log.errors) or otherwise
+
+
+def _in_one_line(lines: Iterable[str]) -> str:
+    return " / ".join(str(line).strip() for line in list(lines)[-3:])[:600]
 
 
 def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError]) -> Exception:
     """The error that a message of the library means: memory and drivers may come, a graph it cannot build never will."""
     lower = why.lower()
-    if any(word in lower for word in _MORE_MEMORY):
+    codes = _CUDA_CODE.findall(lower)
+
+    def means(words: tuple[str, ...], numbers: tuple[str, ...]) -> bool:
+        return any(word in lower for word in words) or any(code in numbers for code in codes)
+
+    if means(_MORE_MEMORY, _MEMORY_CODES):
         return EngineUnavailable(f"the GPU has too little free memory: {why} End what else uses it, or lower engine.workspace_mb.")
-    if any(word in lower for word in _OLD_DRIVER):
+    if means(_OLD_DRIVER, _OLD_CODES):
         return EngineUnavailable(f"the NVIDIA driver is too old for this TensorRT: {why} Update the driver and restart.")
+    if means(_MIXED_DRIVER, _MIXED_CODES):
+        return EngineUnavailable(
+            f"the NVIDIA driver and its libraries are of two versions: {why} Restart the machine; if that does not help, "
+            "install the driver again."
+        )
+    if means(("no cuda-capable device",), _NO_DEVICE_CODES):
+        return EngineUnavailable(f"there is no NVIDIA GPU that can be used: {why} Look at `nvidia-smi`.")
     return otherwise(why)
+
+
+def _made(library: Library, log: Any, make: Callable[[], Any]) -> Any:
+    """Return what `make` made. Where the library made nothing its constructors raise TypeError, its methods return None, and the
+    reason is in the log alone, often as a warning. Raises EngineUnavailable."""
+    why = "it gave no reason"
+    try:
+        made = make()
+    except (TypeError, RuntimeError) as error:
+        made, why = None, str(error)
+    if made is None:
+        why = told(log, "") or _in_one_line(log.warnings) or why
+        raise _sorted_out(f"{library.name} {library.version} cannot begin: {why}.", EngineUnavailable)
+    return made
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
@@ -121,35 +164,44 @@ def build_plan(
 ) -> tuple[bytes, bytes]:
     """Return a serialised engine and the timing cache, as much as the library keeps one. Takes seconds to many minutes.
 
-    Raises ConfigurationError for a network it cannot build, EngineUnavailable where memory or driver do not suffice."""
+    Raises ConfigurationError for a network it cannot build, EngineUnavailable where memory, driver or version do not suffice."""
     trt, log = library.module, make_log(library)
-    builder = _checked(trt.Builder(log), log)
-    network = builder.create_network(_network_flags(library))
-    parser = trt.OnnxParser(network, log)
+    flags = [] if library.is_strong else _weak_flags(library, onnx)
+    builder = _made(library, log, lambda: trt.Builder(log))
+    network = _made(library, log, lambda: builder.create_network(_network_flags(library)))
+    parser = _made(library, log, lambda: trt.OnnxParser(network, log))
     if not parser.parse(onnx):
         whys = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise ConfigurationError(
-            f"{library.name} {library.version} cannot read the network: {whys or told(log, 'no reason given')}."
-        )
-    config = builder.create_builder_config()
-    _configure(library, config, onnx, options)
+        raise _refused(library, onnx, "read", whys or told(log, "no reason given"))
+    config = _made(library, log, builder.create_builder_config)
+    _configure(library, config, flags, options)
     if phase is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _monitor(library, phase)
     cache = None
     if not library.is_rtx:
-        cache = config.create_timing_cache(timing)
-        config.set_timing_cache(cache, False)
+        cache = _begun_cache(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        why = told(log, "no reason given")
-        raise _sorted_out(f"{library.name} {library.version} cannot build the network: {why}.", ConfigurationError)
+        raise _refused(library, onnx, "build", told(log, "no reason given"))
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
 
 
-def _checked(value: Any, log: Any) -> Any:
-    if value is None:
-        raise _sorted_out(told(log, "TensorRT gave no reason."), EngineUnavailable)
-    return value
+def _begun_cache(config: Any, timing: bytes) -> Any:
+    """Set and return a timing cache: the stored one, an empty one where that is damaged or foreign, None where neither is taken."""
+    for stored in (timing, b"") if timing else (b"",):
+        cache = config.create_timing_cache(stored)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
+
+
+def _refused(library: Library, onnx: bytes, verb: str, why: str) -> Exception:
+    """The error for a network that the library cannot `verb`: of a later version's types it may be the library that is to blame."""
+    said = f"{library.name} {library.version} cannot {verb} the network: {why}."
+    meant = _sorted_out(said, ConfigurationError)
+    if isinstance(meant, ConfigurationError) and not library.is_rtx and library.numbers < _COMPLETE and any(_types(onnx)):
+        return EngineUnavailable(f"{said} {_NEEDS_COMPLETE}.")
+    return meant
 
 
 def _network_flags(library: Library) -> int:
@@ -159,16 +211,15 @@ def _network_flags(library: Library) -> int:
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
 
-def _configure(library: Library, config: Any, onnx: bytes, options: BuildOptions) -> None:
+def _configure(library: Library, config: Any, flags: list[str], options: BuildOptions) -> None:
     trt = library.module
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # float32 means the same on every GPU
     if hasattr(config, "builder_optimization_level"):  # since 8.6
         config.builder_optimization_level = options.optimization
-    if not library.is_strong:
-        for flag in _weak_flags(onnx):
-            config.set_flag(getattr(trt.BuilderFlag, flag))
+    for flag in flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
     if library.is_rtx:
         if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it a stream with its work cannot be captured
@@ -178,14 +229,24 @@ def _configure(library: Library, config: Any, onnx: bytes, options: BuildOptions
             config.set_compute_capability(getattr(trt.ComputeCapability, name), place)
 
 
-def _weak_flags(onnx: bytes) -> list[str]:
-    """What 8.x may compute in, from what the file holds."""
+def _weak_flags(library: Library, onnx: bytes) -> list[str]:
+    """What 8.x may compute in: a quantised file in int8, and in float16 what it leaves in floats. Raises EngineUnavailable."""
+    is_quantised, is_half = _types(onnx)
+    if is_half:
+        raise EngineUnavailable(
+            f"{library.name} {library.version} builds no network with float16 in its file. {_NEEDS_COMPLETE}{_OR_INT8}"
+        )
+    return ["INT8", "FP16"] if is_quantised else []
+
+
+def _types(onnx: bytes) -> tuple[bool, bool]:
+    """Does the file quantise, does it hold float16?"""
     import onnx as onnx_library
 
-    network = onnx_library.load_from_string(onnx)
-    is_quantised = any(node.op_type == "QuantizeLinear" for node in network.graph.node)
-    is_half = any(each.data_type == onnx_library.TensorProto.FLOAT16 for each in network.graph.initializer)
-    return (["INT8"] if is_quantised else []) + (["FP16"] if is_quantised or is_half else [])
+    graph, half = onnx_library.load_from_string(onnx).graph, onnx_library.TensorProto.FLOAT16
+    casts = any(each.name == "to" and each.i == half for node in graph.node if node.op_type == "Cast" for each in node.attribute)
+    is_half = casts or any(each.data_type == half for each in graph.initializer)
+    return any(node.op_type == "QuantizeLinear" for node in graph.node), is_half
 
 
 def _monitor(library: Library, phase: Phase) -> Any:
@@ -214,7 +275,7 @@ def _monitor(library: Library, phase: Phase) -> Any:
 # --- running ----------------------------------------------------------------------------------------------------------
 def load_engine(library: Library, log: Any, plan: bytes) -> tuple[Any, Any]:
     """Return runtime and engine; the runtime must outlive the engine. Raises EngineError where the plan is not for this GPU."""
-    runtime = _checked(library.module.Runtime(log), log)
+    runtime = _made(library, log, lambda: library.module.Runtime(log))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         why = told(log, "no reason given")

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from edge_agent.errors import EngineError, EngineUnavailable
-from edge_agent.inference.tensorrt import cugraph
+from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
+from edge_agent.inference.tensorrt import cugraph, pagelock
 from edge_agent.records import Pixels
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nothing waits for the legacy stream
 _NAN_BITS = 0x7FC00000  # of a float32 that is not a number
-_NO_DEVICE = ("no cuda-capable device", "no device", "system has unsupported", "not initialized", "unknown error")
-_OLD_DRIVER = ("insufficient", "forward compat", "system driver mismatch", "version mismatch")
+_NO_DEVICE = ("no cuda-capable device", "no device", "not initialized", "unknown error")
+_OLD_DRIVER = ("insufficient", "forward compat")
+_MIXED_DRIVER = ("unsupported display driver", "driver mismatch", "version mismatch")
+_T = TypeVar("_T")
 
 
 class Gpu:
@@ -31,10 +36,7 @@ class Gpu:
         try:
             import pycuda.driver as driver
         except (ImportError, OSError) as error:
-            raise EngineUnavailable(
-                f"the engine `tensorrt` needs pycuda: {error}. Install it: pip install 'edge-agent[gpu]'. Where libcuda.so.1 is "
-                "missing, install the NVIDIA driver."
-            ) from None
+            raise _not_imported(str(error)) from None
         self._driver = driver
         try:
             driver.init()
@@ -70,14 +72,22 @@ class Gpu:
     def push(self) -> None:
         """Make the primary context this thread's."""
         with self.translated("the GPU's context"):
-            self._context = self._device.retain_primary_context()
-            self._context.push()
+            context = self._device.retain_primary_context()
+            context.push()
+        self._context = context
+
+    def settle(self) -> None:
+        """Wait for everything in the context, where there is one. Raises pycuda's error where an earlier one broke it: nothing in
+        it can be freed then, and the thread must `park`."""
+        if self._context is not None:
+            self._driver.Context.synchronize()
 
     def pop(self) -> None:
-        """Undo `push`, on the same thread, when everything made since is freed."""
-        self._driver.Context.pop()
-        self._context.detach()
-        self._context = None
+        """Undo `push`, on the same thread, when everything made since is freed. Where it raises pycuda's error, `park`."""
+        if self._context is not None:
+            self._driver.Context.pop()
+            self._context.detach()
+            self._context = None
 
     # --- made at the start --------------------------------------------------------------------------------------------
     def stream(self) -> Any:
@@ -107,12 +117,15 @@ class Gpu:
     def free_host(self, array: Pixels) -> None:
         array.base.free()  # type: ignore[union-attr]
 
-    def lock(self, memory: Pixels) -> Any:
-        """Page-lock somebody else's memory, so that copies from it are asynchronous; `unlock` what is returned before it goes."""
-        return self._driver.register_host_memory(memory, self._driver.mem_host_register_flags.PORTABLE)
+    def lock(self, memory: Pixels) -> pagelock.Span:
+        """Page-lock somebody else's memory, so that copies from it are asynchronous; `unlock` what is returned before it goes.
 
-    def unlock(self, locked: Any) -> None:
-        locked.base.unregister()
+        Raises EngineError."""
+        return pagelock.lock(memory)
+
+    def unlock(self, span: pagelock.Span) -> None:
+        """Raises EngineError."""
+        pagelock.unlock(span)
 
     def capture(self, stream: Any, enqueue: Callable[[], None], least_nodes: int) -> cugraph.Graph:
         """See `cugraph.capture`."""
@@ -136,8 +149,77 @@ class Gpu:
         self._driver.memset_d32_async(address, _NAN_BITS, 1, stream)
 
 
+# --- threads that have a context --------------------------------------------------------------------------------------
+def alone(gpu: Gpu, what: str, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns: run, to its end, on a thread of its own that has the GPU's context. Blocks.
+
+    Raises what `work` raises, translated; EngineLost where the context broke, which then stays for as long as the process."""
+    found: Future[_T] = Future()
+
+    def run() -> None:
+        answer: _T | None = None
+        failure: BaseException | None = None
+        try:
+            with gpu.translated(what):
+                gpu.push()
+                answer = work()
+        except BaseException as error:  # noqa: BLE001  # raised again on the thread that waits for it
+            failure = error
+        try:
+            gpu.settle()
+            let_go(failure)
+            gpu.pop()
+        except gpu.Error as error:
+            found.set_exception(EngineLost(f"the GPU is lost: {failure or error}"))
+            park()
+        if failure is not None:
+            found.set_exception(failure)
+        else:
+            found.set_result(answer)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=run, name="gpu", daemon=True)
+    thread.start()
+    try:
+        return found.result()
+    finally:
+        if found.done() and not isinstance(found.exception(), EngineLost):
+            thread.join()
+
+
+def let_go(failure: BaseException | None) -> None:
+    """Drop what the frames of a failed call hold, so that it is freed on this thread and now. The traceback keeps its lines."""
+    while failure is not None:
+        traceback.clear_frames(failure.__traceback__)
+        failure = failure.__cause__ or failure.__context__
+
+
+def park() -> NoReturn:
+    """Never return, on a daemon thread whose context broke. pycuda aborts the process when a thread ends with a context pushed, and
+    TensorRT may when it frees what is in a broken one: what the thread's callers hold stays as long as the process."""
+    never = threading.Event()
+    while True:
+        never.wait()
+
+
+def _not_imported(why: str) -> EngineUnavailable:
+    if "undefined symbol" in why:
+        return EngineUnavailable(
+            f"pycuda does not fit this driver: {why}. Build it again on this machine (pip install --force-reinstall --no-cache-dir "
+            "pycuda), or update the NVIDIA driver to the CUDA that it was built with."
+        )
+    return EngineUnavailable(
+        f"the engine `tensorrt` needs pycuda: {why}. Install it: pip install 'edge-agent[gpu]'. Where libcuda.so.1 is "
+        "missing, install the NVIDIA driver."
+    )
+
+
 def _absent(why: str) -> EngineUnavailable:
     lower = why.lower()
+    if any(word in lower for word in _MIXED_DRIVER):
+        return EngineUnavailable(
+            f"the NVIDIA driver and its libraries are of two versions: {why}. Restart the machine; if that does not help, "
+            "install the driver again."
+        )
     if any(word in lower for word in _OLD_DRIVER):
         return EngineUnavailable(f"the NVIDIA driver is too old for this CUDA: {why}. Update the driver and restart the machine.")
     if any(word in lower for word in _NO_DEVICE):

@@ -30,15 +30,15 @@ class GraphError(EngineError):
     """A stream's work cannot be captured or launched as a graph."""
 
 
-def open_library() -> Any:
-    """Return libcuda with its signatures set. Raises GraphError where it, or a graph function, is missing."""
+def open_library(signatures: dict[str, list[Any]] = _SIGNATURES) -> Any:
+    """Return libcuda with these signatures set. Raises GraphError where it, or one of the functions, is missing."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
-        for name, arguments in _SIGNATURES.items():
+        for name, arguments in signatures.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, ctypes.c_int
     except (OSError, AttributeError) as error:
-        raise GraphError(f"libcuda has no CUDA graphs ({error}); they need CUDA 11.4") from None
+        raise GraphError(f"libcuda lacks what is needed ({error}); CUDA graphs need CUDA 11.4") from None
     return library
 
 
@@ -66,7 +66,7 @@ def capture(library: Any, stream: int, enqueue: Callable[[], None], least_nodes:
 
     A graph of fewer nodes than are certain is refused: a failed capture may leave an empty one, which "runs" and does nothing."""
     handle, graph = _POINTER(stream), _POINTER()
-    _check(library, library.cuStreamBeginCapture_v2(handle, _THREAD_LOCAL), "cuStreamBeginCapture")
+    check(library, library.cuStreamBeginCapture_v2(handle, _THREAD_LOCAL), "cuStreamBeginCapture")
     try:
         enqueue()
     except BaseException:
@@ -74,7 +74,7 @@ def capture(library: Any, stream: int, enqueue: Callable[[], None], least_nodes:
         if graph.value:
             library.cuGraphDestroy(graph)
         raise
-    _check(library, library.cuStreamEndCapture(handle, ctypes.byref(graph)), "cuStreamEndCapture")
+    check(library, library.cuStreamEndCapture(handle, ctypes.byref(graph)), "cuStreamEndCapture")
     try:
         return _instantiate(library, graph, handle, least_nodes)
     finally:
@@ -83,21 +83,22 @@ def capture(library: Any, stream: int, enqueue: Callable[[], None], least_nodes:
 
 def _instantiate(library: Any, graph: Any, stream: Any, least_nodes: int) -> Graph:
     nodes, executable = _SIZE(), _POINTER()
-    _check(library, library.cuGraphGetNodes(graph, None, ctypes.byref(nodes)), "cuGraphGetNodes")
+    check(library, library.cuGraphGetNodes(graph, None, ctypes.byref(nodes)), "cuGraphGetNodes")
     if nodes.value < least_nodes:
         raise GraphError(f"the captured graph has {nodes.value} nodes, fewer than the {least_nodes} that were enqueued")
     code = library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, 0)
-    _check(library, code, "cuGraphInstantiate")
+    check(library, code, "cuGraphInstantiate")
     made = Graph(library, executable, stream, int(nodes.value))
     try:
-        _check(library, library.cuGraphUpload(executable, stream), "cuGraphUpload")
+        check(library, library.cuGraphUpload(executable, stream), "cuGraphUpload")
     except GraphError:
         made.close()
         raise
     return made
 
 
-def _check(library: Any, code: int, what: str) -> None:
+def check(library: Any, code: int, what: str) -> None:
+    """Raise GraphError, with CUDA's name for it, for a code that is not success."""
     if code:
         raise GraphError(f"{what}: {_name(library, code)}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from edge_agent.errors import EngineError
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.graph import FRAMES, MAP, PEAK
-from edge_agent.inference.tensorrt.api import Library, make_context
+from edge_agent.inference.tensorrt.api import Library, make_context, told
 from edge_agent.inference.tensorrt.cuda import Gpu
 from edge_agent.records import Pixels
 
@@ -27,10 +27,13 @@ COPIED, MAPPED = "copied", "mapped"
 class Lane:
     """`memory` COPIED: page-locked host memory, copied each way. MAPPED: the GPU works in the host's, as on a Jetson."""
 
-    def __init__(self, gpu: Gpu, library: Library, engine: Any, index: int, shape: tuple[int, int, int], memory: str) -> None:
-        """`shape` is (classes, rows, cols). Raises pycuda's errors; what was made until then goes with the last reference."""
+    def __init__(
+        self, gpu: Gpu, library: Library, log: Any, engine: Any, index: int, shape: tuple[int, int, int], memory: str
+    ) -> None:
+        """`shape` is (classes, rows, cols). Raises pycuda's errors; what was made until then goes with the error's frames: see
+        `cuda.let_go`."""
         classes, rows, cols = shape
-        self._gpu, self._memory = gpu, memory
+        self._gpu, self._memory, self._log = gpu, memory, log
         self._peak_at = -(-classes * rows * cols // _ALIGNED) * _ALIGNED
         self.launched_s = 0.0
         self._graphs: list[Any] = []  # of everything; of everything but the copy of the picture
@@ -68,7 +71,7 @@ class Lane:
         """Poison, compute, bring the answer. The device's peak is poisoned: its copy would bring a stale one over the host's."""
         self._gpu.poison(self._output + self._peak_at, self.stream)
         if not self._context.execute_async_v3(self.stream.handle):
-            raise EngineError("TensorRT refused to enqueue an inference")
+            raise EngineError(f"TensorRT refused to enqueue an inference: {told(self._log, 'it gave no reason')}")
         if self._memory == COPIED:
             self._gpu.to_host(self._outputs, self._output, self.stream)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.errors import EngineError
+from edge_agent.events import say
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.cpu import open_cpu
@@ -44,6 +45,10 @@ class Parity:
         return f"{self.levels:.3f} map levels, {self.flips_ppm:.0f} ppm of the pixels"
 
 
+class Differs(EngineError):
+    """The engine was built, but is not the network. The same builder would most likely build the same again."""
+
+
 def shown(rows: int, cols: int) -> list[Pixels]:
     """The pictures: flat ones and noise, and one with an edge, a ramp and spots such as a camera sees."""
     down, across = np.mgrid[0:rows, 0:cols]
@@ -55,7 +60,8 @@ def shown(rows: int, cols: int) -> list[Pixels]:
 
 
 def maps_of(segmenter: Segmenter) -> Pixels:
-    """Return (pictures, classes, rows, cols) uint8. Raises EngineError for a map that cannot be believed."""
+    """Return (pictures, classes, rows, cols) uint8. Raises EngineError for an engine that fails or gives no answer, Differs for a
+    map that cannot be believed."""
     found = []
     for picture in shown(segmenter.rows, segmenter.cols):
         slot = segmenter.lease()
@@ -63,8 +69,16 @@ def maps_of(segmenter: Segmenter) -> Pixels:
         finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
         np.copyto(slot.tensor, picture)
         segmenter.submit(slot, slot.tensor, finished.put)
-        finished.get(timeout=_WAIT_S)
-        require_believable(slot, int(slot.maps.max()))
+        try:
+            finished.get(timeout=_WAIT_S)
+        except queue.Empty:
+            raise EngineError(f"{segmenter.engine_id} gave no answer within {_WAIT_S} s. Look at `nvidia-smi`.") from None
+        if slot.failure:
+            raise EngineError(slot.failure)
+        try:
+            require_believable(slot, int(slot.maps.max()))
+        except EngineError as error:
+            raise Differs(str(error)) from None
         found.append(slot.maps.copy())
         segmenter.release(slot)
     return np.stack(found)
@@ -78,7 +92,7 @@ def compare(expected: Pixels, found: Pixels) -> Parity:
 
 
 def reference_of(model: Model, file: Path) -> Pixels | None:
-    """The CPU's maps, stored beside the engines at the first time; None without OpenVINO.
+    """The CPU's maps, stored beside the engines at the first time where the disk takes them; None without OpenVINO.
 
     Raises ConfigurationError for a network whose answers nobody could believe."""
     stored = _stored(file)
@@ -91,7 +105,10 @@ def reference_of(model: Model, file: Path) -> Pixels | None:
         maps = maps_of(segmenter)
     finally:
         segmenter.close()
-    write_whole(file, _HEAD + np.array(maps.shape, np.int32).tobytes() + maps.tobytes())
+    try:
+        write_whole(file, _HEAD + np.array(maps.shape, np.int32).tobytes() + maps.tobytes())
+    except OSError as error:
+        say("engine.not_stored", model=model.papers.name, why=f"{file}: {error.strerror}")
     return maps
 
 
@@ -114,16 +131,18 @@ def _stored(file: Path) -> Pixels | None:
 
 
 def require_parity(segmenter: Segmenter, model: Model, file: Path) -> str:
-    """Return how near the engine is to its reference; '' where this machine has no CPU engine to tell. Raises EngineError."""
+    """Return how near the engine is to its reference; '' where this machine has no CPU engine to tell.
+
+    Raises Differs, EngineError."""
     expected = reference_of(model, file)
     if expected is None:
         return ""
     found = maps_of(segmenter)
     if found.shape != expected.shape:
-        raise EngineError(f"the engine's maps are {found.shape}, the reference's {expected.shape}")
+        raise Differs(f"the engine's maps are {found.shape}, the reference's {expected.shape}")
     parity = compare(expected, found)
     if not parity.holds:
-        raise EngineError(
+        raise Differs(
             f"the engine was built, but its maps differ from the CPU's by {parity}; at most {MOST_LEVELS:g} levels and "
             f"{MOST_FLIPS_PPM:g} ppm are rounding. It is not used. Try another engine.optimization, another TensorRT, or cpu."
         )

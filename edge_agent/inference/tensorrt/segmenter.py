@@ -2,7 +2,8 @@
 
 The thread launches what is submitted and looks for what is done; while something is under way it sleeps until about when that
 should be, so that a lane's copies overlap another's kernels and nobody spins. Any error of CUDA's is final: the parts under way
-fail, and the thread ends by EngineLost, which ends the process for its supervisor to start again.
+fail, and EngineLost goes to the process's hook for failed threads, which ends the process for its supervisor to start again. The
+thread itself stays where it is: in a broken context nothing can be freed, nor can the context be popped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
@@ -22,8 +26,9 @@ from edge_agent.inference.graph import FRAMES, MAP, PEAK
 from edge_agent.inference.model import Model
 from edge_agent.inference.slots import SlotPool
 from edge_agent.inference.tensorrt.api import Library, load_engine, make_log, ports_of
-from edge_agent.inference.tensorrt.cuda import Gpu
+from edge_agent.inference.tensorrt.cuda import Gpu, let_go, park
 from edge_agent.inference.tensorrt.lane import COPIED, MAPPED, Lane
+from edge_agent.inference.tensorrt.pagelock import Span
 from edge_agent.records import Pixels
 from edge_agent.settings import TensorRtEngine
 
@@ -42,7 +47,8 @@ class TensorRtSegmenter:
     """A TensorRT engine on one GPU. See `base.Segmenter`."""
 
     def __init__(self, gpu: Gpu, library: Library, plan: bytes, model: Model, settings: TensorRtEngine, engine_id: str) -> None:
-        """Raises EngineError for a plan that is not for this GPU, EngineUnavailable for want of memory."""
+        """Raises EngineError for a plan that is not for this GPU, EngineUnavailable for want of memory, EngineLost for a GPU that
+        broke meanwhile."""
         papers = model.papers
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
         self.model_hash, self.engine_id, self.slots = model.hash, engine_id, settings.slots
@@ -50,17 +56,16 @@ class TensorRtSegmenter:
         self._gpu, self._library, self._plan, self._model, self._settings = gpu, library, plan, model, settings
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._flying: deque[tuple[Lane, Done]] = deque()
-        self._locked: list[tuple[int, int, Any]] = []  # first and last address of page-locked memory of others
+        self._locked: list[Span] = []  # page-locked memory of others
         self._lost = ""
         self._lock = threading.Lock()  # of `_lost`, against work that comes meanwhile
         self._usual_s = 0.0
         self._lanes: list[Lane] = []
+        self._ended = threading.Event()  # closed, or lost
         opened: Future[None] = Future()
         self.thread = threading.Thread(target=self._run, args=(opened,), name="gpu", daemon=True)
         self.thread.start()
         opened.result()
-        pool = SlotPool([lane.slot for lane in self._lanes])
-        self.lease, self.release, self.forgo = pool.lease, pool.release, pool.forgo
         self._plan = b""
 
     # --- any thread ---------------------------------------------------------------------------------------------------
@@ -71,7 +76,7 @@ class TensorRtSegmenter:
     def adopt(self, memory: Pixels) -> None:
         """Page-lock memory that pictures will be submitted from, so that the GPU fetches them itself. Returns when it is done."""
         adopted: Future[None] = Future()
-        with contextlib.suppress(EngineError, TimeoutError):  # of a lost engine its parts will tell
+        with contextlib.suppress(EngineError, futures.TimeoutError):  # of a lost engine its parts will tell
             self._put((memory, adopted))
             adopted.result(timeout=_CLOSE_S)
 
@@ -88,44 +93,41 @@ class TensorRtSegmenter:
     def close(self) -> None:
         """Wait for what is under way, then free everything in order. After a loss there is nothing left to free."""
         self._work.put(_STOP)
-        self.thread.join(_CLOSE_S)
+        if self._ended.wait(_CLOSE_S) and not self._lost:
+            self.thread.join()
 
     # --- the GPU's thread ---------------------------------------------------------------------------------------------
     def _run(self, opened: Future[None]) -> None:
-        try:
-            self._gpu.push()
-            with self._gpu.translated("the engine"):
-                self._open()
-        except BaseException as error:  # noqa: BLE001  # raised again on the thread that waits for it
-            with contextlib.suppress(Exception):
-                self._close()
-            opened.set_exception(error)
+        failure = _failure_of(self._open)
+        if failure is not None:
+            self._end_unopened(opened, failure)
             return
         opened.set_result(None)
         del opened
-        try:
-            self._serve()
-        except (EngineError, self._gpu.Error) as error:
-            self._lose(str(error))
-            raise EngineLost(self._lost) from None
-        with self._gpu.translated("closing the engine"):
-            self._close()
+        failure = _failure_of(self._serve) or _failure_of(self._close)
+        if failure is not None:
+            self._end_lost(failure)
+        self._ended.set()
 
     def _open(self) -> None:
-        self._log = make_log(self._library)
-        self._runtime, self._engine = load_engine(self._library, self._log, self._plan)
-        self._require_ports()
-        self.memory = self._choose_memory()
-        for index in range(self.slots):
-            self._lanes.append(self._lane(index, self.memory))
-        doubts = {why for lane in self._lanes if (why := lane.prepare(self._settings.graph))}
+        with self._gpu.translated("the engine"):
+            self._gpu.push()
+            self._log = make_log(self._library)
+            self._runtime, self._engine = load_engine(self._library, self._log, self._plan)
+            self._require_ports()
+            self.memory = self._choose_memory()
+            for index in range(self.slots):
+                self._lanes.append(self._lane(index, self.memory))
+            doubts = {why for lane in self._lanes if (why := lane.prepare(self._settings.graph))}
         for why in doubts:
             say("engine.slower", why=f"no CUDA graph: {why}")
         self.graph_nodes = self._lanes[0].nodes
+        pool = SlotPool([lane.slot for lane in self._lanes])
+        self.lease, self.release, self.forgo = pool.lease, pool.release, pool.forgo
 
     def _lane(self, index: int, memory: str) -> Lane:
         shape = (len(self.classes), self.rows, self.cols)
-        return Lane(self._gpu, self._library, self._engine, index, shape, memory)
+        return Lane(self._gpu, self._library, self._log, self._engine, index, shape, memory)
 
     def _require_ports(self) -> None:
         rows, cols, classes = self.rows, self.cols, len(self.classes)
@@ -156,6 +158,7 @@ class TensorRtSegmenter:
 
     def _trial_s(self, memory: str) -> float:
         lane = self._lane(0, memory)
+        self._lanes.append(lane)  # freed with the rest where it fails
         lane.prepare(self._settings.graph)
         began = time.perf_counter()
         for _ in range(_TRIALS):
@@ -164,6 +167,7 @@ class TensorRtSegmenter:
         lasted = time.perf_counter() - began
         lane.close_execution()
         lane.close_memory()
+        self._lanes.clear()
         return lasted
 
     def _serve(self) -> None:
@@ -198,7 +202,7 @@ class TensorRtSegmenter:
 
     def _is_locked(self, source: Pixels) -> bool:
         address = source.__array_interface__["data"][0]
-        return any(first <= address and address + source.nbytes <= last for first, last, _ in self._locked)
+        return any(first <= address and address + source.nbytes <= first + size for first, size in self._locked)
 
     def _finish(self) -> None:
         """Hand over every answer that is there, in whatever order they came."""
@@ -223,16 +227,37 @@ class TensorRtSegmenter:
             self._launch(slot, slot.tensor, self.release)
 
     def _adopt(self, memory: Pixels, adopted: Future[None]) -> None:
-        try:
-            with self._gpu.translated("locking the frame slots"):
-                locked = self._gpu.lock(memory)
-            first = memory.__array_interface__["data"][0]
-            self._locked.append((first, first + memory.nbytes, locked))
-        except EngineError as error:  # copied by the processor instead, as any picture elsewhere
-            say("engine.slower", why=str(error))
+        if not self._is_locked(memory):
+            try:
+                self._locked.append(self._gpu.lock(memory))
+            except EngineError as error:  # copied by the processor instead, as any picture elsewhere
+                say("engine.slower", why=f"locking the frame slots: {error}")
         adopted.set_result(None)
 
     # --- the end ------------------------------------------------------------------------------------------------------
+    def _end_unopened(self, opened: Future[None], failure: BaseException) -> None:
+        """Free what was made, then tell whoever waits. Does not return where the context broke: then everything stays."""
+        broken = _failure_of(self._gpu.settle)
+        if broken is None:
+            let_go(failure)
+            broken = _failure_of(self._close)
+        if broken is None:
+            opened.set_exception(failure)
+            return
+        opened.set_exception(EngineLost(f"the GPU is lost: {failure}"))
+        park()
+
+    def _end_lost(self, failure: BaseException) -> None:
+        """Fail what is under way, tell the process, and stay."""
+        self._lose(str(failure) or repr(failure))
+        is_the_gpus = isinstance(failure, (EngineError, self._gpu.Error))
+        lost = EngineLost(self._lost) if is_the_gpus else failure
+        self._ended.set()
+        try:
+            threading.excepthook(threading.ExceptHookArgs((type(lost), lost, lost.__traceback__, self.thread)))
+        finally:
+            park()
+
     def _lose(self, why: str) -> None:
         """Fail everything under way and everything queued; nothing is freed: the context is broken, and ends with the process."""
         with self._lock:
@@ -247,10 +272,13 @@ class TensorRtSegmenter:
                 item[1].set_exception(EngineError(self._lost))
         for slot, done in waiting:
             slot.failure, slot.done_ns = self._lost, time.monotonic_ns()
-            done(slot)
+            _failure_of(partial(done, slot))  # an error here is the second: the first is being told
 
     def _close(self) -> None:
-        """Graphs and contexts, engine, runtime, memory and streams, the context: nothing outlives what it needs."""
+        """Graphs and contexts, engine, runtime, memory and streams, the context: nothing outlives what it needs.
+
+        Raises EngineError, pycuda's errors where the context broke."""
+        self._gpu.settle()
         for lane in self._lanes:
             lane.close_execution()
         self._engine = None
@@ -258,7 +286,14 @@ class TensorRtSegmenter:
         for lane in self._lanes:
             lane.close_memory()
         self._lanes.clear()
-        for _, _, locked in self._locked:
-            self._gpu.unlock(locked)
-        self._locked.clear()
+        while self._locked:
+            self._gpu.unlock(self._locked.pop())
         self._gpu.pop()
+
+
+def _failure_of(work: Callable[[], None]) -> BaseException | None:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001  # what it means depends on when it came
+        return error
+    return None

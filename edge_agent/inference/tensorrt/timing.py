@@ -1,6 +1,7 @@
 """How fast a plan of any batch is, for measuring alone: copies and computing by the GPU's own clock, answers by the host's.
 
-Called on one thread, which has the GPU's context meanwhile. A batch is captured as one graph where that can be, as in `lane`.
+Each measurement has the GPU's context on a thread of its own, which its caller waits for. A batch is captured as one graph where
+that can be, as in `lane`.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edge_agent.errors import EngineError
-from edge_agent.inference.tensorrt.api import Library, load_engine, make_context, make_log, ports_of
-from edge_agent.inference.tensorrt.cuda import Gpu
+from edge_agent.inference.tensorrt.api import Library, load_engine, make_context, make_log, ports_of, told
+from edge_agent.inference.tensorrt.cuda import Gpu, alone
 
 IN_FLIGHT = 2  # batches, each on a stream of its own: copies of one beside the computing of the other
 _SIZES = {"UINT8": 1, "FLOAT": 4}
@@ -41,8 +42,8 @@ class Timed:
 class _Batch:
     """One batch in flight: stream, execution context, memory and events."""
 
-    def __init__(self, gpu: Gpu, library: Library, engine: Any) -> None:
-        self._gpu, self._device = gpu, list[Any]()
+    def __init__(self, gpu: Gpu, library: Library, log: Any, engine: Any) -> None:
+        self._gpu, self._log, self._device = gpu, log, list[Any]()
         self.stream = gpu.stream()
         self._events = [gpu.timed_event() for _ in range(4)]
         self._context, size, attach = make_context(library, engine)
@@ -68,7 +69,7 @@ class _Batch:
 
     def _compute(self) -> None:
         if not self._context.execute_async_v3(self.stream.handle):
-            raise EngineError("TensorRT refused to enqueue a batch")
+            raise EngineError(f"TensorRT refused to enqueue a batch: {told(self._log, 'it gave no reason')}")
 
     def _fetch(self) -> None:
         for host, address in self._outputs:
@@ -125,14 +126,15 @@ class _Batch:
 def measure_plan(gpu: Gpu, library: Library, plan: bytes, batch: int, seconds: float, look: Callable[[], None]) -> Timed:
     """Run the plan for `seconds` alone and `seconds` flat out. `look` is called once while it is flat out, to ask for clocks.
 
-    Raises EngineError, EngineUnavailable."""
-    with _context(gpu), gpu.translated("measuring"):
+    Raises EngineError, EngineUnavailable, EngineLost."""
+
+    def measure() -> Timed:
         log = make_log(library)
         runtime, engine = load_engine(library, log, plan)
         batches: list[_Batch] = []
         try:
             for _ in range(IN_FLIGHT):
-                batches.append(_Batch(gpu, library, engine))
+                batches.append(_Batch(gpu, library, log, engine))
                 batches[-1].prepare()
             latency_ms = _alone_ms(batches[0], seconds / 2)
             stages = [batches[0].stages_ms() for _ in range(max(_LEAST_RUNS, min(50, len(latency_ms))))]
@@ -144,14 +146,7 @@ def measure_plan(gpu: Gpu, library: Library, plan: bytes, batch: int, seconds: f
                 each.close()
             del engine, runtime
 
-
-@contextlib.contextmanager
-def _context(gpu: Gpu) -> Iterator[None]:
-    gpu.push()
-    try:
-        yield
-    finally:
-        gpu.pop()
+    return alone(gpu, "measuring", measure)
 
 
 def _alone_ms(batch: _Batch, seconds: float) -> list[float]:
@@ -186,19 +181,22 @@ def _batches_per_s(batches: list[_Batch], seconds: float, look: Callable[[], Non
 
 
 def copied_bytes_per_s(gpu: Gpu) -> float:
-    """What the device's memory gives and takes together, by copies of 256 MiB on the device and CUDA events."""
-    with _context(gpu), gpu.translated("copying on the device"):
+    """What the device's memory gives and takes together, by copies of 256 MiB on the device and CUDA events.
+
+    Raises EngineError, EngineUnavailable, EngineLost."""
+
+    def copy() -> float:
         memory = [gpu.device_memory(_COPIED) for _ in range(2)]
         stream, first, last = gpu.stream(), gpu.timed_event(), gpu.timed_event()
-        try:
+        gpu.on_device(int(memory[1]), int(memory[0]), _COPIED, stream)
+        first.record(stream)
+        for _ in range(_COPIES):
             gpu.on_device(int(memory[1]), int(memory[0]), _COPIED, stream)
-            first.record(stream)
-            for _ in range(_COPIES):
-                gpu.on_device(int(memory[1]), int(memory[0]), _COPIED, stream)
-            last.record(stream)
-            stream.synchronize()
-            return 2 * _COPIED * _COPIES / (float(last.time_since(first)) / 1e3)
-        finally:
-            for each in memory:
-                each.free()
-            del stream, first, last
+        last.record(stream)
+        stream.synchronize()
+        taken_ms = float(last.time_since(first))
+        for each in memory:
+            each.free()
+        return 2 * _COPIED * _COPIES / (taken_ms / 1e3)
+
+    return alone(gpu, "copying on the device", copy)

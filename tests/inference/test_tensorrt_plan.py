@@ -1,0 +1,145 @@
+"""What a builder of TensorRT 8, 10 and 11 is asked for, and what its refusals mean; it is faked, with each version's names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fake_gpu import World, install
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_agent.errors import ConfigurationError, EngineUnavailable
+from edge_agent.inference.tensorrt.api import BuildOptions, build_plan, load_library
+
+OPTIONS = BuildOptions(workspace_mb=64, optimization=4)
+VERSIONS = ["8.5.2", "8.6.1", "10.3.0", "10.16.1", "11.4.0"]
+
+
+def network(*kinds: str) -> bytes:
+    """A graph that quantises, holds float16 weights, or casts to float16."""
+    nodes = [helper.make_node("Identity", ["in"], ["out"])]
+    weights = []
+    if "int8" in kinds:
+        nodes.append(helper.make_node("QuantizeLinear", ["in", "scale"], ["q"]))
+        weights.append(numpy_helper.from_array(np.float32(0.1), "scale"))
+    if "half" in kinds:
+        weights.append(numpy_helper.from_array(np.zeros(1, np.float16), "half"))
+    if "cast" in kinds:
+        nodes.append(helper.make_node("Cast", ["in"], ["narrow"], to=TensorProto.FLOAT16))
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("in", "out")]
+    return helper.make_model(helper.make_graph(nodes, "net", value[:1], value[1:], weights)).SerializeToString()
+
+
+def world_of(monkeypatch: pytest.MonkeyPatch, version: str) -> World:
+    return install(monkeypatch, version)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"),
+    [
+        ("8.5.2", {"network": 1, "flags": [], "level": None}),
+        ("8.6.1", {"network": 1, "flags": [], "level": 4}),
+        ("10.3.0", {"network": 2, "flags": [], "level": 4}),
+        ("11.4.0", {"network": 1, "flags": [], "level": 4}),  # the bit of STRONGLY_TYPED moved
+    ],
+)
+def test_float32_is_asked_for_as_each_version_wants_it(
+    monkeypatch: pytest.MonkeyPatch, version: str, asked: dict[str, object]
+) -> None:
+    world = world_of(monkeypatch, version)
+    steps: list[tuple[str, int, int]] = []
+    plan, learnt = build_plan(load_library(), network(), OPTIONS, b"fake cache", lambda *step: steps.append(step))
+    assert plan.startswith(b"fake plan")
+    assert learnt == b"fake cache"
+    assert world.builds == [{**asked, "WORKSPACE": 64 << 20, "cache": b"fake cache"}]
+    assert steps == ([] if version.startswith("8") else [("tactics", 0, 2), ("tactics", 1, 2), ("tactics", 2, 2)])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_quantised_file_is_built_by_every_version(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    world = world_of(monkeypatch, version)
+    build_plan(load_library(), network("int8"), OPTIONS)
+    assert world.builds[0]["flags"] == (["FP16", "INT8"] if version.startswith("8") else [])
+
+
+@pytest.mark.parametrize("kind", ["half", "cast"])
+def test_8_is_given_no_file_of_float16(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    world = world_of(monkeypatch, "8.6.1")
+    with pytest.raises(EngineUnavailable, match=r"8\.6\.1 builds no network with float16 .*need TensorRT 10\.12: update it"):
+        build_plan(load_library(), network("int8", kind), OPTIONS)
+    assert world.builds == []
+
+
+@pytest.mark.parametrize("step", ["parse", "build"])
+@pytest.mark.parametrize("kinds", [("half",), ("int8",), ("int8", "half")])
+def test_what_an_early_10_refuses_of_types_names_the_version_it_needs(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], step: str
+) -> None:
+    world = world_of(monkeypatch, "10.3.0")
+    world.fail[step] = "QuantizeLinear: the scale must be of type float"
+    with pytest.raises(
+        EngineUnavailable, match=r"10\.3\.0 cannot .*the scale must be of type float.*need TensorRT 10\.12: update it"
+    ):
+        build_plan(load_library(), network(*kinds), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("version", "kinds"), [("10.3.0", ()), ("10.16.1", ("half",)), ("11.4.0", ("int8", "half")), ("8.6.1", ())]
+)
+@pytest.mark.parametrize("step", ["parse", "build"])
+def test_a_network_that_the_version_should_know_is_the_models_fault(
+    monkeypatch: pytest.MonkeyPatch, version: str, kinds: tuple[str, ...], step: str
+) -> None:
+    world = world_of(monkeypatch, version)
+    world.fail[step] = "no implementation for node 7"
+    with pytest.raises(ConfigurationError, match="no implementation for node 7"):
+        build_plan(load_library(), network(*kinds), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        ("Cuda Runtime (out of memory)", "too little free memory"),
+        ("Cuda failure: 35", "Update the driver"),
+        ("Cuda failure: 2", "too little free memory"),
+    ],
+)
+def test_memory_and_driver_may_come(monkeypatch: pytest.MonkeyPatch, why: str, remedy: str) -> None:
+    world = world_of(monkeypatch, "10.3.0")
+    world.fail["build"] = why
+    with pytest.raises(EngineUnavailable, match=remedy):
+        build_plan(load_library(), network("half"), OPTIONS)
+
+
+def test_another_error_of_cudas_is_not_taken_for_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of(monkeypatch, "10.16.1")
+    world.fail["build"] = "Cuda failure: 209"  # begins as 2 does
+    with pytest.raises(ConfigurationError, match="209"):
+        build_plan(load_library(), network(), OPTIONS)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
+@pytest.mark.parametrize("maker", ["Builder", "OnnxParser"])
+def test_a_constructor_that_makes_nothing_is_told_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, version: str, maker: str
+) -> None:
+    world = world_of(monkeypatch, version)
+    world.fail[maker] = ("warning", "CUDA initialization failure with error: 35. Please check your CUDA installation")
+    with pytest.raises(EngineUnavailable, match="the NVIDIA driver is too old for this TensorRT"):
+        build_plan(load_library(), network(), OPTIONS)
+
+
+@pytest.mark.parametrize("method", ["network", "config"])
+def test_a_method_that_makes_nothing_is_told(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    world = world_of(monkeypatch, "10.3.0")
+    world.fail[method] = True
+    with pytest.raises(EngineUnavailable, match=r"tensorrt 10\.3\.0 cannot begin: it gave no reason"):
+        build_plan(load_library(), network(), OPTIONS)
+
+
+@pytest.mark.parametrize("answer", ["none", "false"])
+def test_a_damaged_timing_cache_is_begun_anew(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    world = world_of(monkeypatch, "10.3.0")
+    world.fail["cache"] = answer
+    _, learnt = build_plan(load_library(), network(), OPTIONS, b"\0damaged")
+    assert world.builds[0]["cache"] == b""
+    assert learnt == b"fake cache"
