@@ -39,7 +39,7 @@ class _Event:
 
 def main(arguments: list[str]) -> int:
     FailingGpu.arm = Path(arguments[0])
-    tensorrt.Gpu = FailingGpu  # type: ignore[attr-defined, misc]
+    tensorrt.Gpu = FailingGpu  # type: ignore[attr-defined]
     return cli.main(arguments[1:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -11,6 +12,12 @@ import yaml
 CENTRE, SLOPE = 200.0, 0.1  # gray level of probability 0.5, and logits for each level more
 SIDE = 512
 NAME = "stand-in"
+PAPERS: dict[str, Any] = {"version": 1, "head": "sigmoid", "classes": ["defect"]}
+
+
+def fingerprint(onnx: bytes) -> dict[str, Any]:
+    """What model.yaml says of its file."""
+    return {"onnx": {"file": "model.onnx", "sha256": hashlib.sha256(onnx).hexdigest()}}
 
 
 def write_model(folder: Path, side: int = SIDE) -> Path:
@@ -41,14 +48,14 @@ def write_model(folder: Path, side: int = SIDE) -> Path:
     helper.set_model_props(network, {"kind": "edge-agent stand-in", "centre": str(CENTRE), "slope": str(SLOPE)})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(content := network.SerializeToString(deterministic=True))
-    papers = {
-        "name": NAME,
-        "version": 1,
-        "onnx": {"file": "model.onnx", "sha256": hashlib.sha256(content).hexdigest()},
-        "input": {"name": "frames", "layout": "NCHW", "dtype": "uint8", "rows": side, "cols": side},
-        "output": {"kind": "map_and_peak", "map": "map", "peak": "peak", "layout": "NCHW"},
-        "head": "sigmoid",
-        "classes": ["defect"],
-    }
+    papers = (
+        PAPERS
+        | fingerprint(content)
+        | {
+            "name": NAME,
+            "input": {"name": "frames", "layout": "NCHW", "dtype": "uint8", "rows": side, "cols": side},
+            "output": {"kind": "map_and_peak", "map": "map", "peak": "peak"},
+        }
+    )
     (folder / "model.yaml").write_text(yaml.safe_dump(papers))
     return folder
