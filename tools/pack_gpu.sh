@@ -16,17 +16,24 @@ mkdir "$wheels"
 "$python" -m venv "$work/venv"
 pip=("$work/venv/bin/python" -m pip --disable-pip-version-check --quiet)
 "${pip[@]}" install setuptools numpy
-# The extra gpu is onnx, which calibrate wants too, and pycuda with its needs, which pip would build without the flags that it takes.
-"${pip[@]}" wheel --wheel-dir "$wheels" "$root[cpu,nvidia,calibrate,rtx]" pip setuptools pytools platformdirs mako
+# Of calibrate what makes graphs, without what draws its report. pip would build pycuda without the flags that it takes.
+"${pip[@]}" wheel --wheel-dir "$wheels" "$root[cpu,nvidia,rtx]" 'onnxruntime>=1.31' pip setuptools pytools platformdirs mako
 rm -f "$wheels"/edge_agent-*.whl # the GPU machine installs the sources that lie there
-"${pip[@]}" download --no-deps --no-binary pycuda --dest "$wheels" 'pycuda>=2024.1'
-if [ -e "${CUDA_ROOT:-/usr/local/cuda}/include/cuda.h" ]; then
-    "$root/tools/build_pycuda.sh" "$wheels"/pycuda-*.tar.gz "$wheels" "$work/venv/bin/python"
+built=$root/out/pycuda tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+mkdir -p "$built"
+ls "$built"/pycuda-*.tar.gz >"$work/log" 2>&1 ||
+    "${pip[@]}" download --no-deps --no-binary pycuda --dest "$built" 'pycuda>=2024.1'
+if ls "$built"/pycuda-*-"$tag"-*.whl 2>"$work/log"; then
+    echo "pycuda was built before"
+elif [ -e "${CUDA_ROOT:-/usr/local/cuda}/include/cuda.h" ]; then
+    "$root/tools/build_pycuda.sh" "$(ls -t "$built"/pycuda-*.tar.gz | head -n 1)" "$built" "$work/venv/bin/python"
 else
     echo "no CUDA headers here: pycuda will be built on the GPU machine"
 fi
+cp "$built"/pycuda-*.tar.gz "$wheels/"
+cp "$built"/pycuda-*-"$tag"-*.whl "$wheels/" 2>"$work/log" || true
 
-# A wheel may as well be stored: xz then packs the libraries together, half as large as they come.
+# A wheel may as well be stored: xz then packs all of them together, which makes far less.
 "$python" - "$wheels" <<'STORE'
 import sys, zipfile
 from pathlib import Path
@@ -42,7 +49,7 @@ for wheel in Path(sys.argv[1]).glob("*.whl"):
 STORE
 
 rm -rf "$out"/[0-9][0-9]
-tar -C "$work" -cf - wheels | xz -T1 --x86 --lzma2=preset=6,dict=128MiB | split -d -a 2 -b "${mib}MiB" - "$work/piece."
+tar -C "$work" -cf - wheels | xz -T0 --x86 --lzma2=preset=1,dict=64MiB | split -d -a 2 -b "${mib}MiB" - "$work/piece."
 (cd "$work" && sha256sum piece.?? >SHA256SUMS)
 for piece in "$work"/piece.??; do
     folder=$out/${piece##*.}

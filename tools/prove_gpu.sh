@@ -2,7 +2,7 @@
 # Proves the GPU engine on the machine it is run on, step by step, and writes a dated report under docs/measurements/.
 #   tools/prove_gpu.sh [--steps a,b] [--minutes M] [--dry-run] [--stand-in auto|yes|no] [--images 200] [--inferences 100000]
 #                      [--model models/demo-texture] [--candidates DIR] [--out FILE]
-# Needs the extras cpu, gpu, nvidia and calibrate, and TensorRT or the extra rtx: `make prove-gpu` installs them. See docs/gpu.md.
+# Needs the extras cpu, gpu, nvidia and rtx, and onnxruntime: `make prove-gpu` or tools/unpack_gpu.sh installs them. See docs/gpu.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONUNBUFFERED=1

@@ -29,5 +29,5 @@ if ! ls "$wheels"/pycuda-*.whl >"$work/log" 2>&1 || ! loads >"$work/log" 2>&1; t
     rm -f "$wheels"/pycuda-*.whl
     tools/build_pycuda.sh "$wheels"/pycuda-*.tar.gz "$wheels" "$venv/bin/python" || echo "pycuda could not be built"
 fi
-pip --no-build-isolation -e '.[cpu,nvidia,calibrate,rtx]' && pip pycuda
+pip --no-build-isolation -e '.[cpu,nvidia,rtx]' && pip onnxruntime pycuda
 "$venv/bin/python" -c 'import pycuda.driver as driver; print("pycuda for CUDA", ".".join(map(str, driver.get_version())))'

@@ -79,10 +79,12 @@ def test_a_stand_in_goes_on_where_tensorrt_refuses_the_gpu(run: Callable[..., tu
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("box")
 def test_a_stand_in_is_measured_as_an_engine_is(run: Callable[..., tuple[int, str]]) -> None:
-    code, report = run("--steps", "graph,overlap,overhead,growth", "--stand-in", "yes", "--inferences", "60")
+    code, report = run("--steps", "graph,overlap,overhead,growth,benchmark", "--stand-in", "yes", "--inferences", "60")
     found = states(report)
     assert found["Graph against plain enqueue (stand-in)"] == "proved"
     assert found["No growth of memory (stand-in)"] == "proved"
+    assert found["The table of every precision and batch (stand-in)"] == "proved"
+    assert "| 16 |" in report.split("## The stand-in by batch")[1]
     # This GPU does one thing after another, so that a step which finds an overlap on it would be no proof.
     assert found["Copies overlap computing, by events (stand-in)"] == "NOT PROVED"
     assert "0 of 122 copies" in seen(report, "Copies overlap computing, by events (stand-in)")

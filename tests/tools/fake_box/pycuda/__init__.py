@@ -71,7 +71,7 @@ class LibCudaWithKernels(LibCuda):
 
 LIBRARY = LibCudaWithKernels(WORLD)
 driver = sys.modules[f"{__name__}.driver"] = make_driver(WORLD)
-cugraph.open_library = lambda: LIBRARY
+cugraph.open_library = lambda *_: LIBRARY
 kernels.open_library = lambda: LIBRARY
 if fault := os.environ.get("FAKE_BOX_FAIL"):  # a call of libcuda's that answers badly
     WORLD.fail[fault] = 1
