@@ -17,15 +17,14 @@ import numpy.typing as npt
 
 from edge_agent.camera.texture import draw_part
 from edge_agent.errors import EngineError
+from edge_agent.inference import tensorrt
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
-from edge_agent.inference.tensorrt import find_engine, key_of, open_tensorrt
+from edge_agent.inference.tensorrt import open_tensorrt
 from edge_agent.inference.tensorrt.api import load_library
 from edge_agent.inference.tensorrt.cuda import Gpu
-from edge_agent.inference.tensorrt.network import network_of
 from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
-from edge_agent.inference.tensorrt.store import read_engine
 from edge_agent.records import Pixels
 from edge_agent.settings import TensorRtEngine
 
@@ -112,13 +111,15 @@ def opened(task: Task, model: Model | None = None, **settings: Any) -> Iterator[
 @contextlib.contextmanager
 def opened_on(gpu: Gpu, task: Task, **settings: Any) -> Iterator[TensorRtSegmenter]:
     """As `opened`, on a Gpu that looks at what is asked of it."""
-    wishes = TensorRtEngine(**{"keep_warm_ms": 0, **settings})
-    with opened(task):
-        pass  # its file is there now
-    library, found = load_library(wishes.library), find_engine(wishes, task.model, task.engines)
-    stored = read_engine(found.file, key_of(library, gpu, task.model, network_of(task.model), wishes))
-    assert stored is not None, f"{found.file} is not there"
-    engine = TensorRtSegmenter(gpu, library, stored[1], task.model, wishes, found.engine_id)
+    with opened(task) as built:  # its file is there now, and a Jetson has chosen its memory
+        memory = built.memory
+    wishes = TensorRtEngine(**{"keep_warm_ms": 0, "memory": memory, **settings})
+    usual = tensorrt.Gpu  # type: ignore[attr-defined]
+    tensorrt.Gpu = lambda _: gpu  # type: ignore[attr-defined]
+    try:
+        engine = open_tensorrt(wishes, task.model, task.engines)
+    finally:
+        tensorrt.Gpu = usual  # type: ignore[attr-defined]
     try:
         yield engine
     finally:

@@ -34,6 +34,7 @@ def _kernel(made: object, bias: object) -> int:
     return next(each.dims[-1] for each in made.weights if each.name == f"w{bias.name[1:]}")
 
 
+@pytest.mark.slow
 def test_a_t4_may_do_more_than_the_decks_909_in_8_bits(
     roofline: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
