@@ -115,7 +115,7 @@ def opened_on(gpu: Gpu, task: Task, **settings: Any) -> Iterator[TensorRtSegment
         memory = built.memory
     wishes = TensorRtEngine(**{"keep_warm_ms": 0, "memory": memory, **settings})
     usual = tensorrt.Gpu  # type: ignore[attr-defined]
-    tensorrt.Gpu = lambda _: gpu  # type: ignore[attr-defined]
+    tensorrt.Gpu = lambda _: gpu  # type: ignore[attr-defined, assignment, misc]
     try:
         engine = open_tensorrt(wishes, task.model, task.engines)
     finally:

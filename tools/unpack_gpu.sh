@@ -22,12 +22,13 @@ wheels=$work/wheels
 "$python" -m venv --without-pip "$venv" # whether ensurepip is here or not: pip comes along
 venv=$(cd "$venv" && pwd)
 pip() { "$venv/bin/python" "$(ls "$wheels"/pip-*.whl)/pip" --disable-pip-version-check --quiet install --no-index --find-links "$wheels" "$@"; }
-pip setuptools numpy pip
+pip setuptools numpy pip pytools platformdirs mako # the first two build pycuda, the others are what it needs
 loads() { pip --no-deps "$wheels"/pycuda-*.whl && "$venv/bin/python" -c 'import pycuda.driver'; }
-if ! ls "$wheels"/pycuda-*.whl >"$work/log" 2>&1 || ! loads >"$work/log" 2>&1; then
+if ! ls "$wheels"/pycuda-*.whl >"$work/log" 2>&1 || { ! loads >"$work/log" 2>&1 && ! grep -q 'libcuda.so.1: cannot open' "$work/log"; }; then
     echo "pycuda is built here: $(tail -n 1 "$work/log")"
     rm -f "$wheels"/pycuda-*.whl
-    tools/build_pycuda.sh "$wheels"/pycuda-*.tar.gz "$wheels" "$venv/bin/python" || echo "pycuda could not be built"
+    tools/build_pycuda.sh "$wheels"/pycuda-*.tar.gz "$wheels" "$venv/bin/python"
 fi
 pip --no-build-isolation -e '.[cpu,nvidia,rtx]' && pip onnxruntime pycuda
-"$venv/bin/python" -c 'import pycuda.driver as driver; print("pycuda for CUDA", ".".join(map(str, driver.get_version())))'
+"$venv/bin/python" -c 'import pycuda.driver as driver; print("pycuda for CUDA", ".".join(map(str, driver.get_version())))' ||
+    echo "everything is installed, but no driver is here"
