@@ -33,9 +33,17 @@ format: $(STAMP)
 tools: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' $(ENCODER)
 
-# On a machine with an NVIDIA GPU: proves the engine there, and writes a dated report.
-prove-gpu: $(STAMP)
-	tools/prove_gpu.sh
+# On a machine with an NVIDIA GPU, CUDA's toolkit and a network: proves the engine there, and writes a dated report. See docs/gpu.md.
+prove-gpu: .venv/.installed-gpu
+	tools/prove_gpu.sh $(PROVE)
+
+.venv/.installed-gpu: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,nvidia,calibrate,rtx]' setuptools
+	mkdir -p out/pycuda
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary pycuda --dest out/pycuda 'pycuda>=2024.1'
+	tools/build_pycuda.sh "$$(ls -t out/pycuda/pycuda-*.tar.gz | head -n 1)" out/pycuda $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --find-links out/pycuda -e '.[gpu]'
+	touch .venv/.installed-gpu
 
 benchmark: $(STAMP)
 	$(BIN)/edge-agent benchmark plumbing

@@ -1,299 +1,256 @@
-"""Proves the TensorRT engine on a real GPU, step by step; each step says what it saw, and one that fails does not stop the others.
+"""Proves the TensorRT engine on a real GPU, step by step, each in a process of its own and with a time limit.
 
-Where TensorRT does not take the GPU, a CUDA kernel stands in for the network: streams, graphs and overlap are proved with it.
+The report is written anew after every step; one that fails, hangs or dies does not stop the others. Where TensorRT refuses the GPU,
+a stand-in does the rest (tools/stand_in): CUDA kernels in the network's place, everything around it the station's own.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import queue
-import resource
+import os
+import platform
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 
-import numpy as np
+import msgspec
+from proving import ROOT, TOOLS, Answer, Order
+from stand_in_model import write_model
 
-from edge_agent.commands.benchmark_engine import BATCHES, graphs_of
-from edge_agent.commands.benchmark_gpu import measure_gpu
-from edge_agent.errors import EdgeAgentError, EngineError
-from edge_agent.inference.base import Segmenter, TensorSlot
-from edge_agent.inference.believe import require_believable
-from edge_agent.inference.cpu import open_cpu
-from edge_agent.inference.model import Model, load_model
-from edge_agent.inference.tensorrt import open_tensorrt
-from edge_agent.inference.tensorrt.api import load_library
-from edge_agent.inference.tensorrt.build import build_aside
-from edge_agent.inference.tensorrt.cuda import Gpu
-from edge_agent.inference.tensorrt.network import Network, network_of
-from edge_agent.inference.tensorrt.parity import compare
-from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
-from edge_agent.records import Pixels
-from edge_agent.settings import CpuEngine, TensorRtEngine
+STEP_FILE = TOOLS / "prove_steps.py"
+_LEAST_S = 10.0  # a step is not begun with less
+_PACKAGES = ("edge-agent", "pycuda", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx", "numpy", "nvidia-ml-py")
+_STAND_IN = "stand-in"
 
-ROOT = Path(__file__).parents[1]
-STAND_IN = Path(__file__).with_name("prove_cuda.py")
-AHEAD = ("7.5", "8.6", "8.9", "12.0")
-GROWTH_MB = 16.0  # of host and of device over a whole run: the libraries' own caches
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`on_gpu` is tried only where the machine has answered; a stand-in does it where TensorRT refuses."""
+
+    name: str
+    title: str
+    most_s: float
+    on_gpu: bool = True
+
+
+STEPS = (
+    Step("ahead", "Built ahead for GPUs that are not here", 300, on_gpu=False),
+    Step("precisions", "Every precision built ahead", 300, on_gpu=False),
+    Step("machine", "A GPU that answers", 60),
+    Step("engine", "The engine is built, opened, checked and kept warm", 540),
+    Step("parity", "Maps as the CPU's in FP32, at every precision", 540),
+    Step("graph", "Graph against plain enqueue", 240),
+    Step("overlap", "Copies overlap computing, by events", 240),
+    Step("overhead", "The host's share of an inference", 240),
+    Step("fault", "A GPU that is lost under the daemon", 180),
+    Step("daemon", "The daemon against engine and plumbing", 300),
+    Step("growth", "No growth of memory", 540),
+    Step("benchmark", "The table of every precision and batch", 540),
+)
+NAMES = tuple(step.name for step in STEPS)
 
 
 @dataclass
 class Report:
-    """Steps with what they saw, as they come."""
+    """Steps with what they saw; `write` is called after each."""
 
+    file: Path
+    head: list[str]
     lines: list[str] = field(default_factory=list)
+    sheets: list[str] = field(default_factory=list)
     failed: int = 0
+    note: str = ""
 
-    def step(self, name: str, look: Callable[[], str]) -> None:
-        began = time.perf_counter()
+    def add(self, title: str, answer: Answer, seconds: float) -> None:
+        self.failed += answer.state == "NOT PROVED"
+        self.lines.append(_row([title, answer.state, answer.told, f"{seconds:.1f}"]))
+        print(f"[{answer.state}] {title}: {_flat(answer.told)} ({seconds:.1f} s)", flush=True)
+        for sheet in answer.sheets:
+            if sheet.rows:
+                self.sheets += ["", f"## {sheet.title}", "", *_table(sheet.columns, sheet.rows)]
+        self.write()
+
+    def write(self) -> None:
+        note = [self.note, ""] if self.note else []
+        steps = ["| step | state | seen | s |", "|---|---|---|---|", *self.lines]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("\n".join([*self.head, *note, *steps, *self.sheets]) + "\n")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_row(columns), "|---" * len(columns) + "|", *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_flat, cells))} |"
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")
+
+
+def head_of(words: Sequence[str]) -> list[str]:
+    """Title, command, and what is installed; the GPU stands in the steps."""
+    now = datetime.now(timezone.utc)
+    versions = []
+    for name in _PACKAGES:
         try:
-            state, told = "proved", look()
-        except (EdgeAgentError, AssertionError, OSError, subprocess.SubprocessError) as error:
-            state, told = "NOT PROVED", f"{type(error).__name__}: {error}"
-            self.failed += 1
-        seconds = time.perf_counter() - began
-        told = " ".join(told.split()).replace("|", "/")
-        self.lines.append(f"| {name} | {state} | {told} | {seconds:.1f} |")
-        print(f"[{state}] {name}: {told} ({seconds:.1f} s)", flush=True)
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    machine = f"{len(os.sched_getaffinity(0))} x {platform.machine()}, {platform.system()} {platform.release()}"
+    command = shlex.join(["tools/prove_gpu.sh", *words])
+    return [
+        f"# The GPU engine, {now:%Y-%m-%d}",
+        "",
+        f"Measured at {now:%H:%M} UTC by `{command}` on {machine}, Python {platform.python_version()}, {', '.join(versions)}.",
+        "",
+    ]
 
 
-def pictures(model: Model, count: int) -> list[Pixels]:
-    """Noise of many kinds: from flat to wild, dark to bright."""
-    rng = np.random.default_rng(7)
-    shape = (model.papers.input.rows, model.papers.input.cols)
-    return [np.clip(rng.normal(40 + index % 180, index % 60, shape), 0, 255).astype(np.uint8) for index in range(count)]
+# --- a step in a process of its own -----------------------------------------------------------------------------------
+def ask(step: Step, order: Order, environment: dict[str, str]) -> Answer:
+    """Run the step and return its answer; what died or hung gets one that says so."""
+    with tempfile.TemporaryDirectory(prefix="edge-agent-step-") as text, tempfile.TemporaryFile() as said:
+        file = Path(text) / "answer"
+        command = [sys.executable, str(STEP_FILE), step.name, str(file)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, cwd=ROOT, start_new_session=True
+        )
+        hung = False
+        try:
+            process.communicate(msgspec.json.encode(order), timeout=order.seconds)
+        except subprocess.TimeoutExpired:
+            hung = True
+        finally:
+            _end(process)
+        said.seek(0)
+        last = " / ".join(said.read().decode(errors="replace").strip().splitlines()[-4:])[-600:]
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Answer)
+        except (OSError, msgspec.DecodeError):
+            why = f"no end within {order.seconds:.0f} s" if hung else f"its process ended by {_told(process.returncode)}"
+            return Answer(state="NOT PROVED", told=f"{why}: {last or 'it said nothing'}")
 
 
-def maps_of(engine: Segmenter, frames: list[Pixels]) -> Pixels:
-    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-    maps = []
-    for frame in frames:
-        slot = engine.lease()
-        assert slot is not None
-        engine.submit(slot, frame, done.put)
-        done.get(timeout=60)
-        require_believable(slot, int(slot.maps.max()))
-        maps.append(slot.maps.copy())
-        engine.release(slot)
-    return np.stack(maps)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The step and whatever it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
 
 
-def run_many(engine: Segmenter, count: int) -> tuple[float, float, float]:
-    """All slots busy until `count` are done: images/s, and one inference's p50 and p99 in ms from submit to answer."""
-    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-    times: list[float] = []
-    began, submitted = time.perf_counter(), 0
-    while len(times) < count:
-        while submitted < count and (slot := engine.lease()) is not None:
-            slot.ticket = time.monotonic_ns()
-            engine.submit(slot, slot.tensor, done.put)
-            submitted += 1
-        slot = done.get(timeout=60)
-        if slot.failure:
-            raise EngineError(slot.failure)
-        times.append((slot.done_ns - slot.ticket) / 1e6)
-        engine.release(slot)
-    p50, p99 = np.quantile(times, (0.5, 0.99))
-    return count / (time.perf_counter() - began), float(p50), float(p99)
+def _told(code: int) -> str:
+    return f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
+# --- all of them ------------------------------------------------------------------------------------------------------
 class Proof:
-    """The steps that need the engine, on one model."""
+    """Steps in order, and what one decides for the next: whether there is a GPU, and who computes."""
 
-    def __init__(self, model: Model, folder: Path, images: int, inferences: int, candidates: Path | None) -> None:
-        self._model, self._folder, self._images, self._inferences = model, folder, images, inferences
-        self._candidates = candidates
-        self.table: list[str] = []
-        self.rows: list[str] = []  # of every precision and batch
+    def __init__(self, args: argparse.Namespace, report: Report) -> None:
+        self._args, self._report = args, report
+        self._until = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
+        self._no_gpu = ""
+        self._stands_in = args.stand_in == "yes"
+        if self._stands_in:
+            self._note("as asked")
 
-    def _open(self, **settings: object) -> TensorRtSegmenter:
-        return open_tensorrt(TensorRtEngine(keep_warm_ms=0, **settings), self._model, self._folder)  # type: ignore[arg-type]
+    def run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step.on_gpu and self._args.dry_run:
+                continue
+            if step.on_gpu and self._no_gpu:
+                self._report.add(step.title, Answer(state="skipped", told="there is no GPU to try it on"), 0)
+                continue
+            answer = self._step(step)
+            failed = answer.state == "NOT PROVED"
+            if step.name == "machine" and failed:
+                self._no_gpu = answer.told
+            if step.name == "engine" and failed and not self._stands_in and self._args.stand_in == "auto":
+                self._stands_in = True
+                self._note(answer.told)
+                self._step(step)
 
-    def opened(self) -> str:
-        engine = self._open()
-        try:
-            return f"{engine.engine_id}, {engine.memory} memory, {engine.graph_nodes} nodes, {engine.warm_up():.3f} ms"
-        finally:
-            engine.close()
+    def _step(self, step: Step) -> Answer:
+        title = f"{step.title} ({_STAND_IN})" if self._stands_in and step.on_gpu else step.title
+        seconds = min(step.most_s, self._until - time.monotonic())
+        began = time.monotonic()
+        if seconds < _LEAST_S:
+            answer = Answer(state="skipped", told="the time was over: run it by --steps")
+        else:
+            print(f"[......] {title}", flush=True)
+            answer = ask(step, self._order(step, seconds), self._environment(step))
+        self._report.add(title, answer, time.monotonic() - began)
+        return answer
 
-    def parity(self) -> str:
-        frames = pictures(self._model, self._images)
-        cpu, _ = open_cpu(CpuEngine(hint="latency"), self._model)
-        expected = maps_of(cpu, frames)
-        cpu.close()
-        engine = self._open()
-        try:
-            found = compare(expected, maps_of(engine, frames))
-        finally:
-            engine.close()
-        assert found.holds, str(found)
-        return f"{found} over {len(frames)} pictures"
+    def _order(self, step: Step, seconds: float) -> Order:
+        args, stands_in = self._args, self._stands_in and step.on_gpu
+        model = write_model(args.work / "models" / _STAND_IN) if stands_in else args.model
+        return Order(
+            model=str(model.resolve()),
+            engines=str((args.work / ("engines-stand-in" if stands_in else "engines")).resolve()),
+            images=args.images,
+            inferences=args.inferences,
+            candidates=str(args.candidates.resolve()) if args.candidates and not stands_in else "",
+            seconds=seconds,
+        )
 
-    def steady(self) -> str:
-        engine = self._open()
-        try:
-            run_many(engine, min(2000, self._inferences))
-            host, device = _host_mb(), _device_mb()
-            rate, _, _ = run_many(engine, self._inferences)
-            host, device = _host_mb() - host, _device_mb() - device
-        finally:
-            engine.close()
-        assert host < GROWTH_MB, f"the host's memory grew by {host:.1f} MB"
-        assert device < GROWTH_MB, f"the GPU's memory grew by {device:.1f} MB"
-        return f"{self._inferences} inferences, {rate:.0f} images/s, host {host:+.1f} MB, GPU {device:+.1f} MB"
+    def _environment(self, step: Step) -> dict[str, str]:
+        """Where the stand-in computes, it is what `import tensorrt` finds, in every process that a step starts."""
+        paths = [str(ROOT), str(TOOLS)]
+        if self._stands_in and step.on_gpu:
+            paths.insert(0, str(TOOLS / "stand_in"))
+        paths += filter(None, [os.environ.get("PYTHONPATH", "")])
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
-    def benchmark(self) -> str:
-        count = min(5000, self._inferences)
-        for slots in (2, 3):
-            for graph in (True, False):
-                engine = self._open(slots=slots, graph=graph)
-                try:
-                    engine.warm_up()
-                    rate, p50, p99 = run_many(engine, count)
-                    alone = engine.warm_up()
-                finally:
-                    engine.close()
-                self.table.append(
-                    f"| {slots} | {'graph' if graph else 'plain'} | {rate:.0f} | {p50:.3f} | {p99:.3f} | {alone:.3f} |"
-                )
-        return f"{len(self.table)} rows, {count} inferences each"
-
-    def precisions(self) -> str:
-        """`edge-agent benchmark engine` for the GPU's rows; what it could not measure is told, and fails the step."""
-        missing: list[str] = []
-
-        def tell(text: str) -> None:
-            if text.startswith("no row of"):
-                missing.append(text)
-
-        model = self._model
-        rows = list(measure_gpu(model, graphs_of(model, self._candidates), BATCHES, min(4.0, self._inferences / 1000), tell))
-        assert rows, "TensorRT gave no row"
-        self.rows += [_row(row) for row in rows]
-        assert not missing, f"{len(rows)} rows, but {'; '.join(missing[:3])}"
-        return f"{len(rows)} rows of {', '.join(dict.fromkeys(row['precision'] for row in rows))}"
+    def _note(self, why: str) -> None:
+        self._report.note = (
+            f"**A stand-in ran, not TensorRT**, in every step marked *({_STAND_IN})*: CUDA kernels in the network's place. The "
+            "builder's process, engine files, GPU thread, lanes, streams, graphs, memory and the daemon are the station's own. "
+            f"Why: {_flat(why)}"
+        )
 
 
-COLUMNS = {
-    "images_per_s": "images/s",
-    "latency_p50_ms": "p50 ms",
-    "latency_p99_ms": "p99 ms",
-    "h2d_ms": "H2D ms",
-    "compute_ms": "compute ms",
-    "d2h_ms": "D2H ms",
-    "roofline_share": "of the roofline",
-    "sm_mhz": "SM MHz",
-    "power_w": "W",
-    "throttled": "throttled",
-}
-
-
-def _row(row: dict[str, object]) -> str:
-    cells = [row["engine"], row["precision"], row["batch"], *(row[name] for name in COLUMNS)]
-    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(value) or "no"
-    return "" if value is None else str(value)
-
-
-def _host_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _device_mb() -> float:
-    """GPU memory in use, as the driver tells."""
-    words = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0])
-
-
-def stand_in(what: str) -> Callable[[], str]:
-    """A step of `prove_cuda.py`, in a process of its own: a kernel that traps breaks its process's context for good."""
-
-    def look() -> str:
-        words = [sys.executable, str(STAND_IN), what]
-        ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
-        last = (ended.stdout.strip() or ended.stderr.strip()[-300:]).splitlines()[-1:]
-        assert ended.returncode == 0, f"exit code {ended.returncode}: {' '.join(last)}"
-        return " ".join(last)
-
-    return look
-
-
-def ahead(model: Model, folder: Path) -> str:
-    """Everything before the driver: the library, the network, a build for GPUs that are not here."""
-    sizes = [_built_ahead(network_of(model), folder, capability) for capability in AHEAD]
-    return "TensorRT-RTX builds for " + ", ".join(f"{c} ({size} bytes)" for c, size in zip(AHEAD, sizes, strict=True))
-
-
-def _built_ahead(network: Network, folder: Path, capability: str) -> int:
-    plan = build_aside(network, folder / "ahead.cache", "tensorrt_rtx", 512, 3, lambda _: None, capabilities=(capability,))
-    return len(plan)
-
-
-def candidates_ahead(model: Model, folder: Path, candidates: Path | None) -> str:
-    """Every precision at the smallest and the largest batch, for a GPU that is not here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    told = []
-    for name, graph in graphs_of(model, candidates).items():
-        file = folder / f"ahead-{name}.onnx"
-        file.write_bytes(content := graph.SerializeToString())
-        made = model.calibrated(file, hashlib.sha256(content).hexdigest())
-        sizes = [_built_ahead(network_of(made, batch), folder, AHEAD[0]) for batch in (BATCHES[0], BATCHES[-1])]
-        told.append(f"{name} ({sizes[0]} and {sizes[1]} bytes)")
-    return f"batches of {BATCHES[0]} and {BATCHES[-1]} for {AHEAD[0]}: {', '.join(told)}"
-
-
-def prove(args: argparse.Namespace, folder: Path) -> tuple[Report, Proof | None]:
-    report, model = Report(), load_model(args.model)
-    report.step("library", lambda: "{0.name} {0.version}".format(load_library()))
-    report.step("built ahead", lambda: ahead(model, folder))
-    report.step("precisions built ahead", lambda: candidates_ahead(model, folder, args.candidates))
-    report.step("pictures", lambda: f"{len(pictures(model, args.images))} of {model.papers.input.rows}x{model.papers.input.cols}")
-    report.step("GPU", lambda: "{0.name}, {0.capability}, driver {0.driver_version}".format(Gpu(0)))
-    if args.dry_run:
-        print("dry run: the rest needs a GPU")
-        return report, None
-    proof = Proof(model, folder, args.images, args.inferences, args.candidates)
-    report.step("engine", proof.opened)
-    report.step("parity with the CPU in FP32", proof.parity)
-    report.step("no growth", proof.steady)
-    report.step("benchmark", proof.benchmark)
-    report.step("every precision and batch", proof.precisions)
-    report.step("stand-in kernel: graph and plain enqueue agree", stand_in("graph"))
-    report.step("stand-in kernel: copies overlap kernels, by events", stand_in("overlap"))
-    report.step("stand-in kernel: one that traps is an error", stand_in("trap"))
-    return report, proof
-
-
-def main() -> int:
+def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--steps", default=",".join(NAMES), help=f"which, with commas between: {','.join(NAMES)}")
+    parser.add_argument("--dry-run", action="store_true", help="only what needs no GPU")
+    parser.add_argument("--stand-in", choices=["auto", "yes", "no"], default="auto", help="auto: where TensorRT refuses the GPU")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--inferences", type=int, default=100_000)
-    parser.add_argument("--candidates", type=Path, help="what calibrate left; without it FP16 and INT8 are made of noise")
+    parser.add_argument("--minutes", type=float, default=0, help="end in order within so many; 0 is each step's own limit")
+    parser.add_argument("--candidates", type=Path, help="what calibrate left; without it FP16 and INT8 are made of drawn parts")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo-texture")
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "prove", help="engines lie there, for the next time too")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements" / f"gpu-{today}.md")
-    args = parser.parse_args()
-    report, proof = prove(args, ROOT / "out" / "engines")
-    if proof is not None:
-        head = [f"# The GPU engine, {today}", "", f"`tools/prove_gpu.sh --images {args.images} --inferences {args.inferences}`", ""]
-        steps = ["| step | state | seen | s |", "|---|---|---|---|", *report.lines, ""]
-        slots = ["| slots | launch | images/s | p50 ms | p99 ms | alone ms |", "|---|---|---|---|---|---|", *proof.table, ""]
-        names = ["engine", "precision", "batch", *COLUMNS.values()]
-        rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *proof.rows]
-        args.out.write_text("\n".join([*head, *steps, *slots, *rows]) + "\n")
-        print(f"written: {args.out}")
-    return 1 if report.failed and not args.dry_run else 0
+    args = parser.parse_args(words)
+    unknown = set(args.steps.split(",")) - set(NAMES)
+    if unknown:
+        parser.error(f"--steps: {', '.join(sorted(unknown))} is none of {', '.join(NAMES)}")
+    return args
+
+
+def main(words: Sequence[str]) -> int:
+    args = parse(words)
+    report = Report(args.out, head_of(words))
+    wanted = args.steps.split(",")
+    Proof(args, report).run([step for step in STEPS if step.name in wanted])
+    report.write()
+    print(f"written: {args.out}")
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

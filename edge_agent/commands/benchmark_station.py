@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from edge_agent.errors import ConfigurationError, EdgeAgentError
-from edge_agent.inference.model import load_model
+from edge_agent.inference.model import Model, load_model
 
 _ROOT = Path(__file__).parents[2]
 _ROUNDS = 3
@@ -39,7 +39,7 @@ def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
         for _ in range(_ROUNDS):
             engine.append(_engine_fps(onnx, papers.input.name, rows, cols, hint, seconds))
             parts = max(50, int(engine[-1] * seconds))
-            run = _station(Path(text), model, rows, cols, hint, parts)
+            run = run_station(Path(text), loaded, {"kind": "cpu", "hint": hint}, parts)
             station.append(parts / run["seconds"])
             cpu.append(run["own_cpu_seconds"] / parts * 1000)
     engine_fps, station_fps = statistics.median(engine), statistics.median(station)
@@ -98,16 +98,18 @@ _RECIPE = {
 }
 
 
-def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: int) -> dict[str, Any]:
-    """The daemon, flat out on preloaded drawn frames, with every rule of the demo's kind."""
-    recipe = _RECIPE | {"model": {"name": model}}
+def run_station(folder: Path, model: Model, engine: dict[str, Any], parts: int) -> dict[str, Any]:
+    """The daemon, flat out on preloaded drawn frames, with every rule of the demo's kind; return its summary.
+
+    `folder`/state may hold what it needs, engines say; it is gone afterwards."""
+    recipe = _RECIPE | {"model": {"name": model.onnx.parent.name}}
     camera = {
         "name": "camera",
         "kind": "synthetic",
         "rate_hz": 0,
         "preload": 16,  # as many as frame slots: a real camera fills them by itself
-        "rows": rows,
-        "cols": cols,
+        "rows": model.papers.input.rows,
+        "cols": model.papers.input.cols,
         "defect_share": 0.05,
         "empty_share": 0,
     }
@@ -115,10 +117,10 @@ def _station(folder: Path, model: str, rows: int, cols: int, hint: str, parts: i
         "station": "benchmark",
         "state": str(folder / "state"),
         "recipes": ".",
-        "models": str(_ROOT / "models"),
+        "models": str(model.onnx.parent.parent.resolve()),
         "cameras": [camera],
         "lines": [{"name": "line", "camera": "camera", "recipe": "station", "frames": 16}],
-        "engine": {"kind": "cpu", "hint": hint},
+        "engine": engine,
         "plc": {"verdicts": f"ipc://{folder}/v", "control": f"ipc://{folder}/c", "expect_subscriber": False},
         "metrics": None,
     }
