@@ -196,9 +196,12 @@ def _begun_cache(config: Any, timing: bytes) -> Any:
 
 
 def _refused(library: Library, onnx: bytes, verb: str, why: str) -> Exception:
-    """The error for a network that the library cannot `verb`: of a later version's types it may be the library that is to blame."""
+    """The error for a network that the library cannot `verb`: of a later version's types it may be the library that is to blame.
+
+    Reading needs no GPU: what is said there of one that is missing or too old is not why.
+    """
     said = f"{library.name} {library.version} cannot {verb} the network: {why}."
-    meant = _sorted_out(said, ConfigurationError)
+    meant = ConfigurationError(said) if verb == "read" else _sorted_out(said, ConfigurationError)
     if isinstance(meant, ConfigurationError) and not library.is_rtx and library.numbers < _COMPLETE and any(_types(onnx)):
         return EngineUnavailable(f"{said} {_NEEDS_COMPLETE}.")
     return meant
