@@ -1,0 +1,94 @@
+"""Does a candidate of `edge-agent calibrate` lose verdicts by its own arithmetic, or by the kernels that compute it?
+
+    python tools/graph_flips.py --model models/M --recipe config/recipes/M.yaml --candidates calibration --data images
+
+FP32 and the 8-bit candidates run on OpenVINO with float kernels between their pairs of Q and DQ, which round as the graph says:
+what an engine with right kernels would tell. A flip here is an image whose highest pixel of some class lies on the other side of
+its threshold. The gate of `calibrate` lets the whole line judge, on the kernels that the station has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import queue
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edge_agent.bundle import load_pair
+from edge_agent.commands.calibrate_images import read_golden, tensors
+from edge_agent.inference.base import TensorSlot
+from edge_agent.inference.cpu import CpuSegmenter, open_cpu
+from edge_agent.inference.model import Model
+from edge_agent.recipe import ClassLimits, Recipe
+from edge_agent.records import Pixels
+from edge_agent.settings import CpuEngine
+
+FULL = 255
+WAIT_S = 60
+CANDIDATES = ("int8", "int8_level0_fp16")
+
+
+def as_graphed(model: Model) -> CpuSegmenter:
+    """The engine that computes the pairs in floats."""
+    return open_cpu(CpuEngine(hint="latency", requests=1), model, is_reference=True)[0]
+
+
+def peaks_of(engine: CpuSegmenter, frames: list[Pixels]) -> NDArray[np.float64]:
+    """Highest probability of each class (classes,) in any of the frames (rows, cols) uint8 of an image."""
+    highest = np.zeros(len(engine.classes))
+    for frame in frames:
+        slot = engine.lease()
+        assert slot is not None, "one picture at a time"
+        done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+        engine.submit(slot, frame, done.put)
+        done.get(timeout=WAIT_S)
+        if slot.failure:
+            raise SystemExit(slot.failure)
+        highest = np.maximum(highest, slot.maps.max((1, 2)) / FULL)
+        engine.release(slot)
+    return highest
+
+
+def is_beyond(peaks: NDArray[np.float64], recipe: Recipe, classes: tuple[str, ...]) -> bool:
+    """Whether some class reaches the recipe's threshold."""
+    return bool((peaks >= [recipe.classes.get(name, ClassLimits()).threshold for name in classes]).any())
+
+
+def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> dict[str, tuple[int, int, int]]:
+    """By candidate: images that it alone calls defective, images that FP32 alone calls defective, and images looked at."""
+    files = {name: candidates / f"{name}.onnx" for name in CANDIDATES}
+    others = {name: model.calibrated(file, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in files.items()}
+    engines = {name: as_graphed(each) for name, each in {"fp32": model, **others}.items()}
+    counts = {name: [0, 0, 0] for name in CANDIDATES}
+    images = read_golden(data)
+    try:
+        for _, frames in track(tensors(images, recipe, model.papers.input.rows, model.papers.input.cols), total=len(images)):
+            calls = {name: is_beyond(peaks_of(engine, frames), recipe, engine.classes) for name, engine in engines.items()}
+            for name, count in counts.items():
+                count[0] += calls[name] and not calls["fp32"]
+                count[1] += calls["fp32"] and not calls[name]
+                count[2] += bool(frames)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return {name: (count[0], count[1], count[2]) for name, count in counts.items()}
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", type=Path, required=True)
+    p.add_argument("--recipe", type=Path, required=True)
+    p.add_argument("--candidates", type=Path, required=True, help="the --out of `edge-agent calibrate`")
+    p.add_argument("--data", type=Path, required=True, help="images, labelled or not")
+    args = p.parse_args()
+    model, recipe = load_pair(args.model, args.recipe)
+    for name, (to_ng, to_pass, of) in count_flips(model, recipe, args.candidates, args.data).items():
+        print(f"{name}: {to_ng + to_pass} of {of} images flip by the graph itself, {to_ng} of them to defective")
+
+
+if __name__ == "__main__":
+    main()
