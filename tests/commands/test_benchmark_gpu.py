@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
@@ -158,13 +157,3 @@ def test_every_row_has_the_same_columns(edge_agent: Program) -> None:
             assert (row["roofline_share"] is None) == (row["precision"] != "fp32")
     assert table_of(rows).row_count == len({(row["engine"], row["precision"]) for row in rows})
     assert "no rows of tensorrt" in ran.stderr or any(row["engine"].startswith("tensorrt") for row in rows)
-
-
-def test_the_proof_of_a_gpu_has_the_table(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
-    prove_gpu = importlib.import_module("prove_gpu")
-    model = load_model(write_small_unet(tmp_path / "unet"))
-    proof = prove_gpu.Proof(model, tmp_path, 2, 10, None)
-    told = proof.precisions()
-    assert told.endswith("rows of fp32, fp16, int8, int8_level0_fp16")
-    assert any(row.startswith("| tensorrt-10.3.0/Fake T4 | int8 | 16 |") for row in proof.rows)
