@@ -268,7 +268,13 @@ def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem
     if "unknown field" in what:
         known = typewords.fields(kind, keys[:-1], document.data)
         near = difflib.get_close_matches(str(keys[-1]), known, n=1)
-        remedy = f"did you mean `{near[0]}`?" if near else f"remove it, or give one of {', '.join(known)}."
+        remedy = (
+            f"did you mean `{near[0]}`?"
+            if near
+            else f"remove it, or give one of {', '.join(known)}."
+            if known
+            else "remove it: nothing can stand here."
+        )
         return document.problem(keys, "is not a key that can stand here.", remedy)
     value = document.data
     for key in keys:

@@ -10,7 +10,6 @@ its threshold. The gate of `calibrate` lets the whole line judge, on the kernels
 from __future__ import annotations
 
 import argparse
-import hashlib
 import queue
 from pathlib import Path
 
@@ -20,9 +19,13 @@ from rich.progress import track
 
 from edge_agent.bundle import load_pair
 from edge_agent.commands.calibrate_images import read_golden, tensors
+from edge_agent.commands.calibrate_manifest import read_manifest
+from edge_agent.commands.replay import find_model
+from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.cpu import CpuSegmenter, open_cpu
 from edge_agent.inference.model import Model
+from edge_agent.qualification.rates import rate
 from edge_agent.recipe import ClassLimits, Recipe
 from edge_agent.records import Pixels
 from edge_agent.settings import CpuEngine
@@ -60,8 +63,8 @@ def is_beyond(peaks: NDArray[np.float64], recipe: Recipe, classes: tuple[str, ..
 
 def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> dict[str, tuple[int, int, int]]:
     """By candidate: images that it alone calls defective, images that FP32 alone calls defective, and images looked at."""
-    files = {name: candidates / f"{name}.onnx" for name in CANDIDATES}
-    others = {name: model.calibrated(file, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in files.items()}
+    made = read_manifest(candidates, model).candidates
+    others = {name: model.calibrated(candidates / made[name].file, made[name].sha256) for name in CANDIDATES}
     engines = {name: as_graphed(each) for name, each in {"fp32": model, **others}.items()}
     counts = {name: [0, 0, 0] for name in CANDIDATES}
     images = read_golden(data)
@@ -80,14 +83,20 @@ def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> d
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", type=Path, required=True)
+    p.add_argument("--model", required=True, help="a shipped model's name, or a folder with model.yaml")
     p.add_argument("--recipe", type=Path, required=True)
     p.add_argument("--candidates", type=Path, required=True, help="the --out of `edge-agent calibrate`")
     p.add_argument("--data", type=Path, required=True, help="images, labelled or not")
     args = p.parse_args()
-    model, recipe = load_pair(args.model, args.recipe)
-    for name, (to_ng, to_pass, of) in count_flips(model, recipe, args.candidates, args.data).items():
-        print(f"{name}: {to_ng + to_pass} of {of} images flip by the graph itself, {to_ng} of them to defective")
+    try:
+        model, recipe = load_pair(find_model(args.model), args.recipe)
+        counts = count_flips(model, recipe, args.candidates, args.data)
+    except EdgeAgentError as error:
+        raise SystemExit(str(error)) from None
+    for name, (to_ng, to_pass, of) in counts.items():
+        bounds = rate(to_ng + to_pass, of)
+        told = f"{name}: {to_ng + to_pass} of {of} images flip by the graph itself, {to_ng} of them to defective"
+        print(f"{told}; 95 % bounds {100 * bounds.low:.3f} to {100 * bounds.high:.3f} %")
 
 
 if __name__ == "__main__":

@@ -8,4 +8,9 @@ cd "$(dirname "$0")/.."
 export PYTHONUNBUFFERED=1
 nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,power.draw --format=csv,noheader 2>/dev/null ||
     echo "nvidia-smi is not here: no NVIDIA driver, none that this shell sees, or a Jetson"
-exec "${PYTHON:-.venv/bin/python}" tools/prove_gpu.py "$@"
+python=${PYTHON:-.venv/bin/python}
+[ -x "$(command -v "$python")" ] || {
+    echo "$python is not there: run \`make prove-gpu\` or tools/unpack_gpu.sh, or name an interpreter by PYTHON=" >&2
+    exit 2
+}
+exec "$python" tools/prove_gpu.py "$@"

@@ -15,7 +15,6 @@ import platform
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from edge_agent.activation import processor
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _engines(args: argparse.Namespace) -> int:
     rows = []
-    console = Console(stderr=True)
+    console = output.told()
     with console.status("measuring") as status:
 
         def tell(text: str) -> None:

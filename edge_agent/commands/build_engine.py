@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from rich.status import Status
 
 from edge_agent.activation import ForeignChoice, read_choice, require_engine
+from edge_agent.commands import output
 from edge_agent.errors import EXIT_OK, UsageError
 from edge_agent.inference import ENGINES, kept_engine
 from edge_agent.inference.model import Model, load_model
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     station = load_station(args.config, args.overrides)
     settings = settings_of(station)
     folder = station.path(station.settings.state) / ENGINES
-    console = Console(stderr=True)
+    console = output.told()
     for model in models_of(station, args.model):
         name = model.papers.name
         with console.status(f"{name}: looking") as status:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from edge_agent.activation import rules_hash
 from edge_agent.bundle import load_pair
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
-from edge_agent.commands import capture
+from edge_agent.commands import capture, output
 from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrate_trial import Trial, activate, hold_trial
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         _require_home(station, model, recipe)
     if not args.graphs_only:
         rate(0, 1), new_figure(1, 1)  # what the report needs is asked for before the work
-    console = Console(stderr=True)
+    console = output.told()
     images = _images(args)
     if args.gate_only:
         manifest = read_manifest(args.out, model)
@@ -76,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
         manifest = _make(args, model, recipe, images, console)
         write_manifest(args.out, manifest)
     if args.graphs_only:
-        console.print(f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command with --gate-only.")
+        console.print(
+            f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command, --gate-only instead of "
+            "--graphs-only. Pictures taken with --camera: --golden DIR/images instead of --camera."
+        )
         return 0
     golden = read_golden(args.golden) if args.golden else images
     engine = station.settings.engine if station is not None else CpuEngine()
@@ -100,9 +104,14 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--activate needs the gate, which --graphs-only leaves out.")
     if args.count < 1 or args.most < 1 or not args.seconds > 0 or not 50 < args.percentile <= 100:
         raise UsageError("--count and --most take 1 or more, --seconds more than 0, --percentile 50 to 100.")
+    if not 0 <= args.allow_flips <= 1 or not 0 <= args.least_speedup < math.inf:
+        raise UsageError("--allow-flips takes a share from 0 to 1, --least-speedup 0 or more.")
     if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
         raise UsageError(f"--out {args.out} holds the images. Name another folder.")
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {args.out} cannot be used as a folder: {error.strerror}. Name another.") from None
 
 
 def _limits(args: argparse.Namespace) -> Limits:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.status import Status
 from rich.table import Table
 
-from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
+from edge_agent.activation import Choice, ForeignChoice, processor, read_choice, rules_hash, withdraw_choice, write_choice
 from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_speeds
 from edge_agent.commands.calibrate_images import Golden, fingerprint, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
@@ -209,17 +209,30 @@ def _table(speeds: dict[str, Speed], found: dict[str, Comparison], against: dict
     return table
 
 
+def _untried(state: Path, trial: Trial, gate: dict[str, Any]) -> str:
+    """The station's choice, where this gate says nothing of it: another candidate was tried, or too few images. Else ''."""
+    try:
+        found = read_choice(state, trial.recipe, trial.model)
+    except ForeignChoice:
+        return ""
+    compared = gate["comparisons"].get(found[0].candidate) if found else None
+    is_told = compared is not None and compared["judged"] >= trial.limits.images
+    return found[0].candidate if found and not is_told else ""
+
+
 def activate(trial: Trial, manifest: Manifest, chosen: str | None, station: Station) -> str:
     """Make the chosen candidate the station's engine, or FP32 where none is chosen; return what was done, in words."""
     state = station.path(station.settings.state)
+    gate = manifest.gate or {}
     if chosen is None:
+        if earlier := _untried(state, trial, gate):
+            return f"Nothing was found out about {earlier}, the station's choice: it stays."
         was_there = withdraw_choice(state, trial.recipe)
         return (
             "The earlier choice is withdrawn: FP32 judges from the next start or change of recipe on."
             if was_there
             else "FP32 goes on judging."
         )
-    gate = manifest.gate or {}
     made = manifest.candidates[chosen]
     choice = Choice(
         candidate=chosen,

@@ -13,11 +13,10 @@ from typing import Any
 
 import cv2
 import msgspec
-from rich.console import Console
 from rich.progress import Progress
 
 from edge_agent.bundle import load_pair
-from edge_agent.commands import evaluation_split
+from edge_agent.commands import evaluation_split, output
 from edge_agent.commands.evaluation_figures import Figures
 from edge_agent.commands.evaluation_gallery import write_gallery
 from edge_agent.commands.evaluation_line import Judged, Observer, run_line
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     _require_libraries()
     _require_pictures(dataset)
     make_room(args.out, args.data, args.recipe, args.pick is not None)
-    console, warnings_told = Console(stderr=True), tuple(warnings)
+    console, warnings_told = output.told(), tuple(warnings)
     for warning in warnings_told:
         console.print(f"WARNING: {warning}", style="bold red", highlight=False)
     if note:

@@ -35,6 +35,15 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
     assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]
 
+    other = within(*gate[:-5], "--only", "int8", *gate[-3:], "--least-speedup", "1000")
+    assert other.returncode == 1
+    assert "Nothing was found out about fp16, the station's choice: it stays." in other.stderr
+    assert (station.folder / "state" / "calibrated" / "part.json").exists()
+    for word, value in (("--least-speedup", "nan"), ("--allow-flips", "nan"), ("--allow-flips", "2")):
+        meaningless = within(*gate, word, value)
+        assert meaningless.returncode == 2, meaningless.stderr
+        assert "--allow-flips takes a share from 0 to 1" in meaningless.stderr
+
     refused = within(*gate, "--least-speedup", "1000")
     assert refused.returncode == 1
     assert "withdrawn" in refused.stderr

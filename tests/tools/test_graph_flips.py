@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,10 @@ def test_flips_are_counted_by_the_graph(
     words = ["--model", str(model), "--recipe", str(station.folder / "recipes" / "part.yaml")]
     made = within("calibrate", *words, "--images", station.images, "--out", out, "--graphs-only")
     assert made.returncode == 0, made.stderr
+    true = hashlib.sha256((out / "int8.onnx").read_bytes()).hexdigest()
     see_defects_everywhere(out / "int8.onnx")
+    manifest, spoilt = out / "manifest.json", hashlib.sha256((out / "int8.onnx").read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(true, spoilt))
 
     words += ["--candidates", str(out), "--data", str(station.images)]
     monkeypatch.setattr(sys, "argv", ["graph_flips.py", *words])
