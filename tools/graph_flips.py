@@ -10,7 +10,6 @@ its threshold. The gate of `calibrate` lets the whole line judge, on the kernels
 from __future__ import annotations
 
 import argparse
-import queue
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from edge_agent.commands.calibrate_images import read_golden, tensors
 from edge_agent.commands.calibrate_manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import EdgeAgentError
-from edge_agent.inference.base import TensorSlot
+from edge_agent.inference.base import infer
 from edge_agent.inference.cpu import CpuSegmenter, open_cpu
 from edge_agent.inference.model import Model
 from edge_agent.qualification.rates import rate
@@ -44,11 +43,7 @@ def peaks_of(engine: CpuSegmenter, frames: list[Pixels]) -> NDArray[np.float64]:
     """Highest probability of each class (classes,) in any of the frames (rows, cols) uint8 of an image."""
     highest = np.zeros(len(engine.classes))
     for frame in frames:
-        slot = engine.lease()
-        assert slot is not None, "one picture at a time"
-        done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-        engine.submit(slot, frame, done.put)
-        done.get(timeout=WAIT_S)
+        slot = infer(engine, frame, WAIT_S)
         if slot.failure:
             raise SystemExit(slot.failure)
         highest = np.maximum(highest, slot.maps.max((1, 2)) / FULL)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from hooked import HookedEvent
 from proving import ROOT, Task, device_mb, host_mb, infer, maps_of, opened, opened_on, pictures, require, run_many
 
 from edge_agent.errors import EdgeAgentError, EngineUnavailable
@@ -123,17 +124,10 @@ class _CountingGpu(Gpu):
     records = 0
 
     def event(self) -> Any:
-        return _CountingEvent(super().event(), self)
+        return HookedEvent(super().event(), self._count)
 
-
-class _CountingEvent:
-    def __init__(self, event: Any, gpu: _CountingGpu) -> None:
-        self._event, self._gpu = event, gpu
-        self.query = event.query
-
-    def record(self, stream: Any) -> None:
-        self._gpu.records += 1
-        self._event.record(stream)
+    def _count(self, _: Any) -> None:
+        self.records += 1
 
 
 def parity(task: Task) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hooked import HookedEvent
 from kernels import break_context
 
 from edge_agent import cli
@@ -22,19 +23,12 @@ class FailingGpu(Gpu):
     is_broken = False
 
     def event(self) -> Any:
-        return _Event(super().event(), self)
+        return HookedEvent(super().event(), self._break)
 
-
-class _Event:
-    def __init__(self, event: Any, gpu: FailingGpu) -> None:
-        self._event, self._gpu = event, gpu
-        self.query = event.query
-
-    def record(self, stream: Any) -> None:
-        if not self._gpu.is_broken and self._gpu.arm.exists():
-            self._gpu.is_broken = True
+    def _break(self, stream: Any) -> None:
+        if not self.is_broken and self.arm.exists():
+            self.is_broken = True
             break_context(int(stream.handle))
-        self._event.record(stream)
 
 
 def main(arguments: list[str]) -> int:

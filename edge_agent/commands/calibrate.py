@@ -108,10 +108,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--allow-flips takes a share from 0 to 1, --least-speedup 0 or more.")
     if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
         raise UsageError(f"--out {args.out} holds the images. Name another folder.")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {args.out} cannot be used as a folder: {error.strerror}. Name another.") from None
+    output.make_folder(args.out)
 
 
 def _limits(args: argparse.Namespace) -> Limits:

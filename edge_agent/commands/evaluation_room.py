@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge_agent.commands import output
 from edge_agent.commands.evaluation_report import PICTURES
 from edge_agent.errors import UsageError
 
@@ -28,10 +29,7 @@ def make_room(out: Path, data: Path, recipe: Path, picks: bool) -> None:
         raise UsageError(f"--out {out} lies in the dataset. Name another folder, or the report would become part of it.")
     if picks and where == recipe.resolve().parent:
         raise UsageError(f"--out {out} holds the recipe itself, which --pick would overwrite. Name another folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be used as a folder: {error.strerror}. Name another.") from None
+    output.make_folder(out)
     own = [out / name for name in _own(out)]
     needed = [out / name for name in (RESULT, *_ALWAYS, *((recipe.name,) if picks else ()))]
     if strange := [file for file in needed if file not in own and (file.exists() or file.is_symlink())]:

@@ -1,10 +1,13 @@
-"""What commands print: as wide as the terminal, and as wide as it is where the output goes elsewhere."""
+"""What commands print, and the folder they leave files in. They print as wide as the terminal, and as wide as it is elsewhere."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from rich.console import Console
+
+from edge_agent.errors import UsageError
 
 _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file or another program
 
@@ -12,6 +15,14 @@ _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file
 def told() -> Console:
     """For standard error, beside progress: what is said is printed as it is, `[gpu]` of a package's extras too."""
     return Console(stderr=True, highlight=False, markup=False)
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of --out. Raises UsageError where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be used as a folder: {error.strerror}. Name another.") from None
 
 
 def console() -> Console:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import queue
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from edge_agent.errors import ConfigurationError, EngineError
-from edge_agent.inference.base import Segmenter, TensorSlot
+from edge_agent.inference.base import Segmenter, infer
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model
 from edge_agent.records import Pixels
@@ -33,7 +32,7 @@ def probe(segmenter: Segmenter, model: Model, explain: Explain) -> list[str]:
     """
     peaks, lowest, highest = [], 255, 0
     for name, picture in pictures(segmenter.rows, segmenter.cols):
-        slot = _run(segmenter, picture)
+        slot = infer(segmenter, picture, _WAIT_S)
         level = int(slot.maps.max())
         try:
             require_believable(slot, level)
@@ -46,15 +45,6 @@ def probe(segmenter: Segmenter, model: Model, explain: Explain) -> list[str]:
         peaks.append(float(slot.peak.item(0)))
         lowest, highest = min(lowest, int(slot.maps.min())), max(highest, level)
     return list(_doubts(model, peaks, lowest, highest))
-
-
-def _run(segmenter: Segmenter, picture: Pixels) -> TensorSlot:
-    slot = segmenter.lease()
-    assert slot is not None, "an engine is probed before anybody uses it"
-    finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-    np.copyto(slot.tensor, picture)
-    segmenter.submit(slot, slot.tensor, finished.put)
-    return finished.get(timeout=_WAIT_S)
 
 
 def _doubts(model: Model, peaks: list[float], lowest: int, highest: int) -> Iterator[str]:

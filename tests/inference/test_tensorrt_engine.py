@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from bright import write_bright_model
 from fake_gpu import World, install
 from gpu_engine import COLS, QUIET, ROWS, expected, infer, leased, start
 
 from edge_agent.errors import EngineError
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.believe import require_believable
-from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe
 from edge_agent.inference.tensorrt import segmenter
 from edge_agent.ring import Ring
 from edge_agent.settings import TensorRtEngine
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return load_model(write_bright_model(tmp_path / "bright"))
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bright import write_bright_model
 from fake_gpu import Error, World, install
 from fake_tensorrt import plan_of
 from gpu_engine import COLS, ROWS, infer, leased, start
@@ -17,22 +16,12 @@ from gpu_engine import COLS, ROWS, infer, leased, start
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.believe import require_believable
-from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt import segmenter
 from edge_agent.inference.tensorrt.api import load_library
 from edge_agent.inference.tensorrt.cuda import Gpu
 from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
 from edge_agent.settings import TensorRtEngine
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return load_model(write_bright_model(tmp_path / "bright"))
 
 
 @pytest.fixture

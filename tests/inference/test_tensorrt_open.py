@@ -8,26 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from bright import write_bright_model
-from fake_gpu import World, built, install
+from fake_gpu import World, built
 
 from edge_agent.errors import EngineError, EngineLost
 from edge_agent.inference import tensorrt
-from edge_agent.inference.model import Model, load_model
+from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt import parity, segmenter
 from edge_agent.settings import TensorRtEngine
 
 QUIET = TensorRtEngine(slots=3, keep_warm_ms=0)
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return load_model(write_bright_model(tmp_path / "bright"))
 
 
 def test_an_engine_is_built_once_and_loaded_after(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fake_gpu import Error, World, install
+from fake_gpu import Error, World
 from fake_tensorrt import plan_of
 
 from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
@@ -15,11 +15,6 @@ from edge_agent.inference.tensorrt.timing import Timed, copied_bytes_per_s, meas
 
 ROWS = COLS = 64
 BATCH = 1000 + 2 * (2 * ROWS * COLS + 4)  # bytes
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return install(monkeypatch)
 
 
 def measure(gpu: Gpu) -> Timed:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_agent.errors import EngineError
 from edge_agent.events import say
-from edge_agent.inference.base import Segmenter, TensorSlot
+from edge_agent.inference.base import Segmenter, infer
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.cpu import open_cpu
 from edge_agent.inference.model import Model
@@ -64,13 +64,8 @@ def maps_of(segmenter: Segmenter) -> Pixels:
     map that cannot be believed."""
     found = []
     for picture in shown(segmenter.rows, segmenter.cols):
-        slot = segmenter.lease()
-        assert slot is not None, "an engine is compared before anybody uses it"
-        finished: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
-        np.copyto(slot.tensor, picture)
-        segmenter.submit(slot, slot.tensor, finished.put)
         try:
-            finished.get(timeout=_WAIT_S)
+            slot = infer(segmenter, picture, _WAIT_S)
         except queue.Empty:
             raise EngineError(f"{segmenter.engine_id} gave no answer within {_WAIT_S} s. Look at `nvidia-smi`.") from None
         if slot.failure:
