@@ -34,6 +34,7 @@ from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part,
 from edge_agent.settings import AutoEngine, Station
 
 _KEPT_ENGINES = 4  # loaded though no line judges by them: going back to a product of before is quick
+_MEND_ENGINE = "mend the engine, see docs/gpu.md: the choice holds again once it opens"
 _IDLE_S = 600.0  # longer than any part waits for its picture
 _MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
 
@@ -298,7 +299,8 @@ class Foundry:
         except EngineLost:
             raise
         except (ForeignChoice, ConfigurationError, EngineError) as error:
-            say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error))
+            told = {} if isinstance(error, ForeignChoice) else {"remedy": _MEND_ENGINE}  # the choice is good: its engine is away
+            say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error), **told)
             chosen = None
         if chosen is not None:
             return chosen

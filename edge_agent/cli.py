@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from edge_agent import __version__
-from edge_agent.errors import EXIT_USAGE, ConfigurationError, EdgeAgentError
+from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, ConfigurationError, EdgeAgentError, remedy_of
 from edge_agent.events import configure_logging
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads have nothing to do here, and wait busily
@@ -41,6 +41,14 @@ COMMANDS = {
 }
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """After each option its default, where it has one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is False or action.default in (None, "", [])
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of what stands before and at the command; only the chosen command's module is imported."""
     listing = "\n".join(f"  {name:<15} {meaning}" for name, meaning in COMMANDS.items())
@@ -67,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     module = importlib.import_module(f"edge_agent.commands.{chosen.command.replace('-', '_')}")
     configure_logging(chosen.log_level or getattr(module, "LOG_LEVEL", "info"))
-    command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__)
+    command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__, formatter_class=Defaults)
     module.add_arguments(command)
     return _guarded(module.run, command.parse_intermixed_args(chosen.rest))
 
@@ -87,3 +95,8 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe, as with `| head`
         return 0
+    except OSError as error:
+        if error.filename is None:  # no file's: nobody foresaw it
+            raise
+        print(f"edge-agent: {os.fsdecode(error.filename)}: {error.strerror}. Remedy: {remedy_of(error)}", file=sys.stderr)
+        return EXIT_FAILURE

@@ -6,6 +6,7 @@ binary record, the documentation and the counters all speak of them.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,13 +21,13 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd is told never to ret
 
 
 _LET_READ = (
-    "let the account that runs this read it: chmod a+r, and a+x for the folders above it. The service sees nothing of /home, /root "
-    "and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
+    "let the account that runs this use it: chmod a+r to read it, and a+x for the folders above. The service sees nothing of "
+    "/home, /root and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
 )
 
 
 def remedy_of(error: OSError) -> str:
-    """What to do about a file or folder that is there and cannot be read."""
+    """What to do about a file or folder that cannot be read or written."""
     match error:
         case PermissionError():
             return _LET_READ
@@ -34,6 +35,10 @@ def remedy_of(error: OSError) -> str:
             return "put the file there."
         case IsADirectoryError():
             return "give the path of a file."
+        case NotADirectoryError():
+            return "a part of the path is a file: give another."
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS):
+            return "free space there, or name another folder."
         case _:
             return "look at its disk: dmesg."
 

@@ -14,6 +14,7 @@ import torch
 from flaws import DRAWN_BY
 from unet import Shape
 
+from edge_agent.cli import Defaults
 from edge_agent.errors import EdgeAgentError
 
 NOT_THE_TRAINING = {"out", "data", "terms", "resume", "patience", "keep"}  # these leave the weights of the last check as they are
@@ -28,12 +29,8 @@ BOUNDS = {  # least and most; above 0 where an option makes no sense at 0
 }
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """The description as it is written, and after each option its default where it has one that says something."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_nothing = action.default is False or action.default in (None, "")
-        return action.help if says_nothing else super()._get_help_string(action)
+class Help(Defaults, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and each option's default."""
 
 
 @contextmanager

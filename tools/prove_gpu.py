@@ -234,8 +234,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo-texture")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "prove", help="engines lie there, for the next time too")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements" / f"gpu-{today}.md")
+    kept = ROOT / "docs" / "measurements" / f"gpu-{today}.md"
+    parser.add_argument("--out", type=Path, help=f"the report; without it {kept}, of a dry run dry.md in --work")
     args = parser.parse_args(words)
+    args.out = args.out or (args.work / "dry.md" if args.dry_run else kept)
+    if args.out.is_dir():
+        parser.error(f"--out {args.out} is a folder: name a file")
+    if args.images < 1 or args.inferences < 1 or not 0 <= args.minutes < float("inf"):
+        parser.error("--images and --inferences take 1 or more, --minutes 0 or more")
     unknown = set(args.steps.split(",")) - set(NAMES)
     if unknown:
         parser.error(f"--steps: {', '.join(sorted(unknown))} is none of {', '.join(NAMES)}")

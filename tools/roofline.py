@@ -88,15 +88,24 @@ def model_of(folder: Path, filters: int, side: int) -> Model:
     return load_model(folder)
 
 
+def _above_0(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--filters", type=int, default=16, help="of the first level; each level has twice as many")
     parser.add_argument("--side", type=int, default=512, help="of the picture")
     parser.add_argument("--capability", default=T4["capability"], choices=sorted(PER_CLOCK))
     for name, meaning in (("multiprocessors", "as listed"), ("mhz", "listed highest clock"), ("gbytes", "memory's GB/s")):
-        parser.add_argument(f"--{name}", type=float, default=T4[name], help=meaning)
-    parser.add_argument("--share", type=float, default=0.0, metavar="IMAGES/S", help="tell which share of the roofline that is")
+        parser.add_argument(f"--{name}", type=_above_0, default=T4[name], help=meaning)
+    parser.add_argument("--share", type=_above_0, metavar="IMAGES/S", help="tell which share of the roofline that is")
     args = parser.parse_args()
+    if args.filters < 1 or args.side < 1 or args.side % (1 << LEVELS):
+        parser.error(f"--filters takes 1 or more, --side a multiple of {1 << LEVELS}")
     clocks = args.multiprocessors * args.mhz * 1e6
     peaks = dict(zip(("float32", "float16", "int8"), (each * clocks for each in PER_CLOCK[args.capability]), strict=True))
     print(", ".join(f"{name} {each / 1e12:.1f} TOP/s" for name, each in peaks.items()), f"and {args.gbytes:g} GB/s")

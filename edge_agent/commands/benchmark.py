@@ -1,9 +1,9 @@
 """Measure this station. `plumbing`: everything but the network. `station`: the whole daemon against the bare engine.
 `camera`: a GigE Vision camera against the bare C library; with --parts, software triggers followed to their pictures. `metrics`:
-the daemon with metrics against without. `engine`: every engine, precision and batch here; --json prints a line each.
+the daemon with metrics against without. `engine`: every engine, precision and batch here.
 
-All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object. Exit code 1
-where a part is unaccounted for or memory grows.
+All print ratios of one run, since machines differ and are noisy; --json prints the same as one JSON object, of `engine` one on a
+line for each row. Exit code 1 where a part is unaccounted for or memory grows.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from edge_agent.commands.benchmark_metrics import measure_metrics
 from edge_agent.commands.benchmark_plumbing import measure_plumbing
 from edge_agent.commands.benchmark_station import measure_station
 from edge_agent.commands.benchmark_triggers import measure_triggers
+from edge_agent.errors import UsageError
 
+_MOST_S = 3600.0
 MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run to its end; beyond it the benchmark fails
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["plumbing", "station", "camera", "metrics", "engine"])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; engine: one for each row")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
     parser.add_argument(
-        "--seconds", type=float, default=0, help="how long each side runs: station three times, camera five; 0 chooses 20 and 4"
+        "--seconds",
+        type=float,
+        default=0,
+        help="how long each side runs: station three times, camera five, engine each row; 0 chooses 20, 4 and 2",
     )
     plumbing = parser.add_argument_group("plumbing, metrics")
     plumbing.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="the share of parts with a defect")
@@ -52,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _check(args)
     if args.what == "engine":
         return _engines(args)
     if args.what == "plumbing":
@@ -75,6 +81,16 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
     output.console().print(table)
     return exit_code
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises UsageError for what cannot be measured."""
+    if not 0 <= args.seconds <= _MOST_S:
+        raise UsageError(f"--seconds {args.seconds:g} is not between 0, which chooses, and {_MOST_S:g}.")
+    if args.parts < 0:
+        raise UsageError(f"--parts {args.parts} is below 0, which chooses.")
+    if not 0 <= args.ng_share <= 1:
+        raise UsageError(f"--ng-share {args.ng_share:g} is no share from 0 to 1.")
 
 
 def _engines(args: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """Make a model cheaper and prove on this station that its verdicts stay: candidates in FP16 and INT8 from the line's own images,
 each compiled, timed and gated against FP32 on golden images. `--activate` makes the fastest that passes the station's engine.
 
-DIR gets fp16.onnx, int8.onnx, int8_level0_fp16.onnx, manifest.json and report.html. Exit code 1 where no candidate is better.
+DIR gets fp16.onnx, int8.onnx, int8_level0_fp16.onnx, manifest.json and report.html. Exit code 1 where no candidate is better; where
+the trial itself failed too, and then the manifest holds no gate and nothing was activated or withdrawn.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ from edge_agent.qualification.rates import rate
 from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import CpuEngine, Station, load_station
 
+LOG_LEVEL = "warning"  # as replay's
+_COUNT, _PERCENTILE = 200, 99.99
+_TOLD_NAMES = 5  # of images left out
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
@@ -43,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="for the ranges: a folder of images, or a labelled dataset")
     parser.add_argument("--camera", metavar="NAME", help="take the images with a camera of --config, into DIR/images")
-    parser.add_argument("--count", type=int, default=200, metavar="N", help="with --camera: how many")
+    parser.add_argument("--count", type=int, metavar="N", help=f"with --camera: how many (default: {_COUNT})")
     parser.add_argument("--golden", type=Path, metavar="FOLDER", help="for the gate, labelled or not; without it the images above")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the station's settings: its engine, cameras and state")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--only", action="append", choices=list(CANDIDATES), help="this candidate; may be repeated")
     parser.add_argument("--ranges", default="minmax", choices=["minmax", "percentile"], help="what of an activation gets steps")
-    parser.add_argument("--percentile", type=float, default=99.99, metavar="P", help="with --ranges percentile")
+    percentile = f"with --ranges percentile (default: {_PERCENTILE})"
+    parser.add_argument("--percentile", type=float, metavar="P", help=percentile)
     parser.add_argument("--most", type=int, default=128, metavar="N", help="images for the ranges, evenly spaced")
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument("--graphs-only", action="store_true", help="make the candidates and stop: at a desk")
@@ -62,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _require_effect(args)
+    args.count = _COUNT if args.count is None else args.count
+    args.percentile = _PERCENTILE if args.percentile is None else args.percentile
     _check(args)
     model, recipe = load_pair(find_model(args.model), args.recipe)
     station = load_station(args.config, args.overrides) if args.config else None
@@ -72,10 +81,11 @@ def run(args: argparse.Namespace) -> int:
     console = output.told()
     images = _images(args)
     if args.gate_only:
-        manifest = read_manifest(args.out, model)
+        manifest = msgspec.structs.replace(read_manifest(args.out, model), gate=None)
     else:
+        output.make_folder(args.out)
         manifest = _make(args, model, recipe, images, console)
-        write_manifest(args.out, manifest)
+    write_manifest(args.out, manifest)
     if args.graphs_only:
         console.print(
             f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command, --gate-only instead of "
@@ -97,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Raises UsageError for what cannot be meant."""
     if bool(args.images) == bool(args.camera) and not (args.gate_only and args.golden):
-        raise UsageError("give either --images FOLDER, or --camera NAME with --config FILE.")
+        golden = ", or with --gate-only just --golden FOLDER" if args.gate_only else ""
+        raise UsageError(f"give either --images FOLDER, or --camera NAME with --config FILE{golden}.")
     if (args.camera or args.activate) and not args.config:
         raise UsageError("--camera and --activate need the station's settings: --config FILE.")
     if args.activate and args.graphs_only:
@@ -108,7 +119,19 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--allow-flips takes a share from 0 to 1, --least-speedup 0 or more.")
     if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
         raise UsageError(f"--out {args.out} holds the images. Name another folder.")
-    output.make_folder(args.out)
+
+
+def _require_effect(args: argparse.Namespace) -> None:
+    """Raises UsageError for a word that would change nothing: who gave it meant something."""
+    for word, is_given, needs, has_effect in (
+        ("--count", args.count is not None, "--camera NAME", args.camera),
+        ("--percentile", args.percentile is not None, "--ranges percentile", args.ranges == "percentile"),
+        ("--set", args.overrides, "--config FILE", args.config),
+        ("--only", args.only, "the gate, which --graphs-only leaves out", not args.graphs_only),
+        ("--golden", args.golden, "the gate, which --graphs-only leaves out", not args.graphs_only),
+    ):
+        if is_given and not has_effect:
+            raise UsageError(f"{word} changes nothing without {needs}. Leave it out, or give that too.")
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -143,9 +166,16 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
     for old in (*(f"{name}.onnx" for name in CANDIDATES), "manifest.json", "report.html"):
         (args.out / old).unlink(missing_ok=True)
     prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
-    seen = [(image, found) for image, found in tensors(spread(images, args.most), recipe, *_size(model)) if found]
+    taken = spread(images, args.most)
+    seen = [(image, found) for image, found in tensors(taken, recipe, *_size(model)) if found]
     if not seen:
         raise ConfigurationError("none of the images can be judged by the recipe. Give images of parts, or mend the recipe.")
+    if left_out := sorted({image.name for image in taken} - {image.name for image, _ in seen}):
+        names = ", ".join(left_out[:_TOLD_NAMES]) + (", ..." if len(left_out) > _TOLD_NAMES else "")
+        console.print(
+            f"{len(left_out)} of {len(taken)} images are left out of the ranges, for they cannot be read, show no part, or are too "
+            f"dark, bright or blurred for the recipe: {names}"
+        )
     frames = [frame for _, found in seen for frame in found]
     with Progress(console=console) as progress:
         task = progress.add_task("ranges", total=len(frames))

@@ -208,14 +208,15 @@ def headline(result: dict[str, Any]) -> list[str]:
 
 def print_report(result: dict[str, Any], out: Path, already_told: Collection[str] = ()) -> None:
     """Print the tables. Of what a terminal has shown in full already, one short line is enough there."""
-    console = Console()
+    console = Console(markup=False)  # a path may have brackets
     again = [each for each in already_told if console.is_terminal]
-    console = Console(width=max(console.width, _WIDTH))
+    console = Console(width=max(console.width, _WIDTH), markup=False)
     lines = [line for line in headline(result) if line.removeprefix(_WARNING) not in again]
     for line in [*lines, *([f"{_WARNING}see what was told before the work."] if again else [])]:
         console.print(line, style="bold red" if line.startswith(("WARNING", "NOT")) else None, highlight=False)
     for section in sections(result):
-        console.print(f"\n[bold]{section.title}[/]\n{section.note}", highlight=False)
+        console.print(f"\n{section.title}", style="bold", highlight=False)
+        console.print(section.note, highlight=False)
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(section.header):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)

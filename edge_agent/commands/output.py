@@ -14,7 +14,7 @@ _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file
 
 def told() -> Console:
     """For standard error, beside progress: what is said is printed as it is, `[gpu]` of a package's extras too."""
-    return Console(stderr=True, highlight=False, markup=False)
+    return Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
 def make_folder(out: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge_agent.dataset.labelled import Dataset, Labelled
-from edge_agent.errors import ConfigurationError, Problem
+from edge_agent.errors import ConfigurationError, Problem, remedy_of
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 GOOD_KINDS = {"good", "free", "ok", "normal", "clean"}  # in small letters: what datasets call a part without a defect
@@ -19,8 +19,17 @@ _ROW = "number, 1 or 0 for defective or not, image, 0, and the mask's name or 0"
 
 def read_dataset(folder: Path) -> Dataset:
     """Return what the folder holds. Reads no image. Raises ConfigurationError with every problem."""
-    if not folder.is_dir():
-        raise ConfigurationError(f"the dataset {folder} does not exist. Give the path of a folder.")
+    try:
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"the dataset {folder} {'is no folder' if folder.exists() else 'does not exist'}. Give a folder."
+            )
+        return _read(folder)
+    except OSError as error:
+        raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), error.filename or folder) from None
+
+
+def _read(folder: Path) -> Dataset:
     problems: list[Problem] = []
     if (folder / "index.csv").exists():
         dataset = _read_index(folder, problems)

@@ -82,3 +82,41 @@ def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: P
     assert within(*common).returncode == 2
     assert within(*common, "--camera", "camera").returncode == 2
     assert within(*common, "--images", station.folder, "--activate", "--config", config, "--graphs-only").returncode == 2
+    camera = ("--camera", "camera", "--config", config)
+    for words, named in (
+        (("--images", station.folder, "--count", 5), "--count changes nothing without --camera NAME"),
+        (("--images", station.folder, "--percentile", 99), "--percentile changes nothing without --ranges percentile"),
+        (("--images", station.folder, "--set", "engine.kind=cpu"), "--set changes nothing without --config FILE"),
+        (("--images", station.folder, "--graphs-only", "--only", "int8"), "--only changes nothing without the gate"),
+        (("--images", station.folder, "--graphs-only", "--golden", station.folder), "--golden changes nothing without the gate"),
+        ((*camera, "--count", 0), "--count and --most take 1 or more"),
+        (("--images", station.folder, "--ranges", "percentile", "--percentile", 0), "--percentile 50 to 100"),
+    ):
+        refused = within(*common, *words)
+        assert refused.returncode == 2, words
+        assert named in refused.stderr
+    assert not (station.folder / "out").exists()
+
+
+def test_what_cannot_be_read_or_written_is_told_without_a_traceback(station: StationFolder, within: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    station.add_images([gray(SIZE, SIZE, 90 + i) for i in range(3)])
+    (station.images / "torn.png").write_bytes(b"no picture")
+    station.write()
+    common = ("calibrate", "--model", folder, "--recipe", station.folder / "recipes" / "part.yaml", "--graphs-only")
+
+    made = within(*common, "--images", station.images, "--out", station.folder / "out")
+    assert made.returncode == 0, made.stderr
+    assert "1 of 4 images are left out of the ranges" in made.stderr
+    assert "torn.png" in made.stderr
+
+    (station.folder / "full").mkdir()
+    (station.folder / "full" / "fp16.onnx").mkdir()  # a file of this name cannot be written
+    unwritable = within(*common, "--images", station.images, "--out", station.folder / "full")
+    assert unwritable.returncode == 1
+    assert "fp16.onnx: Is a directory. Remedy: give the path of a file." in unwritable.stderr
+    no_folder = within(*common, "--images", station.images / "torn.png", "--out", station.folder / "other")
+    assert no_folder.returncode == 78
+    assert "torn.png is no folder" in no_folder.stderr
+    assert not (station.folder / "other").exists()

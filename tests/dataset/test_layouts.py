@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from stations import ROOT
+from stations import ROOT, an_ordinary_user, open_folder
 
 from edge_agent.dataset import Dataset, load, read_dataset
 from edge_agent.errors import ConfigurationError
@@ -185,6 +186,21 @@ def make_without_images(folder: Path) -> Path:
 )
 def test_what_is_no_dataset_is_refused(tmp_path: Path, make: Callable[[Path], Path], word: str) -> None:
     assert word in told(make(tmp_path))[0]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_with_the_remedy() -> None:
+    folder = open_folder()
+    try:
+        indexed(folder / "closed", "a.jpg,a.png,Crack,7")
+        (folder / "closed").chmod(0o600)
+        with (
+            an_ordinary_user(),
+            pytest.raises(ConfigurationError, match=r"closed/index.csv: cannot be read: Permission denied.*chmod"),
+        ):
+            read_dataset(folder / "closed")
+    finally:
+        (folder / "closed").chmod(0o700)
+        shutil.rmtree(folder)
 
 
 def broken_pair(folder: Path, kind: str) -> Dataset:

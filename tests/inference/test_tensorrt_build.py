@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_a_builder_that_dies_is_told_of_and_may_be_tried_again(
     with pytest.raises(EngineUnavailable, match=why):
         built_by(way, tmp_path, monkeypatch, MORE_THAN_A_PIPE_HOLDS if way == "deaf" else ())
     assert list((tmp_path / "engines").iterdir()) == []
+
+
+def test_what_killed_builds_left_is_deleted_and_a_build_under_way_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getppid()):
+        (tmp_path / "engines" / f".build-{process}-x").mkdir(parents=True)
+        (tmp_path / "engines" / f".build-{process}-x" / "network.onnx").write_bytes(b"large")
+    built_by("prints", tmp_path, monkeypatch)
+    assert [file.name for file in (tmp_path / "engines").iterdir()] == [f".build-{os.getppid()}-x"]
 
 
 def test_what_a_library_prints_is_not_taken_for_the_builders_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

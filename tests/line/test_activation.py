@@ -18,9 +18,11 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
 from edge_agent.bundle import Bundle, Foundry
 from edge_agent.calibration.candidates import make, prepare
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, EngineUnavailable
+from edge_agent.inference import open_segmenter
+from edge_agent.inference.base import Segmenter
 from edge_agent.inference.graph import finish, read_network
-from edge_agent.inference.model import CALIBRATED_PORTS, load_model
+from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 from edge_agent.recipe import load_recipe
 from edge_agent.settings import load_station
 
@@ -138,6 +140,22 @@ def test_a_foreign_or_damaged_choice_is_never_used(home: Home, said: Said, spoil
     (name, values), *_ = said
     assert name == "engine.choice_refused"
     assert why in values["why"]
+
+
+def test_where_the_engine_is_missing_the_remedy_is_not_to_calibrate(
+    home: Home, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.choose()
+
+    def opened(settings: Any, model: Model, *rest: Any) -> Segmenter:
+        if model.hash != home.model.hash or model.onnx != home.model.onnx:
+            raise EngineUnavailable("too little free memory")
+        return open_segmenter(settings, model, *rest)
+
+    monkeypatch.setattr("edge_agent.bundle.open_segmenter", opened)
+    assert home.forge().identity.engine_id == home.engine_id
+    assert [name for name, _ in said] == ["engine.choice_refused"]
+    assert "mend the engine" in said[0][1]["remedy"]
 
 
 def test_a_withdrawn_choice_leaves_nothing(home: Home) -> None:

@@ -226,3 +226,15 @@ def test_the_stand_in_takes_its_own_network_alone(prove: Callable[[str], ModuleT
     library = Library(stand_in, "tensorrt", stand_in.__version__)
     with pytest.raises(ConfigurationError, match="its own network and no other"):
         build_plan(library, network_of(load_model(ROOT / "models" / "demo-texture")).onnx, BuildOptions())
+
+
+@pytest.mark.parametrize("words", [("--minutes", "-1"), ("--minutes", "nan"), ("--images", "0"), ("--out", ".")])
+def test_what_makes_no_sense_is_refused_before_any_step(prove: Callable[[str], ModuleType], words: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        prove("prove_gpu").parse(words)
+
+
+def test_a_dry_run_is_no_measurement(prove: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    tool = prove("prove_gpu")
+    assert tool.parse(["--dry-run", "--work", str(tmp_path)]).out == tmp_path / "dry.md"
+    assert tool.parse([]).out.parent == ROOT / "docs" / "measurements"

@@ -34,6 +34,15 @@ def _kernel(made: object, bias: object) -> int:
     return next(each.dims[-1] for each in made.weights if each.name == f"w{bias.name[1:]}")
 
 
+@pytest.mark.parametrize("words", [("--mhz", "0"), ("--share", "-1"), ("--side", "100"), ("--filters", "0"), ("--gbytes", "wide")])
+def test_what_no_gpu_or_network_has_is_refused(
+    roofline: ModuleType, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["roofline.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        roofline.main()
+
+
 @pytest.mark.slow
 def test_a_t4_may_do_more_than_the_decks_909_in_8_bits(
     roofline: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from edge_agent.inference.tensorrt.network import Network
 from edge_agent.inference.tensorrt.store import make_folder
 
 Progress = Callable[[str], None]  # what the builder is at; at least every few seconds while it lives
+_FOLDER = ".build-"  # and the process that builds in it
 _CHILD = "edge_agent.inference.tensorrt.child"
 
 
@@ -39,7 +41,8 @@ def build_aside(
     disk do not suffice, EngineError for a builder that died."""
     try:
         make_folder(timing.parent)
-        with tempfile.TemporaryDirectory(dir=timing.parent, prefix=".build-") as folder:
+        _sweep(timing.parent)
+        with tempfile.TemporaryDirectory(dir=timing.parent, prefix=f"{_FOLDER}{os.getpid()}-") as folder:
             onnx, plan = Path(folder, "network.onnx"), Path(folder, "plan")
             onnx.write_bytes(network.onnx)
             order = Order(
@@ -57,6 +60,24 @@ def build_aside(
     except OSError as error:
         remedy = _of_another(timing.parent) if isinstance(error, PermissionError) else "Free space there, or make it writable."
         raise EngineUnavailable(f"{timing.parent} cannot hold an engine: {error.strerror}. {remedy}") from None
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what builds left whose process was killed: a service killed again and again would fill its disk with them."""
+    for left in folder.glob(f"{_FOLDER}*-*"):
+        number = left.name.removeprefix(_FOLDER).partition("-")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def _of_another(folder: Path) -> str:
