@@ -23,6 +23,7 @@ from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network
 from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe, told
 from edge_agent.inference.slots import SlotPool
+from edge_agent.inference.unsigned import as_unsigned
 from edge_agent.records import Pixels
 from edge_agent.settings import CpuEngine
 
@@ -133,7 +134,7 @@ def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -
         options["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.requests:
         options["PERFORMANCE_HINT_NUM_REQUESTS"] = settings.requests
-    network = finish(read_network(model), model.papers)
+    network = as_unsigned(finish(read_network(model), model.papers))
     core = ov.Core()
     try:
         graph = core.read_model(network.SerializeToString(), b"")
@@ -167,7 +168,7 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
     ov = load_openvino()
     core = ov.Core()
     try:
-        graph = core.read_model(network.SerializeToString(), b"")
+        graph = core.read_model(as_unsigned(network).SerializeToString(), b"")
         graph.reshape({name: [batch, 1, *size]})
         request = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
     except RuntimeError as error:
@@ -204,7 +205,7 @@ def cpu_engine_id(hint: str, version: str) -> str:
 
 def open_cpu(settings: CpuEngine, model: Model, *, is_reference: bool = False) -> tuple[CpuSegmenter, list[str]]:
     """Return an engine that answered sanely, and what looks doubtful in the model. `is_reference` computes 8 bits in floats,
-    as the graph says: OpenVINO's own 8-bit kernels are not right for every one. Raises ConfigurationError."""
+    exactly as the graph says. Raises ConfigurationError."""
     segmenter = CpuSegmenter(settings, model, is_reference)
     doubts = list(scaling_doubts(read_network(model), model.papers))
     try:
