@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Surface = NDArray[np.float32]
 Gray = NDArray[np.uint8]
 Random = np.random.Generator
+_STRIDE_PX = 1.5  # of a crack, between its turns
 LEAST_PX = 30  # a flaw that shows on fewer pixels is not drawn
 
 
@@ -65,20 +66,22 @@ def _hole(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
 
 
 def _crack(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
-    """A dark line that wanders, half of the time in from the upper or lower edge."""
+    """A dark line that wanders, two of three in from the upper or lower edge; as many of 8 to 50 pixels as of 50 to 300."""
     rows, cols = frame.shape
     where = np.array([rng.uniform(0, cols), rng.uniform(0, rows)])
     heading = float(rng.uniform(0, np.pi))
-    if rng.random() < 0.5:
+    if rng.random() < 2 / 3:
         from_top = bool(rng.integers(2))
         where[1], heading = (0.0, np.pi / 2) if from_top else (rows - 1.0, -np.pi / 2)
-    headings = heading + np.cumsum(rng.normal(0, 0.12, int(rng.integers(30, 260))))
-    points = where + 1.5 * np.cumsum(np.stack([np.cos(headings), np.sin(headings)], 1), axis=0)
+        heading += rng.normal(0, 0.2)
+    length_px = float(np.exp(rng.uniform(np.log(8), np.log(300))))
+    headings = heading + np.cumsum(rng.normal(0, 0.12, int(length_px / _STRIDE_PX)))
+    points = where + _STRIDE_PX * np.cumsum(np.stack([np.cos(headings), np.sin(headings)], 1), axis=0)
     line = np.zeros(frame.shape, np.uint8)
-    cv2.polylines(line, [np.int32(points * 16)], False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, 4)
+    cv2.polylines(line, [np.int32(points * 16)], False, 255, int(rng.integers(1, 3 if length_px < 50 else 5)), cv2.LINE_AA, 4)
     depth = cv2.GaussianBlur(line, (0, 0), rng.uniform(0.6, 1.2)).astype(np.float32) / 255
     shows = cv2.dilate((depth > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return frame * (1 - depth * rng.uniform(0.35, 0.8) / max(0.5, float(depth.max()))), shows
+    return frame * (1 - depth * rng.uniform(0.25, 0.8) / max(0.5, float(depth.max()))), shows
 
 
 def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
@@ -107,15 +110,9 @@ def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
 
 
 def _grinding(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
-    """A field with a sharp end along the columns' grain, where the grinding shone through or went too deep."""
+    """A field, or one time in four a corner, with a sharp end, where the grinding shone through or went too deep."""
     rows, cols = frame.shape
-    height, width = int(rng.integers(25, max(26, int(rows * 0.7)))), int(rng.integers(min(60, cols - 1), cols + 40))
-    top, left = int(rng.integers(-15, max(1, rows - height + 16))), int(rng.integers(-40, max(1, cols - width + 41)))
-    tilt = np.arange(cols)[None, :] * rng.uniform(-0.08, 0.08)
-    y = np.arange(rows)[:, None] - top - tilt + 2 * _cloud(rows, cols, 30, rng)
-    x = np.arange(cols)[None, :] - left
-    soft, softer, side = rng.uniform(0.5, 2.0), rng.uniform(0.5, 4.0), rng.uniform(1, 18)
-    share = _step(y / soft) * _step((height - y) / softer) * _step(x / side) * _step((width - x) / side)
+    share = _corner(rows, cols, rng) if rng.random() < 0.25 else _field(rows, cols, rng)
     streaks = np.convolve(rng.normal(0, 1, cols + 8), [0.25, 0.5, 0.25], "same")[:cols]
     streaks += np.maximum(0, rng.normal(0, 1, cols)) * 2 * (rng.random(cols) < 0.15)
     base = cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.8, 2.5)) if rng.random() < 0.5 else frame
@@ -123,6 +120,27 @@ def _grinding(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     waves = streaks[None, :] * (1 + 0.25 * _cloud(rows, cols, 40, rng)) * rng.uniform(0.04, 0.2)
     ground = base * (1 + brighter + waves) + rng.normal(0, 3, frame.shape)
     return frame + share * (ground - frame), np.asarray(share > 0.5)
+
+
+def _field(rows: int, cols: int, rng: Random) -> Surface:
+    """How far each pixel is inside a band across the columns' grain, 0 to 1."""
+    height, width = int(rng.integers(25, max(26, int(rows * 0.7)))), int(rng.integers(min(60, cols - 1), cols + 40))
+    top, left = int(rng.integers(-15, max(1, rows - height + 16))), int(rng.integers(-40, max(1, cols - width + 41)))
+    tilt = np.arange(cols)[None, :] * rng.uniform(-0.08, 0.08)
+    y = np.arange(rows)[:, None] - top - tilt + 2 * _cloud(rows, cols, 30, rng)
+    x = np.arange(cols)[None, :] - left
+    soft, softer, side = rng.uniform(0.5, 2.0), rng.uniform(0.5, 4.0), rng.uniform(1, 18)
+    share = _step(y / soft) * _step((height - y) / softer) * _step(x / side) * _step((width - x) / side)
+    return np.asarray(share, np.float32)
+
+
+def _corner(rows: int, cols: int, rng: Random) -> Surface:
+    """How far each pixel is inside one corner, 0 to 1: its end runs aslant from side to side."""
+    down, aside = rng.uniform(25, 0.5 * rows), rng.uniform(25, 0.6 * cols)
+    y, x = np.arange(rows)[:, None], np.arange(cols)[None, :]
+    y, x = y if rng.integers(2) else y[::-1], x if rng.integers(2) else x[:, ::-1]
+    inside_px = (1 - y / down - x / aside) / np.hypot(1 / down, 1 / aside)
+    return np.asarray(_step((inside_px + 2 * _cloud(rows, cols, 30, rng)) / rng.uniform(0.5, 3.0)), np.float32)
 
 
 def _cloud(rows: int, cols: int, cell_px: float, rng: Random) -> Surface:

@@ -20,6 +20,7 @@ from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.commands.calibrate_images import spread
 from edge_agent.inference.cpu import load_openvino
+from edge_agent.inference.unsigned import as_unsigned
 
 CALIBRATED_ON = 128  # frames, as `edge-agent calibrate` takes them
 ROUNDS, RUNS = 5, 4  # per engine: rounds in turn with the others, runs within a round
@@ -40,7 +41,7 @@ def eightbit_of(network: Network, frames: Examples, rows: int, cols: int) -> Any
 def compiled(graph: Any, rows: int, cols: int, threads: int) -> Any:
     """The graph on OpenVINO, one frame at a time as fast as it can."""
     core = load_openvino().Core()
-    model = core.read_model(graph.SerializeToString())
+    model = core.read_model(as_unsigned(graph).SerializeToString())
     model.reshape([1, 1, rows, cols])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     return core.compile_model(model, "CPU", settings)
