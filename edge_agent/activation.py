@@ -29,6 +29,10 @@ class ForeignChoice(EdgeAgentError):
     """The station's choice cannot be used: damaged, or made for something else. The model judges as it is."""
 
 
+class EngineAway(ForeignChoice):
+    """The choice was made on another kind of engine than judges now: a GPU's that is missing, mostly."""
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """RECIPE.json. `rules` is the recipe's hash without what no verdict depends on; `speedup` is told to people only."""
 
@@ -42,7 +46,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     images: int
     flips: int
     made_at: str
-    v: Literal[1] = 1
+    v: Literal[2] = 2  # 1 was gated on OpenVINO's signed steps, which were wrong
 
     @property
     def label(self) -> str:
@@ -96,7 +100,8 @@ def require_engine(choice: Choice, engine_id: str) -> None:
             "settings, or cannot be read. Another build would be another engine."
         )
     if choice.engine != engine_id:
-        raise ForeignChoice(f"{choice.label} was chosen on the engine {choice.engine}, this one is {engine_id}")
+        kind = ForeignChoice if choice.engine.partition("-")[0] == engine_id.partition("-")[0] else EngineAway
+        raise kind(f"{choice.label} was chosen on the engine {choice.engine}, this one is {engine_id}")
 
 
 def _require_same(file: Path, what: str, of_choice: str, of_station: str) -> None:

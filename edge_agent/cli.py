@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from edge_agent import __version__
-from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, ConfigurationError, EdgeAgentError, remedy_of
+from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, FULL, ConfigurationError, EdgeAgentError, remedy_of
 from edge_agent.events import configure_logging
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads have nothing to do here, and wait busily
@@ -77,10 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     configure_logging(chosen.log_level or getattr(module, "LOG_LEVEL", "info"))
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__, formatter_class=Defaults)
     module.add_arguments(command)
-    return _guarded(module.run, command.parse_intermixed_args(chosen.rest))
+    tell_traceback = chosen.command == "run" or chosen.log_level == "debug"
+    return _guarded(module.run, command.parse_intermixed_args(chosen.rest), tell_traceback)
 
 
-def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, tell_traceback: bool = False) -> int:
     try:
         return run(arguments)
     except ConfigurationError as error:
@@ -96,7 +97,8 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe, as with `| head`
         return 0
     except OSError as error:
-        if error.filename is None:  # no file's: nobody foresaw it
+        if tell_traceback or (error.filename is None and error.errno not in FULL):  # no file's: nobody foresaw it
             raise
-        print(f"edge-agent: {os.fsdecode(error.filename)}: {error.strerror}. Remedy: {remedy_of(error)}", file=sys.stderr)
+        file = "writing" if error.filename is None else os.fsdecode(error.filename)
+        print(f"edge-agent: {file}: {error.strerror}. Remedy: {remedy_of(error)}", file=sys.stderr)
         return EXIT_FAILURE

@@ -20,27 +20,28 @@ EXIT_USAGE = 2
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd is told never to retry it
 
 
-_LET_READ = (
-    "let the account that runs this use it: chmod a+r to read it, and a+x for the folders above. The service sees nothing of "
-    "/home, /root and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
+_LET_USE = (
+    "let the account that runs this use it: chmod a+r to read it, chown to write there, and a+x for the folders above. The service "
+    "sees nothing of /home, /root and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what the account may have of it
 
 
 def remedy_of(error: OSError) -> str:
     """What to do about a file or folder that cannot be read or written."""
+    if error.errno in (*FULL, errno.EROFS):
+        return "free space there, or name another folder."
     match error:
         case PermissionError():
-            return _LET_READ
+            return _LET_USE
         case FileNotFoundError():
-            return "put the file there."
+            return "put it there, or mend the path."
         case IsADirectoryError():
             return "give the path of a file."
-        case NotADirectoryError():
+        case NotADirectoryError() | FileExistsError():
             return "a part of the path is a file: give another."
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS):
-            return "free space there, or name another folder."
         case _:
-            return "look at its disk: dmesg."
+            return "mend the path, or look at its disk: dmesg."
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,12 @@ def model_of(folder: Path, filters: int, side: int) -> Model:
 
 
 def _above_0(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return value
 
 

@@ -86,11 +86,11 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Raises UsageError for what cannot be measured."""
     if not 0 <= args.seconds <= _MOST_S:
-        raise UsageError(f"--seconds {args.seconds:g} is not between 0, which chooses, and {_MOST_S:g}.")
+        raise UsageError(f"--seconds {args.seconds:g} is not between 0 and {_MOST_S:g}. Leave it out, or give seconds.")
     if args.parts < 0:
-        raise UsageError(f"--parts {args.parts} is below 0, which chooses.")
+        raise UsageError(f"--parts {args.parts} is below 0. Leave it out, or give how many.")
     if not 0 <= args.ng_share <= 1:
-        raise UsageError(f"--ng-share {args.ng_share:g} is no share from 0 to 1.")
+        raise UsageError(f"--ng-share {args.ng_share:g} is not between 0 and 1. Give a share, 0.01 say.")
 
 
 def _engines(args: argparse.Namespace) -> int:

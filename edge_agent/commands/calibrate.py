@@ -25,7 +25,7 @@ from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
 from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
-from edge_agent.commands.calibrate_trial import Trial, activate, hold_trial
+from edge_agent.commands.calibrate_trial import REPORT, Trial, activate, hold_trial
 from edge_agent.commands.evaluation_plots import new_figure
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
@@ -37,7 +37,7 @@ from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import CpuEngine, Station, load_station
 
 LOG_LEVEL = "warning"  # as replay's
-_COUNT, _PERCENTILE = 200, 99.99
+_COUNT, _MOST, _RANGES, _PERCENTILE, _SECONDS = 200, 128, "minmax", 99.99, 10.0
 _TOLD_NAMES = 5  # of images left out
 
 
@@ -53,17 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the station's settings: its engine, cameras and state")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--only", action="append", choices=list(CANDIDATES), help="this candidate; may be repeated")
-    parser.add_argument("--ranges", default="minmax", choices=["minmax", "percentile"], help="what of an activation gets steps")
+    parser.add_argument("--ranges", default=_RANGES, choices=["minmax", "percentile"], help="what of an activation gets steps")
     percentile = f"with --ranges percentile (default: {_PERCENTILE})"
     parser.add_argument("--percentile", type=float, metavar="P", help=percentile)
-    parser.add_argument("--most", type=int, default=128, metavar="N", help="images for the ranges, evenly spaced")
+    parser.add_argument("--most", type=int, default=_MOST, metavar="N", help="images for the ranges, evenly spaced")
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument("--graphs-only", action="store_true", help="make the candidates and stop: at a desk")
     steps.add_argument("--gate-only", action="store_true", help="try the candidates that DIR holds: at the station")
     parser.add_argument("--activate", action="store_true", help="the fastest that passes becomes the station's engine")
     parser.add_argument("--allow-flips", type=float, default=limits.flips, metavar="SHARE", help="of verdicts that may change")
     parser.add_argument("--least-speedup", type=float, default=limits.speedup, metavar="X", help="times FP32's speed")
-    parser.add_argument("--seconds", type=float, default=10, metavar="S", help="of timing for each engine")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, metavar="S", help="of timing for each engine")
     parser.add_argument("--json", action="store_true", help="the manifest on standard output")
 
 
@@ -80,19 +80,21 @@ def run(args: argparse.Namespace) -> int:
         rate(0, 1), new_figure(1, 1)  # what the report needs is asked for before the work
     console = output.told()
     images = _images(args)
+    golden = read_golden(args.golden) if args.golden else images
     if args.gate_only:
         manifest = msgspec.structs.replace(read_manifest(args.out, model), gate=None)
+        (args.out / REPORT).unlink(missing_ok=True)
     else:
-        output.make_folder(args.out)
         manifest = _make(args, model, recipe, images, console)
     write_manifest(args.out, manifest)
     if args.graphs_only:
+        if args.json:
+            print(json.dumps(msgspec.to_builtins(manifest)))
         console.print(
             f"{', '.join(manifest.candidates)} -> {args.out}. On the station: the same command, --gate-only instead of "
             "--graphs-only. Pictures taken with --camera: --golden DIR/images instead of --camera."
         )
         return 0
-    golden = read_golden(args.golden) if args.golden else images
     engine = station.settings.engine if station is not None else CpuEngine()
     trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds, engine)
     manifest, chosen = hold_trial(trial, manifest, args.only or list(CANDIDATES), console)
@@ -113,25 +115,38 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--camera and --activate need the station's settings: --config FILE.")
     if args.activate and args.graphs_only:
         raise UsageError("--activate needs the gate, which --graphs-only leaves out.")
-    if args.count < 1 or args.most < 1 or not args.seconds > 0 or not 50 < args.percentile <= 100:
-        raise UsageError("--count and --most take 1 or more, --seconds more than 0, --percentile 50 to 100.")
-    if not 0 <= args.allow_flips <= 1 or not 0 <= args.least_speedup < math.inf:
-        raise UsageError("--allow-flips takes a share from 0 to 1, --least-speedup 0 or more.")
+    for word, value, is_meant, takes in (
+        ("--count", args.count, args.count >= 1, "1 or more"),
+        ("--most", args.most, args.most >= 1, "1 or more"),
+        ("--seconds", args.seconds, 0 < args.seconds < math.inf, "more than 0"),
+        ("--percentile", args.percentile, 50 < args.percentile <= 100, "more than 50, up to 100"),
+        ("--allow-flips", args.allow_flips, 0 <= args.allow_flips <= 1, "a share from 0 to 1"),
+        ("--least-speedup", args.least_speedup, 0 <= args.least_speedup < math.inf, "0 or more"),
+    ):
+        if not is_meant:
+            raise UsageError(f"{word} {value:g} makes no sense: give {takes}.")
     if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
         raise UsageError(f"--out {args.out} holds the images. Name another folder.")
 
 
 def _require_effect(args: argparse.Namespace) -> None:
     """Raises UsageError for a word that would change nothing: who gave it meant something."""
-    for word, is_given, needs, has_effect in (
-        ("--count", args.count is not None, "--camera NAME", args.camera),
-        ("--percentile", args.percentile is not None, "--ranges percentile", args.ranges == "percentile"),
-        ("--set", args.overrides, "--config FILE", args.config),
-        ("--only", args.only, "the gate, which --graphs-only leaves out", not args.graphs_only),
-        ("--golden", args.golden, "the gate, which --graphs-only leaves out", not args.graphs_only),
+    at_desk, made_already, limits = args.graphs_only, args.gate_only, Limits()
+    no_gate, no_making = "without --graphs-only, which makes no gate", "without --gate-only, which makes no candidates"
+    for word, is_given, has_effect, where in (
+        ("--count", args.count is not None, args.camera, "with --camera NAME"),
+        ("--set", args.overrides, args.config, "with --config FILE"),
+        ("--only", args.only, not at_desk, no_gate),
+        ("--golden", args.golden, not at_desk, no_gate),
+        ("--allow-flips", args.allow_flips != limits.flips, not at_desk, no_gate),
+        ("--least-speedup", args.least_speedup != limits.speedup, not at_desk, no_gate),
+        ("--seconds", args.seconds != _SECONDS, not at_desk, no_gate),
+        ("--ranges", args.ranges != _RANGES, not made_already, no_making),
+        ("--most", args.most != _MOST, not made_already, no_making),
+        ("--percentile", args.percentile is not None, args.ranges == "percentile", "with --ranges percentile"),
     ):
         if is_given and not has_effect:
-            raise UsageError(f"{word} changes nothing without {needs}. Leave it out, or give that too.")
+            raise UsageError(f"{word} changes something only {where}. Leave {word} out, or mend the rest.")
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -163,8 +178,6 @@ def _images(args: argparse.Namespace) -> list[Golden]:
 def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[Golden], console: Console) -> Manifest:
     """Write the candidates; return the manifest without a gate."""
     require_onnxruntime()
-    for old in (*(f"{name}.onnx" for name in CANDIDATES), "manifest.json", "report.html"):
-        (args.out / old).unlink(missing_ok=True)
     prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
     taken = spread(images, args.most)
     seen = [(image, found) for image, found in tensors(taken, recipe, *_size(model)) if found]
@@ -177,6 +190,9 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
             f"dark, bright or blurred for the recipe: {names}"
         )
     frames = [frame for _, found in seen for frame in found]
+    output.make_folder(args.out)
+    for old in (*(f"{name}.onnx" for name in CANDIDATES), "manifest.json", REPORT):
+        (args.out / old).unlink(missing_ok=True)
     with Progress(console=console) as progress:
         task = progress.add_task("ranges", total=len(frames))
         ranges = measure_ranges(prepared, frames, args.ranges, args.percentile, lambda: progress.advance(task))

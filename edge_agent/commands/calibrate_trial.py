@@ -32,6 +32,7 @@ from edge_agent.recipe import Recipe
 from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, Station, TensorRtEngine
 
 REFERENCE = "fp32"
+REPORT = "report.html"
 _TIMED_FRAMES = 8
 
 
@@ -85,10 +86,10 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
     gate = _gate(trial, engine_ids, speeds, found, against, chosen)
     manifest = msgspec.structs.replace(manifest, gate=gate)
     shown = Report(manifest, trial.recipe, trial.golden, judged, found, speeds, against, chosen)
-    write_report(trial.out / "report.html", shown)
+    write_report(trial.out / REPORT, shown)
     console.print(_table(speeds, found, against, chosen))
     told = f"{chosen} is the fastest that passes" if chosen else "no candidate is better than FP32, which stays"
-    console.print(f"{told}. The whole story: {trial.out / 'report.html'}", highlight=False)
+    console.print(f"{told}. The whole story: {trial.out / REPORT}", highlight=False)
     return manifest, chosen
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import Done, TensorSlot, median_ms
 from edge_agent.inference.describe import scaling_doubts
-from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, read_network
+from edge_agent.inference.graph import FRAMES, MAP, PEAK, finish, load_network, read_network
 from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe, told
 from edge_agent.inference.slots import SlotPool
@@ -190,7 +190,7 @@ def raw_answer(model: Model, picture: Pixels) -> str:
     name = output.peak if output.kind == "map_and_peak" else output.map
     core = ov.Core()
     try:
-        graph = core.read_model(str(model.onnx))
+        graph = core.read_model(as_unsigned(load_network(model.onnx)).SerializeToString(), b"")
         graph.reshape({told_input.name: list(value.shape)})
         values = core.compile_model(graph, "CPU")({told_input.name: value})[name]
     except RuntimeError:
@@ -205,7 +205,7 @@ def cpu_engine_id(hint: str, version: str) -> str:
 
 def open_cpu(settings: CpuEngine, model: Model, *, is_reference: bool = False) -> tuple[CpuSegmenter, list[str]]:
     """Return an engine that answered sanely, and what looks doubtful in the model. `is_reference` computes 8 bits in floats,
-    exactly as the graph says. Raises ConfigurationError."""
+    an int8 graph exactly as it says. Raises ConfigurationError."""
     segmenter = CpuSegmenter(settings, model, is_reference)
     doubts = list(scaling_doubts(read_network(model), model.papers))
     try:

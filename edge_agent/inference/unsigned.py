@@ -2,6 +2,9 @@
 
 The same steps, one for one. Given signed ones, OpenVINO (2026.4.1, CPU) makes unsigned ones itself where tensors are joined or
 pooled, and its maps are then wrong by up to all levels. TensorRT takes signed ones alone, so the files stay as they are.
+
+Left as they are: weights, graphs with branches or loops, pairs with anything but DequantizeLinear behind QuantizeLinear, and what a
+transposed convolution alone reads, which OpenVINO computes in 8 bits only where it is signed.
 """
 
 from __future__ import annotations
@@ -12,41 +15,71 @@ from typing import Any
 import numpy as np
 
 _SHIFT = 128
+_ZERO = 2  # the place of the zero point among the inputs, after tensor and scale
 
 
 def as_unsigned(network: Any) -> Any:
-    """Return a copy of a ModelProto with every int8 pair of an activation in uint8; weights stay int8."""
-    from onnx import numpy_helper
+    """Return a copy of a ModelProto with the int8 pairs of activations in uint8."""
+    from onnx import AttributeProto
 
     copied = copy.deepcopy(network)
     graph = copied.graph
-    constants = {each.name: each for each in graph.initializer}
-    takers: dict[str, list[Any]] = {}
+    if any(each.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for node in graph.node for each in node.attribute):
+        return copied  # what is read inside of them is not seen here
+    readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
-            takers.setdefault(name, []).append(node)
-    given = {each.name for each in graph.output}
-    for node in list(graph.node):
-        zero = _zero_point(node, constants) if node.op_type == "QuantizeLinear" and node.input[0] not in constants else None
-        if zero is None:
-            continue
-        ends = takers.get(node.output[0], [])
-        if node.output[0] in given or any(
-            each.op_type != "DequantizeLinear" or _zero_point(each, constants) is None for each in ends
-        ):
-            continue
-        shifted = numpy_helper.from_array((zero.astype(np.int16) + _SHIFT).astype(np.uint8), f"{node.output[0]}/unsigned")
-        graph.initializer.append(shifted)
-        for each in (node, *ends):
-            each.input[2] = shifted.name
+            readers.setdefault(name, []).append(node)
+    constants, given = _constants(graph), {each.name for each in graph.output}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants and node.output[0] not in given:
+            ends = [node, *readers.get(node.output[0], [])]
+            zeros = [_zero_point(each, node, constants) for each in ends]
+            if all(zero is not None for zero in zeros) and not _is_deconvolved(ends[1:], readers):
+                _shift(graph, ends, zeros)
     return copied
 
 
-def _zero_point(node: Any, constants: dict[str, Any]) -> Any:
-    """The constant int8 zero point of one end of a pair; None for any other."""
+def _constants(graph: Any) -> dict[str, Any]:
+    """Every constant tensor by its name, wherever it is written."""
+    found = {each.name: each for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found.update((node.output[0], each.t) for each in node.attribute if each.name == "value")
+    return found
+
+
+def _zero_point(end: Any, quantise: Any, constants: dict[str, Any]) -> Any:
+    """The int8 zero point of one end of a pair, (,) or (channels,); None where the pair stays as it is."""
     from onnx import numpy_helper
 
-    if len(node.input) < 3 or node.input[2] not in constants:  # tensor, scale, zero point
+    if end is not quantise and (end.op_type != "DequantizeLinear" or list(end.input).index(quantise.output[0]) != 0):
         return None
-    zero = numpy_helper.to_array(constants[node.input[2]])
+    if len(end.input) <= _ZERO or not end.input[_ZERO]:
+        return np.zeros((), np.int8) if end is not quantise else None  # its type is that of what it reads
+    if end.input[_ZERO] not in constants:
+        return None
+    zero = numpy_helper.to_array(constants[end.input[_ZERO]])
     return zero if zero.dtype == np.int8 else None
+
+
+def _is_deconvolved(dequantise: list[Any], readers: dict[str, list[Any]]) -> bool:
+    """True where transposed convolutions alone read the pair."""
+    behind = [node for each in dequantise for node in readers.get(each.output[0], [])]
+    return bool(behind) and all(node.op_type == "ConvTranspose" for node in behind)
+
+
+def _shift(graph: Any, ends: list[Any], zeros: list[Any]) -> None:
+    """Write a pair's ends in uint8, each around its own zero point."""
+    from onnx import TensorProto, numpy_helper
+
+    for end, zero in zip(ends, zeros, strict=True):
+        name = f"{end.output[0]}/unsigned"
+        graph.initializer.append(numpy_helper.from_array((zero.astype(np.int16) + _SHIFT).astype(np.uint8), name))
+        end.input[:] = [*end.input[:_ZERO], name]
+    for attribute in ends[0].attribute:
+        if attribute.name == "output_dtype":
+            attribute.i = TensorProto.UINT8
+    told = [each for each in graph.value_info if each.name != ends[0].output[0]]
+    del graph.value_info[:]
+    graph.value_info.extend(told)

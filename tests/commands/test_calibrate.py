@@ -42,7 +42,7 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     for word, value in (("--least-speedup", "nan"), ("--allow-flips", "nan"), ("--allow-flips", "2")):
         meaningless = within(*gate, word, value)
         assert meaningless.returncode == 2, meaningless.stderr
-        assert "--allow-flips takes a share from 0 to 1" in meaningless.stderr
+        assert f"{word} {value} makes no sense" in meaningless.stderr
 
     refused = within(*gate, "--least-speedup", "1000")
     assert refused.returncode == 1
@@ -84,13 +84,14 @@ def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: P
     assert within(*common, "--images", station.folder, "--activate", "--config", config, "--graphs-only").returncode == 2
     camera = ("--camera", "camera", "--config", config)
     for words, named in (
-        (("--images", station.folder, "--count", 5), "--count changes nothing without --camera NAME"),
-        (("--images", station.folder, "--percentile", 99), "--percentile changes nothing without --ranges percentile"),
-        (("--images", station.folder, "--set", "engine.kind=cpu"), "--set changes nothing without --config FILE"),
-        (("--images", station.folder, "--graphs-only", "--only", "int8"), "--only changes nothing without the gate"),
-        (("--images", station.folder, "--graphs-only", "--golden", station.folder), "--golden changes nothing without the gate"),
-        ((*camera, "--count", 0), "--count and --most take 1 or more"),
-        (("--images", station.folder, "--ranges", "percentile", "--percentile", 0), "--percentile 50 to 100"),
+        (("--images", station.folder, "--count", 5), "--count changes something only with --camera NAME"),
+        (("--images", station.folder, "--percentile", 99), "--percentile changes something only with --ranges percentile"),
+        (("--images", station.folder, "--set", "engine.kind=cpu"), "--set changes something only with --config FILE"),
+        (("--images", station.folder, "--graphs-only", "--only", "int8"), "--only changes something only without --graphs-only"),
+        (("--images", station.folder, "--graphs-only", "--golden", station.folder), "Leave --golden out"),
+        (("--images", station.folder, "--gate-only", "--most", 5), "--most changes something only without --gate-only"),
+        ((*camera, "--count", 0), "--count 0 makes no sense: give 1 or more"),
+        (("--images", station.folder, "--ranges", "percentile", "--percentile", 50), "--percentile 50 makes no sense"),
     ):
         refused = within(*common, *words)
         assert refused.returncode == 2, words
@@ -116,6 +117,14 @@ def test_what_cannot_be_read_or_written_is_told_without_a_traceback(station: Sta
     unwritable = within(*common, "--images", station.images, "--out", station.folder / "full")
     assert unwritable.returncode == 1
     assert "fp16.onnx: Is a directory. Remedy: give the path of a file." in unwritable.stderr
+    (station.folder / "bad").mkdir()
+    (station.folder / "bad" / "1.png").write_bytes(b"no picture")
+    left = sorted(file.name for file in (station.folder / "out").iterdir())
+    unjudged = within(*common, "--images", station.folder / "bad", "--out", station.folder / "out")
+    assert unjudged.returncode == 78
+    assert sorted(file.name for file in (station.folder / "out").iterdir()) == left, "what was there before stays"
+    mistyped = within(*common[:-1], "--gate-only", "--golden", station.folder / "nothing", "--out", station.folder / "out")
+    assert mistyped.returncode == 78
     no_folder = within(*common, "--images", station.images / "torn.png", "--out", station.folder / "other")
     assert no_folder.returncode == 78
     assert "torn.png is no folder" in no_folder.stderr

@@ -113,7 +113,7 @@ def test_a_master_or_golden_picture_that_is_not_there_is_a_problem_everywhere(wi
     (etc.folder / "recipes" / "golden" / "good.png").write_text("no picture")
     told = found(within, file)
     assert (
-        "master.png, which cannot be read: No such file or directory. Remedy: put the file there"
+        "master.png, which cannot be read: No such file or directory. Remedy: put it there, or mend the path"
         in (told["lines.0.challenge.parts.0.image"])
     )
     assert "good.png is not a readable image" in told["lines.0.recipe"]

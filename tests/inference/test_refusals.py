@@ -119,7 +119,7 @@ REFUSALS: list[tuple[str, Edit, str]] = [
     (
         "missing file",
         lambda folder: (folder / "model.onnx").unlink(),
-        r"model\.onnx cannot be read: No such file.*put the file there",
+        r"model\.onnx cannot be read: No such file.*put it there, or mend the path",
     ),
     ("other file", damaged, r"damaged or another model.*export the model again"),
     ("no ONNX", bytes_of(b"no network at all"), r"model\.onnx cannot be used.*no ONNX file.*export the network as ONNX"),

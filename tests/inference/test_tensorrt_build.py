@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -45,13 +45,17 @@ def test_a_builder_that_dies_is_told_of_and_may_be_tried_again(
 
 
 def test_what_killed_builds_left_is_deleted_and_a_build_under_way_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for process in (gone.pid, os.getppid()):
-        (tmp_path / "engines" / f".build-{process}-x").mkdir(parents=True)
-        (tmp_path / "engines" / f".build-{process}-x" / "network.onnx").write_bytes(b"large")
+    engines = tmp_path / "engines"
+    for name in ("left", "held", "new"):
+        (engines / f".build-{name}").mkdir(parents=True)
+        (engines / f".build-{name}" / "network.onnx").write_bytes(b"large")
+    for name in ("left", "held"):
+        os.utime(engines / f".build-{name}", (0, 0))
+    held = os.open(engines / ".build-held", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
     built_by("prints", tmp_path, monkeypatch)
-    assert [file.name for file in (tmp_path / "engines").iterdir()] == [f".build-{os.getppid()}-x"]
+    assert {file.name for file in engines.iterdir()} == {".build-held", ".build-new"}
+    os.close(held)
 
 
 def test_what_a_library_prints_is_not_taken_for_the_builders_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def damage_choice(home: Home) -> None:
 
 def other_version(home: Home) -> None:
     file = home.state / "calibrated" / "part.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"v": 2}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"v": 1}))
 
 
 def other_rules(home: Home) -> None:
@@ -140,6 +140,16 @@ def test_a_foreign_or_damaged_choice_is_never_used(home: Home, said: Said, spoil
     (name, values), *_ = said
     assert name == "engine.choice_refused"
     assert why in values["why"]
+
+
+def test_a_choice_of_a_gpu_that_is_away_is_not_to_be_made_again(home: Home, said: Said) -> None:
+    home.choose(engine="tensorrt-10.16.1/NVIDIA L4/0123456789abcdef")
+    assert home.forge().identity.engine_id == home.engine_id
+    assert "mend the engine" in said[0][1]["remedy"]
+    said.clear()
+    home.choose(engine="openvino-1.0/cpu/latency")
+    assert home.forge().identity.engine_id == home.engine_id
+    assert "remedy" not in said[0][1], "the event's own: calibrate"
 
 
 def test_where_the_engine_is_missing_the_remedy_is_not_to_calibrate(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from edge_agent.inference.tensorrt.network import Network
 from edge_agent.inference.tensorrt.store import make_folder
 
 Progress = Callable[[str], None]  # what the builder is at; at least every few seconds while it lives
-_FOLDER = ".build-"  # and the process that builds in it
+_FOLDER = ".build-"
+_SETTLED_S = 60.0  # a younger folder may be one that is not locked yet
 _CHILD = "edge_agent.inference.tensorrt.child"
 
 
@@ -42,7 +45,8 @@ def build_aside(
     try:
         make_folder(timing.parent)
         _sweep(timing.parent)
-        with tempfile.TemporaryDirectory(dir=timing.parent, prefix=f"{_FOLDER}{os.getpid()}-") as folder:
+        with tempfile.TemporaryDirectory(dir=timing.parent, prefix=_FOLDER) as folder, contextlib.ExitStack() as stack:
+            stack.callback(os.close, _hold(Path(folder)))
             onnx, plan = Path(folder, "network.onnx"), Path(folder, "plan")
             onnx.write_bytes(network.onnx)
             order = Order(
@@ -62,22 +66,20 @@ def build_aside(
         raise EngineUnavailable(f"{timing.parent} cannot hold an engine: {error.strerror}. {remedy}") from None
 
 
+def _hold(folder: Path) -> int:
+    """Lock the folder for as long as this process lives, or until the descriptor is closed; return that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
 def _sweep(folder: Path) -> None:
     """Delete what builds left whose process was killed: a service killed again and again would fill its disk with them."""
-    for left in folder.glob(f"{_FOLDER}*-*"):
-        number = left.name.removeprefix(_FOLDER).partition("-")[0]
-        if number.isdecimal() and not _is_alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # another user's
-    return True
+    for left in folder.glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):  # locked: under way
+            if time.time() - left.stat().st_mtime > _SETTLED_S:
+                os.close(_hold(left))
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _of_another(folder: Path) -> str:
