@@ -196,7 +196,7 @@ def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str
         words = shlex.split(told["command"])
         of, number = (int(words[words.index(name) + 1]) if name in words else 0 for name in ("--folds", "--fold"))
         differing |= set(differences(training["command"], told["command"], NOT_THE_TRAINING | {"folds", "fold"}))
-        examples = read_examples(asked_for(dataset.of_groups(told["held_out"]), network.shape).images, network.shape)
+        examples = read_examples(asked_for(dataset, network.shape).of_groups(told["held_out"]).images, network.shape)
         engine = compiled(graph_of(network, "fold"), papers["rows"], papers["cols"], args.threads)
         judged.append(scores_of(engine, examples, papers["rows"], papers["cols"]).as_dict())
         numbers.append(number)

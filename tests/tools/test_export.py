@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from stations import Program
@@ -28,12 +30,12 @@ def data(within: Program, tmp_path: Path) -> Path:
     return folder / "Class1"
 
 
-def leave(tool: Tool, folder: Path, training: dict[str, Any]) -> None:
+def leave(tool: Tool, folder: Path, training: dict[str, Any], **shape: Any) -> None:
     """A checkpoint of noise, and a last check that calls everything good."""
     import torch
 
     torch.manual_seed(0)
-    network = tool("unet").UNet(tool("unet").Shape(4, 2, fine=False))
+    network = tool("unet").UNet(tool("unet").Shape(4, 2, fine=False, **shape))
     folder.mkdir()
     kept = {"weights": network.state_dict(), "shape": network.shape.as_dict(), "rows": SIDE, "cols": SIDE}
     told = {"data": "folder:Class1", "terms": "", "split": "", "seconds": 1, **training}
@@ -69,6 +71,24 @@ def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, dat
     assert "Chosen on these." in card
     assert "--data folder:Class1" in card
     assert str(tmp_path.parent) not in card.partition("## Speed")[0]
+
+
+def test_a_fold_may_hold_out_no_image_of_some_class(tool: Tool, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "parts" / folder).mkdir(parents=True)
+    rows = ["image,mask,class,group"]
+    for number, kind in enumerate(("Pit", "Dent", "ok", "ok")):
+        for folder, level in (("images", 90 + number), ("masks", 255)):
+            cv2.imwrite(str(tmp_path / "parts" / folder / f"{number}.png"), np.full((SIDE, SIDE), level, np.uint8))
+        rows.append(f"{number}.png,{'' if kind == 'ok' else f'{number}.png'},{kind},{number}")
+    (tmp_path / "parts" / "index.csv").write_text("\n".join(rows))
+    classes = {"classes": ("Pit", "Dent"), "head": "softmax"}
+    told = {"data": "folder:parts"}
+    leave(tool, tmp_path / "model", {**told, "held_out": [], "trained_on": list("0123"), "command": command("")}, **classes)
+    leave(tool, tmp_path / "fold", {**told, "held_out": ["0", "2"], "command": command("--folds 2 --fold 0")}, **classes)
+    done = export(tmp_path / "model", "--folds", tmp_path / "fold", "--data", f"folder:{tmp_path / 'parts'}")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["scores"]["held out"]["frames"] == 2
 
 
 @pytest.mark.parametrize(
