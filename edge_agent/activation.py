@@ -83,7 +83,7 @@ def read_choice(state: Path, recipe: Recipe, model: Model) -> tuple[Choice, Mode
     except OSError as error:
         raise ForeignChoice(f"{error.filename} cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ForeignChoice(f"{file} is damaged: {error}") from None
+        raise ForeignChoice(f"{file} is damaged, or of another release: {error}") from None
     if digest != choice.onnx:
         raise ForeignChoice(f"{onnx} is damaged: it has the SHA-256 {digest[:_SHORT]}..., not {choice.onnx[:_SHORT]}...")
     _require_same(file, "model", choice.model, model.hash)

@@ -38,7 +38,6 @@ from edge_agent.settings import CpuEngine, Station, load_station
 
 LOG_LEVEL = "warning"  # as replay's
 _COUNT, _MOST, _RANGES, _PERCENTILE, _SECONDS = 200, 128, "minmax", 99.99, 10.0
-_TOLD_NAMES = 5  # of images left out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,10 +183,9 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
     if not seen:
         raise ConfigurationError("none of the images can be judged by the recipe. Give images of parts, or mend the recipe.")
     if left_out := sorted({image.name for image in taken} - {image.name for image, _ in seen}):
-        names = ", ".join(left_out[:_TOLD_NAMES]) + (", ..." if len(left_out) > _TOLD_NAMES else "")
         console.print(
             f"{len(left_out)} of {len(taken)} images are left out of the ranges, for they cannot be read, show no part, or are too "
-            f"dark, bright or blurred for the recipe: {names}"
+            f"dark, bright or blurred for the recipe: {output.listed(left_out)}"
         )
     frames = [frame for _, found in seen for frame in found]
     output.make_folder(args.out)

@@ -13,7 +13,7 @@ import msgspec
 
 from edge_agent import __version__
 from edge_agent.activation import processor, rules_hash
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import ConfigurationError, remedy_of
 from edge_agent.inference.model import Model
 from edge_agent.recipe import Recipe
 
@@ -77,7 +77,9 @@ def read_manifest(out: Path, model: Model) -> Manifest:
     try:
         manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}. Run calibrate without --gate-only first.") from None
+        is_absent = isinstance(error, FileNotFoundError)
+        remedy = "run calibrate without --gate-only first." if is_absent else remedy_of(error)
+        raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy, file) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ConfigurationError(f"{file} is damaged: {error}. Run calibrate without --gate-only again.") from None
     if manifest.model.get("sha256") != model.hash:

@@ -21,6 +21,7 @@ from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_spe
 from edge_agent.commands.calibrate_images import Golden, fingerprint, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
 from edge_agent.commands.calibrate_report import Report, write_report
+from edge_agent.commands.output import listed
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference import ENGINES, open_segmenter
@@ -29,6 +30,7 @@ from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt.build import Progress as Building
 from edge_agent.qualification.gate import Comparison, Limits, compare, fastest, limits_as_dict, refusals
 from edge_agent.recipe import Recipe
+from edge_agent.records import FAULT
 from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, Station, TensorRtEngine
 
 REFERENCE = "fp32"
@@ -79,6 +81,9 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
             advance = partial(progress.advance, task)
             judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance, trial.engines)
             _require_judged_by(name, engine_ids[name], judged[name])
+    if unjudged := [case.name for case in judged[REFERENCE].cases if case.outcome == FAULT]:
+        told_of = f"{len(unjudged)} of {len(trial.golden)} golden images"
+        console.print(f"{told_of} cannot be judged by the recipe and count for nothing: {listed(unjudged)}")
     found = {name: compare(judged[REFERENCE].cases, judged[name].cases) for name in usable if name != REFERENCE}
     against = {name: refusals(each, speeds[name].ratio, trial.limits) for name, each in found.items()}
     against |= {name: [f"the engine does not take it: {why}"] for name, why in unusable.items()}
@@ -243,7 +248,7 @@ def activate(trial: Trial, manifest: Manifest, chosen: str | None, station: Stat
         engine=gate["engines"][chosen],
         processor=processor(),
         speedup=gate["speeds"][chosen]["ratio"],
-        images=len(trial.golden),
+        images=gate["comparisons"][chosen]["judged"],
         flips=gate["comparisons"][chosen]["flips"]["count"],
         made_at=gate["gated_at"],
     )

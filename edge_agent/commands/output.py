@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from edge_agent.errors import UsageError
 
+_LISTED = 5
 _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file or another program
 
 
 def told() -> Console:
     """For standard error, beside progress: what is said is printed as it is, `[gpu]` of a package's extras too."""
     return Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and whether there are more."""
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
 def make_folder(out: Path) -> None:

@@ -37,8 +37,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Counts over the same images, each with its exact bounds. A slip is new where the reference called the part NG; a defect is
-    small where its area is among the smaller third of those labelled."""
+    """Counts over the same images, each with its exact bounds, of those that one side judged at least. A slip is new where the
+    reference called the part NG; a defect is small where its area is among the smaller third of those labelled."""
 
     images: int
     judged: int
@@ -73,9 +73,12 @@ def compare(reference: Sequence[Case], candidate: Sequence[Case]) -> Comparison:
     """Both in the order of the images."""
     pairs = list(zip(reference, candidate, strict=True))
     assert all(old.name == new.name for old, new in pairs), "the images of both sides are the same"
-    bad = [(old.outcome, new.outcome) for old, new in pairs if old.is_defective is True]
-    good = [(old.outcome, new.outcome) for old, new in pairs if old.is_defective is False]
-    small = [(old.outcome, new.outcome) for old, new in _small(pairs)]
+    told = [
+        pair for pair in pairs if any(case.outcome != FAULT for case in pair)
+    ]  # what neither judged would only dilute the shares
+    bad = [(old.outcome, new.outcome) for old, new in told if old.is_defective is True]
+    good = [(old.outcome, new.outcome) for old, new in told if old.is_defective is False]
+    small = [(old.outcome, new.outcome) for old, new in _small(told)]
     shifts = [abs(new.margin - old.margin) for old, new in pairs if old.margin is not None and new.margin is not None]
     flipped = tuple(index for index, (old, new) in enumerate(pairs) if old.outcome != new.outcome)
     was_ng = sum(old.outcome == NG for old, _ in pairs)
@@ -83,9 +86,9 @@ def compare(reference: Sequence[Case], candidate: Sequence[Case]) -> Comparison:
         images=len(pairs),
         judged=sum(old.outcome != FAULT for old, _ in pairs),
         reference_ng=was_ng,
-        flips=rate(len(flipped), len(pairs)),
-        to_pass=rate(sum(old.outcome != PASS and new.outcome == PASS for old, new in pairs), len(pairs)),
-        to_ng=rate(sum(old.outcome == PASS and new.outcome == NG for old, new in pairs), len(pairs)),
+        flips=rate(len(flipped), len(told)),
+        to_pass=rate(sum(old.outcome != PASS and new.outcome == PASS for old, new in told), len(told)),
+        to_ng=rate(sum(old.outcome == PASS and new.outcome == NG for old, new in told), len(told)),
         to_fault=sum(old.outcome != FAULT and new.outcome == FAULT for old, new in pairs),
         flipped=flipped,
         slips=_both(bad, PASS),

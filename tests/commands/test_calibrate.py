@@ -18,6 +18,7 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     config = station.write()
     frames = [with_defect(gray(SIZE, SIZE), 4, 6, 9, 5) if i % 3 == 2 else gray(SIZE, SIZE, 90 + i) for i in range(33)]
     station.add_images(frames)
+    (station.images / "torn.png").write_bytes(b"no picture")
     recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
     common = ("calibrate", "--model", folder, "--recipe", recipe, "--images", station.images, "--config", config, "--out", out)
 
@@ -32,6 +33,7 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert manifest["gate"]["chosen"] == "fp16"
     assert manifest["gate"]["comparisons"]["fp16"]["reference_ng"] == 11
     assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
+    assert "1 of 34 golden images cannot be judged by the recipe and count for nothing: torn.png" in passed.stderr
     choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
     assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]
 

@@ -72,6 +72,14 @@ def test_pictures_that_show_no_part_prove_nothing() -> None:
     assert "only 1 images" in against([*empty, BAD[0]], reference=[*empty, BAD[0]])
 
 
+def test_pictures_that_nobody_judges_dilute_no_share() -> None:
+    empty = [Case(f"e{i}", "FAULT", None, i % 2 == 0) for i in range(3000)]
+    found = compare([*empty, *GOOD, *BAD], [*empty, *changed(GOOD, 0, "NG"), *BAD])
+    assert (found.flips.count, found.flips.of, found.judged, found.images) == (1, 12, 12, 3012)
+    assert (found.new_false_rejects.of, found.new_slips.of) == (6, 6)
+    assert "1 of 12 verdicts flipped" in "; ".join(refusals(found, 2.0, LIMITS))
+
+
 def test_margins_tell_how_far_images_moved() -> None:
     found = compare(GOOD + BAD, [replace(case, margin=(case.margin or 0) + 0.5) for case in GOOD + BAD])
     assert found.shift_median == pytest.approx(0.5)
