@@ -31,12 +31,17 @@ def as_unsigned(network: Any) -> Any:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     constants, given = _constants(graph), {each.name for each in graph.output}
+    shifted = set()
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] not in constants and node.output[0] not in given:
             ends = [node, *readers.get(node.output[0], [])]
             zeros = [_zero_point(each, node, constants) for each in ends]
             if all(zero is not None for zero in zeros) and not _is_deconvolved(ends[1:], readers):
                 _shift(graph, ends, zeros)
+                shifted.add(node.output[0])
+    kept = [each for each in graph.value_info if each.name not in shifted]  # the others tell the former type
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
     return copied
 
 
@@ -80,6 +85,3 @@ def _shift(graph: Any, ends: list[Any], zeros: list[Any]) -> None:
     for attribute in ends[0].attribute:
         if attribute.name == "output_dtype":
             attribute.i = TensorProto.UINT8
-    told = [each for each in graph.value_info if each.name != ends[0].output[0]]
-    del graph.value_info[:]
-    graph.value_info.extend(told)

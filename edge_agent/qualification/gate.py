@@ -73,9 +73,8 @@ def compare(reference: Sequence[Case], candidate: Sequence[Case]) -> Comparison:
     """Both in the order of the images."""
     pairs = list(zip(reference, candidate, strict=True))
     assert all(old.name == new.name for old, new in pairs), "the images of both sides are the same"
-    told = [
-        pair for pair in pairs if any(case.outcome != FAULT for case in pair)
-    ]  # what neither judged would only dilute the shares
+    # What neither judged would only dilute the shares.
+    told = [pair for pair in pairs if any(case.outcome != FAULT for case in pair)]
     bad = [(old.outcome, new.outcome) for old, new in told if old.is_defective is True]
     good = [(old.outcome, new.outcome) for old, new in told if old.is_defective is False]
     small = [(old.outcome, new.outcome) for old, new in _small(told)]
