@@ -48,15 +48,19 @@ def refine(condition: Condition, calls: Calls, common: int | None) -> Places | N
     saves an error. Started from every common place in turn, so that a class may be moved which only then lets another one gain.
     """
     starts = sorted(range(calls.thresholds), key=lambda place: abs(place - common) if common is not None else place)
-    ends = [end for start in starts if (end := _descended(condition, calls, start)) is not None]
-    if not ends:
-        return None
-    return _settled(condition, calls, min(ends, key=lambda end: errors_of(condition, calls.counts(end))), common)
+    ends = [end for start in starts if (end := _descended(condition, calls, (start,) * calls.classes)) is not None]
+    end = min(ends, key=lambda end: errors_of(condition, calls.counts(end)), default=None)
+    while end is not None:
+        settled = _settled(condition, calls, end, common)
+        end = _descended(condition, calls, settled)  # an equally good place may let another class save an error
+        if end is None or end == settled:
+            return settled
+    return None
 
 
-def _descended(condition: Condition, calls: Calls, start: int) -> Places | None:
-    """Where moves of single classes lead to, from all of them at one place, until none saves an error."""
-    places = [start] * calls.classes
+def _descended(condition: Condition, calls: Calls, start: Places) -> Places | None:
+    """Where moves of single classes lead to from there, until none saves an error."""
+    places = list(start)
     now = calls.counts(places)
     least = errors_of(condition, now) if condition.holds(now) else None
     is_better = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -65,6 +65,9 @@ def test_it_may_reach_what_no_common_threshold_does() -> None:
     assert thresholds_of("recall>=1", calls) == (9, 2)
 
 
+@example(
+    [(False, (0, 0, 1)), (False, (0, 0, 1)), (False, (7, 0, 0)), (True, (1, 1, 0)), (True, (8, 0, 1))], "slip<=0.3"
+)  # the last class gains only where the first has settled
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.tuples(*[st.integers(0, STEPS)] * 3)), min_size=1, max_size=25),
