@@ -10,6 +10,7 @@ its threshold. The gate of `calibrate` lets the whole line judge, on the kernels
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from edge_agent.bundle import load_pair
-from edge_agent.commands.calibrate_images import read_golden, tensors
+from edge_agent.commands.calibrate_images import read_golden, tensors, unseen
 from edge_agent.commands.calibrate_manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import EdgeAgentError
@@ -64,15 +65,21 @@ def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> d
     counts = {name: [0, 0, 0] for name in CANDIDATES}
     images = read_golden(data)
     try:
-        for _, frames in track(tensors(images, recipe, model.papers.input.rows, model.papers.input.cols), total=len(images)):
-            calls = {name: is_beyond(peaks_of(engine, frames), recipe, engine.classes) for name, engine in engines.items()}
+        seen = tensors(images, recipe, model.papers.input.rows, model.papers.input.cols)
+        for each in track(seen, total=len(images)):
+            if not each.frames:
+                print(f"left out: {unseen([each])}", file=sys.stderr)
+                continue
+            calls = {name: is_beyond(peaks_of(engine, each.frames), recipe, engine.classes) for name, engine in engines.items()}
             for name, count in counts.items():
                 count[0] += calls[name] and not calls["fp32"]
                 count[1] += calls["fp32"] and not calls[name]
-                count[2] += bool(frames)
+                count[2] += 1
     finally:
         for engine in engines.values():
             engine.close()
+    if not all(count[2] for count in counts.values()):
+        raise SystemExit(f"none of the {len(images)} images can be judged by the recipe: give images of parts, or mend the recipe")
     return {name: (count[0], count[1], count[2]) for name, count in counts.items()}
 
 

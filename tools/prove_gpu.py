@@ -245,6 +245,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     unknown = set(args.steps.split(",")) - set(NAMES)
     if unknown:
         parser.error(f"--steps: {', '.join(sorted(unknown))} is none of {', '.join(NAMES)}")
+    if args.dry_run and not any(step.name in args.steps.split(",") and not step.on_gpu for step in STEPS):
+        no_gpu = ", ".join(step.name for step in STEPS if not step.on_gpu)
+        parser.error(f"--dry-run --steps {args.steps} leaves nothing to do: without a GPU there are {no_gpu}")
     return args
 
 

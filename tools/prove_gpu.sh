@@ -4,13 +4,20 @@
 #                      [--model models/demo-texture] [--candidates DIR] [--out FILE]
 # Needs the extras cpu, gpu, nvidia and rtx, and onnxruntime: `make prove-gpu` or tools/unpack_gpu.sh installs them. See docs/gpu.md.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-$root/.venv/bin/python}
 export PYTHONUNBUFFERED=1
+case " $* " in
+*" --help "* | *" -h "*)
+    [ -x "$(command -v "$python")" ] && exec "$python" "$root/tools/prove_gpu.py" --help
+    sed -n '2,5s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
 nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,power.draw --format=csv,noheader 2>/dev/null ||
     echo "nvidia-smi is not here: no NVIDIA driver, none that this shell sees, or a Jetson"
-python=${PYTHON:-.venv/bin/python}
 [ -x "$(command -v "$python")" ] || {
     echo "$python is not there: run \`make prove-gpu\` or tools/unpack_gpu.sh, or name an interpreter by PYTHON=" >&2
     exit 2
 }
-exec "$python" tools/prove_gpu.py "$@"
+exec "$python" "$root/tools/prove_gpu.py" "$@"

@@ -28,6 +28,7 @@ from edge_agent.commands.benchmark_triggers import measure_triggers
 from edge_agent.errors import UsageError
 
 _MOST_S = 3600.0
+_SHARE, _MODEL, _HINT, _SIZE = 0.01, "demo-texture", "throughput", "2448x2048"
 MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run to its end; beyond it the benchmark fails
 
 
@@ -42,15 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long each side runs: station three times, camera five, engine each row; 0 chooses 20, 4 and 2",
     )
     plumbing = parser.add_argument_group("plumbing, metrics")
-    plumbing.add_argument("--ng-share", type=float, default=0.01, metavar="S", help="the share of parts with a defect")
+    plumbing.add_argument("--ng-share", type=float, default=_SHARE, metavar="S", help="the share of parts with a defect")
     station = parser.add_argument_group("station, engine")
-    station.add_argument("--model", default="demo-texture", help="the model's name under models/")
-    station.add_argument(
-        "--hint", default="throughput", choices=["latency", "throughput"], help="station: OpenVINO's hint for both"
-    )
+    station.add_argument("--model", default=_MODEL, help="the model's name under models/")
+    station.add_argument("--hint", default=_HINT, choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
     station.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
     camera = parser.add_argument_group("camera")
-    camera.add_argument("--size", default="2448x2048", metavar="WxH", help="of its pictures")
+    camera.add_argument("--size", default=_SIZE, metavar="WxH", help="of its pictures")
     camera.add_argument("--rate", type=float, default=0, metavar="FPS", help="of the simulated one; 0 is as fast as it can")
     camera.add_argument("--address", default="", metavar="IP", help="a real one's address, instead of a simulated one")
     camera.add_argument("--faults", default="", metavar="SPEC", help="with --parts: as of simulate-camera, loss=0.1 say")
@@ -91,6 +90,24 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--parts {args.parts} is below 0. Leave it out, or give how many.")
     if not 0 <= args.ng_share <= 1:
         raise UsageError(f"--ng-share {args.ng_share:g} is not between 0 and 1. Give a share, 0.01 say.")
+    for word, is_given, measured in (
+        ("--parts", args.parts, ("plumbing", "metrics", "camera")),
+        ("--seconds", args.seconds, ("station", "camera", "engine")),
+        ("--ng-share", args.ng_share != _SHARE, ("plumbing", "metrics")),
+        ("--model", args.model != _MODEL, ("station", "engine")),
+        ("--hint", args.hint != _HINT, ("station",)),
+        ("--candidates", args.candidates, ("engine",)),
+        ("--size", args.size != _SIZE, ("camera",)),
+        ("--rate", args.rate, ("camera",)),
+        ("--address", args.address, ("camera",)),
+        ("--faults", args.faults, ("camera",)),
+    ):
+        if is_given and args.what not in measured:
+            raise UsageError(f"{word} changes nothing of benchmark {args.what}: it is for {', '.join(measured)}. Leave it out.")
+    if args.what == "camera" and args.faults and not args.parts:
+        raise UsageError("--faults is for software triggers that are followed. Give --parts N beside it, or leave it out.")
+    if args.what == "camera" and args.parts and (args.seconds or args.rate):
+        raise UsageError("--parts follows so many software triggers, however long they take. Leave --seconds and --rate out.")
 
 
 def _engines(args: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.activation import rules_hash
+from edge_agent.activation import FOLDER, rules_hash
 from edge_agent.bundle import load_pair
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
-from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, spread, tensors
+from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, require_some, spread, tensors, unseen
 from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrate_trial import REPORT, Trial, activate, hold_trial
 from edge_agent.commands.evaluation_plots import new_figure
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     model, recipe = load_pair(find_model(args.model), args.recipe)
     station = load_station(args.config, args.overrides) if args.config else None
+    output.require_writable(args.out, "--out")
     if args.activate:
         _require_home(station, model, recipe)
     if not args.graphs_only:
@@ -162,6 +163,7 @@ def _require_home(station: Station | None, model: Model, recipe: Recipe) -> None
     there = load_model(station.path(station.settings.models) / recipe.model.name)
     if there.hash != model.hash:
         raise ConfigurationError(f"--model is not the model in {there.onnx.parent}. Give that folder.")
+    output.require_writable(station.path(station.settings.state) / FOLDER, "--activate: the station's choice in")
 
 
 def _images(args: argparse.Namespace) -> list[Golden]:
@@ -179,15 +181,12 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
     require_onnxruntime()
     prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
     taken = spread(images, args.most)
-    seen = [(image, found) for image, found in tensors(taken, recipe, *_size(model)) if found]
-    if not seen:
-        raise ConfigurationError("none of the images can be judged by the recipe. Give images of parts, or mend the recipe.")
-    if left_out := sorted({image.name for image in taken} - {image.name for image, _ in seen}):
-        console.print(
-            f"{len(left_out)} of {len(taken)} images are left out of the ranges, for they cannot be read, show no part, or are too "
-            f"dark, bright or blurred for the recipe: {output.listed(left_out)}"
-        )
-    frames = [frame for _, found in seen for frame in found]
+    looked = list(tensors(taken, recipe, *_size(model)))
+    used = [seen.image for seen in looked if seen.frames]
+    require_some(looked, "images")
+    if left_out := unseen(looked):
+        console.print(f"{len(looked) - len(used)} of {len(looked)} images are left out of the ranges: {left_out}")
+    frames = [frame for seen in looked for frame in seen.frames]
     output.make_folder(args.out)
     for old in (*(f"{name}.onnx" for name in CANDIDATES), "manifest.json", REPORT):
         (args.out / old).unlink(missing_ok=True)
@@ -201,7 +200,6 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
             file.write_bytes(content := make(name, prepared, ranges).SerializeToString(deterministic=True))
             candidates[name] = made(file, content, meaning)
             progress.advance(task)
-    used = [image for image, _ in seen]
     calibration: dict[str, Any] = {"images": len(images), "used": len(used), "tensors": len(frames), "sha256": fingerprint(used)}
     method = {"ranges": args.ranges, "percentile": args.percentile if args.ranges == "percentile" else None}
     return Manifest(

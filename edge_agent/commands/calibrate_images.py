@@ -12,6 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.commands.drawing import told
+from edge_agent.commands.output import listed
 from edge_agent.dataset import MASK_ABOVE, load, read_dataset
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.inference.prepare import RegionError, plan_region
@@ -20,6 +22,7 @@ from edge_agent.recipe import Recipe
 from edge_agent.records import Pixels
 
 T = TypeVar("T")
+_REASONS = 3  # told of, where images are left out for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +60,47 @@ def spread(images: Sequence[T], most: int) -> list[T]:
     return [images[round(place * (len(images) - 1) / max(1, most - 1))] for place in range(most)]
 
 
-def tensors(images: Sequence[Golden], recipe: Recipe, rows: int, cols: int) -> Iterator[tuple[Golden, list[Pixels]]]:
-    """Yield each image with the tensors (rows, cols) uint8 that the line would give the network; none where it would give none,
-    because the picture shows no part, or cannot be judged."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An image with the tensors (rows, cols) uint8 that the line would give the network; or none, and why."""
+
+    image: Golden
+    frames: list[Pixels]
+    why: str = ""
+
+
+def tensors(images: Sequence[Golden], recipe: Recipe, rows: int, cols: int) -> Iterator[Seen]:
+    """Yield what the network would see of each image: nothing where the picture shows no part, or cannot be judged."""
     gate = QualityGate(recipe.quality, recipe.presence)
     for image in images:
         try:
             frame = read_gray(image.file)
             plans = [plan_region(region, frame.shape[0], frame.shape[1], rows, cols) for region in recipe.regions]
-        except (CameraError, RegionError):
-            yield image, []
+        except (CameraError, RegionError) as error:
+            yield Seen(image, [], str(error))
             continue
-        _, fault = gate.look(plans[0].box.cut(frame), False)
-        yield (
-            image,
-            [
-                plan.tensor(tile, frame, np.empty((rows, cols), np.uint8)).copy()
-                for plan in ([] if fault else plans)
-                for tile in range(len(plan.tiles))
-            ],
-        )
+        found, fault = gate.look(plans[0].box.cut(frame), False)
+        if fault:
+            yield Seen(image, [], f"{fault}: {', '.join(told(each) for each in found if not each.ok)}")
+            continue
+        cut = [(plan, tile) for plan in plans for tile in range(len(plan.tiles))]
+        yield Seen(image, [plan.tensor(tile, frame, np.empty((rows, cols), np.uint8)).copy() for plan, tile in cut])
+
+
+def require_some(looked: Sequence[Seen], what: str) -> None:
+    """Raise ConfigurationError where the network would see nothing of any image."""
+    if not any(seen.frames for seen in looked):
+        told_of = f"none of the {len(looked)} {what} can be judged by the recipe: {unseen(looked)}"
+        raise ConfigurationError(f"{told_of} Give images of parts, or mend the recipe.")
+
+
+def unseen(all_seen: Sequence[Seen]) -> str:
+    """The images of which the network would see nothing, by the reason; '' where it sees some of each."""
+    names: dict[str, list[str]] = {}
+    for seen in all_seen:
+        if not seen.frames:
+            names.setdefault(seen.why, []).append(seen.image.name)
+    return " ".join(f"{listed(of)} ({why.rstrip('.')})." for why, of in list(names.items())[:_REASONS])
 
 
 def fingerprint(images: Sequence[Golden]) -> str:

@@ -85,8 +85,13 @@ def read_manifest(out: Path, model: Model) -> Manifest:
     if manifest.model.get("sha256") != model.hash:
         raise ConfigurationError(f"{file} is of another model than {model.papers.name} {model.hash[:12]}. Calibrate this one.")
     for name, made in manifest.candidates.items():
-        if not (out / made.file).is_file() or hashlib.sha256((out / made.file).read_bytes()).hexdigest() != made.sha256:
-            raise ConfigurationError(f"{out / made.file} is not the candidate {name} that the manifest tells of. Calibrate again.")
+        graph = out / made.file
+        if not graph.is_file():
+            raise ConfigurationError(
+                f"{graph}, the candidate {name} of the manifest, is not there. Calibrate again, or put it back."
+            )
+        if hashlib.sha256(graph.read_bytes()).hexdigest() != made.sha256:
+            raise ConfigurationError(f"{graph} is not the candidate {name} that the manifest tells of. Calibrate again.")
     return manifest
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from edge_agent.activation import Choice, ForeignChoice, processor, read_choice, rules_hash, withdraw_choice, write_choice
 from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_speeds
-from edge_agent.commands.calibrate_images import Golden, fingerprint, spread, tensors
+from edge_agent.commands.calibrate_images import Golden, fingerprint, require_some, spread, tensors
 from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
 from edge_agent.commands.calibrate_report import Report, write_report
 from edge_agent.commands.output import listed
@@ -81,7 +81,12 @@ def hold_trial(trial: Trial, manifest: Manifest, names: Sequence[str], console: 
             advance = partial(progress.advance, task)
             judged[name] = judge(models[name], trial.recipe, trial.engine, trial.golden, advance, trial.engines)
             _require_judged_by(name, engine_ids[name], judged[name])
-    if unjudged := [case.name for case in judged[REFERENCE].cases if case.outcome == FAULT]:
+    reference = judged[REFERENCE]
+    if unjudged := [
+        f"{case.name} ({', '.join(verdict.reasons)})"
+        for case, verdict in zip(reference.cases, reference.verdicts, strict=True)
+        if case.outcome == FAULT
+    ]:
         told_of = f"{len(unjudged)} of {len(trial.golden)} golden images"
         console.print(f"{told_of} cannot be judged by the recipe and count for nothing: {listed(unjudged)}")
     found = {name: compare(judged[REFERENCE].cases, judged[name].cases) for name in usable if name != REFERENCE}
@@ -140,9 +145,9 @@ def _speeds(
 ) -> tuple[dict[str, Speed], dict[str, str], dict[str, str]]:
     """The speed and the id of every engine that opens, and why others do not open. Raises where FP32 itself does not."""
     rows, cols = trial.model.papers.input.rows, trial.model.papers.input.cols
-    few = [frame for _, found in tensors(spread(trial.golden, 4 * _TIMED_FRAMES), trial.recipe, rows, cols) for frame in found]
-    if not few:
-        raise ConfigurationError("none of the golden images can be judged by the recipe. Give images of parts, or mend the recipe.")
+    looked = list(tensors(spread(trial.golden, 4 * _TIMED_FRAMES), trial.recipe, rows, cols))
+    require_some(looked, "golden images tried")
+    few = [frame for seen in looked for frame in seen.frames]
     engines: dict[str, Segmenter] = {}
     unusable: dict[str, str] = {}
     with ExitStack() as stack:

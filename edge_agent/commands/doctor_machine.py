@@ -76,7 +76,7 @@ def _version(name: str) -> str:
 def of_gpu(station: Station | None) -> Iterator[Look]:
     """GPU, driver and TensorRT: what `engine.kind` tensorrt lacks is a problem, auto a note; the engine on the CPU needs none."""
     engine = station.settings.engine if station is not None else None
-    unneeded = "; engine.kind cpu needs none" if engine is None or isinstance(engine, CpuEngine) else ""
+    unneeded = "; an engine on the CPU needs none" if engine is None or isinstance(engine, CpuEngine) else ""
     yield from _of_driver(engine, unneeded)
     yield from of_tensorrt(engine, unneeded)
 

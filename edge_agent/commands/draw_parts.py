@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from edge_agent.camera.texture import draw_part, label_of
+from edge_agent.commands.output import make_folder
 from edge_agent.errors import EdgeAgentError, UsageError
 from edge_agent.records import Pixels
 
@@ -104,10 +105,7 @@ def _require_sense(args: argparse.Namespace) -> None:
 
 def _require_room(out: Path) -> None:
     """Makes the folder; old parts must not mix with new ones."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        held = next(out.iterdir(), None)
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be used as a folder: {error.strerror}. Name another.") from error
+    make_folder(out)
+    held = next(out.iterdir(), None)
     if held is not None:
         raise UsageError(f"--out {out} is not empty: it holds {held.name}. Name a new folder, or empty this one.")

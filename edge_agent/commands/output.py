@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from edge_agent.errors import UsageError
+from edge_agent.errors import UsageError, remedy_of
 
 _LISTED = 5
 _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file or another program
@@ -30,6 +32,22 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be used as a folder: {error.strerror}. Name another.") from None
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Raise UsageError where no file can be made in a folder that is needed after long work; leaves nothing behind."""
+    missing: list[Path] = []
+    try:
+        missing += [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {folder} cannot be written: {error.strerror}. Remedy: {remedy_of(error)}") from None
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def console() -> Console:

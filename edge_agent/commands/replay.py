@@ -79,7 +79,11 @@ def find_model(name: str) -> Path:
     for folder in folders:
         if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):
             return folder
-    raise ConfigurationError(f"--model {name}: neither a folder with model.yaml nor a model in models. Give one of these.")
+    shipped = ", ".join(sorted(each.parent.name for each in _MODELS.glob("*/model.yaml"))) or "none"
+    raise ConfigurationError(
+        f"--model {name}: no model.yaml in {', '.join(str(folder) for folder in dict.fromkeys(folders))}. Give a folder with one, "
+        f"or the name of a model shipped: {shipped}."
+    )
 
 
 def run_folder(

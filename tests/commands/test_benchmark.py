@@ -70,3 +70,20 @@ def test_camera_refuses_what_makes_no_sense(within: Program, words: list[str], t
     result = within("benchmark", "camera", *words)
     assert result.returncode == 2
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("plumbing", "--candidates", "out"), "--candidates changes nothing of benchmark plumbing: it is for engine"),
+        (("station", "--parts", 5), "--parts changes nothing of benchmark station: it is for plumbing, metrics, camera"),
+        (("engine", "--hint", "latency"), "--hint changes nothing of benchmark engine"),
+        (("metrics", "--size", "9x9"), "--size changes nothing of benchmark metrics"),
+        (("camera", "--faults", "loss=0.1"), "Give --parts N beside it"),
+        (("camera", "--parts", 5, "--rate", 3), "Leave --seconds and --rate out"),
+    ],
+)
+def test_words_of_another_measurement_are_refused(within: Program, words: tuple[object, ...], said: str) -> None:
+    refused = within("benchmark", *words)
+    assert refused.returncode == 2
+    assert said in refused.stderr

@@ -111,8 +111,8 @@ def test_what_cannot_be_read_or_written_is_told_without_a_traceback(station: Sta
 
     made = within(*common, "--images", station.images, "--out", station.folder / "out")
     assert made.returncode == 0, made.stderr
-    assert "1 of 4 images are left out of the ranges" in made.stderr
-    assert "torn.png" in made.stderr
+    assert "1 of 4 images are left out of the ranges: torn.png (" in made.stderr
+    assert "is not a readable image" in made.stderr
 
     (station.folder / "full").mkdir()
     (station.folder / "full" / "fp16.onnx").mkdir()  # a file of this name cannot be written
@@ -131,3 +131,43 @@ def test_what_cannot_be_read_or_written_is_told_without_a_traceback(station: Sta
     assert no_folder.returncode == 78
     assert "torn.png is no folder" in no_folder.stderr
     assert not (station.folder / "other").exists()
+
+    (station.folder / "out" / "int8.onnx").unlink()
+    gone = within(*common[:-1], "--gate-only", "--golden", station.images, "--out", station.folder / "out")
+    assert gone.returncode == 78
+    assert "int8.onnx, the candidate int8 of the manifest, is not there" in gone.stderr
+
+
+def test_images_that_the_recipe_does_not_fit_are_told_with_the_reason(station: StationFolder, within: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}, "regions": [{"name": "plate", "x": 10, "width": 999}]}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    station.add_images([gray(SIZE, SIZE, 90 + i) for i in range(3)])
+    station.write()
+    recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
+    common = ("calibrate", "--model", folder, "--recipe", recipe, "--images", station.images, "--out", out)
+    refused = within(*common, "--graphs-only")
+    assert refused.returncode == 78
+    assert "none of the 3 images can be judged by the recipe" in refused.stderr
+    assert f"(region plate reaches to x 1009, y {SIZE}, but the frame has {SIZE}x{SIZE} pixels" in refused.stderr
+    assert not out.exists()
+
+
+def test_what_could_not_be_written_in_the_end_is_refused_at_the_start(station: StationFolder, within: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    station.add_images([gray(SIZE, SIZE, 90 + i) for i in range(3)])
+    config, file = station.write(), station.folder / "file"
+    file.write_text("")
+    recipe = station.folder / "recipes" / "part.yaml"
+    common = ("calibrate", "--model", folder, "--recipe", recipe, "--images", station.images, "--config", config)
+    unwritable = within(*common, "--out", file / "out")
+    assert unwritable.returncode == 2
+    assert f"--out {file / 'out'} cannot be written: Not a directory. Remedy: a part of the path is a file" in unwritable.stderr
+
+    (station.folder / "state").mkdir(exist_ok=True)
+    (station.folder / "state" / "calibrated").write_text("")
+    stateless = within(*common, "--out", station.folder / "new" / "out", "--activate")
+    assert stateless.returncode == 2
+    assert "--activate: the station's choice in" in stateless.stderr
+    assert "cannot be written: File exists" in stateless.stderr
+    assert not (station.folder / "new").exists()

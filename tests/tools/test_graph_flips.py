@@ -38,12 +38,15 @@ def test_flips_are_counted_by_the_graph(
     manifest, spoilt = out / "manifest.json", hashlib.sha256((out / "int8.onnx").read_bytes()).hexdigest()
     manifest.write_text(manifest.read_text().replace(true, spoilt))
 
+    (station.images / "torn.png").write_bytes(b"no picture")
+
     words += ["--candidates", str(out), "--data", str(station.images)]
     monkeypatch.setattr(sys, "argv", ["graph_flips.py", *words])
     tool("graph_flips").main()
-    told = capsys.readouterr().out
+    told, left_out = capsys.readouterr()
     assert "int8: 6 of 9 images flip by the graph itself, 6 of them to defective" in told
     assert "int8_level0_fp16: 0 of 9 images flip by the graph itself, 0 of them to defective" in told
+    assert "left out: torn.png (" in left_out
 
 
 def see_defects_everywhere(file: Path) -> None:

@@ -193,6 +193,13 @@ def test_an_unknown_step_is_refused(run: Callable[..., tuple[int, str]], capsys:
     assert "warp is none of ahead" in capsys.readouterr().err
 
 
+def test_a_dry_run_with_nothing_to_do_is_refused(run: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("--dry-run", "--steps", "engine,daemon")
+    assert ended.value.code == 2
+    assert "without a GPU there are ahead, precisions" in capsys.readouterr().err
+
+
 def test_a_copy_is_hidden_when_another_slot_computes_around_it(prove: Callable[[str], ModuleType]) -> None:
     hidden_copies: Any = prove("prove_timing").hidden_copies
     one_after_another = [[[0, 1, 5, 6]], [[6, 7, 11, 12]]]
