@@ -17,7 +17,9 @@ Surface = NDArray[np.float32]
 Gray = NDArray[np.uint8]
 Random = np.random.Generator
 _STRIDE_PX = 1.5  # of a crack, between its turns
-LEAST_PX = 30  # a flaw that shows on fewer pixels is not drawn
+LEAST_PX = 40  # a flaw that shows on fewer pixels is not drawn
+LEAST_LEVELS, LEAST_SHARE = 5.0, 0.1  # nor one that changes what lies there by less, on average: nobody could see it
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,21 @@ def draw_flaw(pair: tuple[Gray, Gray], flaws: tuple[Flaw, ...], rng: Random) -> 
     """The pair of frame and mask with one of the flaws drawn into it and labelled."""
     flaw = flaws[int(rng.integers(len(flaws)))]
     frame = pair[0].astype(np.float32)
-    drawn, shows = DRAWN_BY[flaw.kind](frame, rng)
+    for _ in range(_TRIES):
+        drawn, shows = DRAWN_BY[flaw.kind](frame, rng)
+        if is_seen(frame, drawn, shows):
+            mask = pair[1].copy()
+            mask[shows] = flaw.label
+            return np.clip(drawn, 0, 255).astype(np.uint8), mask
+    return pair
+
+
+def is_seen(frame: Surface, drawn: Surface, shows: NDArray[np.bool_]) -> bool:
+    """Whether what was drawn is large enough and different enough from what lay there to be called a flaw."""
     if np.count_nonzero(shows) < LEAST_PX:
-        return pair
-    mask = pair[1].copy()
-    mask[shows] = flaw.label
-    return np.clip(drawn, 0, 255).astype(np.uint8), mask
+        return False
+    change = np.abs(cv2.GaussianBlur(np.clip(drawn, 0, 255) - frame, (0, 0), 1.0)[shows]).mean()
+    return bool(change >= max(LEAST_LEVELS, LEAST_SHARE * float(frame[shows].mean())))
 
 
 def _hole(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
@@ -99,10 +110,10 @@ def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
         depth_px * np.sin(np.pi * place) ** 0.6 * (1 + 0.35 * np.interp(np.arange(along), knots, rng.normal(0, 1, knots.size)))
     )
     from_edge = np.arange(across) if side % 2 == 0 else np.arange(across)[::-1]
-    inside_px = outline[:, None] - from_edge[None, :]
+    inside_px = outline[:, None] - from_edge[None, :] - 0.5
+    share = _step(inside_px / rng.uniform(0.4, 1.5)) * (outline[:, None] > 0.5)  # all of the edge is no chip
     if side >= 2:
-        inside_px = inside_px.T
-    share = _step(inside_px / rng.uniform(0.4, 1.5))
+        inside_px, share = inside_px.T, share.T
     ground = cv2.GaussianBlur(frame, (0, 0), 6) * rng.uniform(0.15, 0.85)
     texture = _cloud(frame.shape[0], frame.shape[1], rng.uniform(2, 6), rng) * rng.uniform(3, 14)
     rim = np.exp(-(((inside_px - 1) / 1.2) ** 2)) * (share > 0.2) * rng.uniform(-15, 25)

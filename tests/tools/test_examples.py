@@ -105,6 +105,25 @@ def test_a_drawn_flaw_shows_where_its_label_is(tool: Tool, kind: str) -> None:
     assert drawn >= 6
 
 
+def test_a_chip_takes_a_piece_of_its_edge_and_nobody_labels_the_rest(tool: Tool) -> None:
+    good = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.uint8)
+    flaws = tool("flaws").flaws_of("Chip=chip", ("Chip",))
+    for seed in range(40):
+        _, mask = tool("flaws").draw_flaw((good, good * 0), flaws, np.random.default_rng(seed))
+        assert max(edge.mean() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) < 0.6, seed
+
+
+def test_what_nobody_could_see_is_no_flaw(tool: Tool) -> None:
+    flaws, frame = tool("flaws"), np.full((100, 100), 120, np.float32)
+    shows = np.zeros(frame.shape, bool)
+    shows[20:40, 20:40] = True
+    assert flaws.is_seen(frame, frame - 40 * shows, shows)
+    assert not flaws.is_seen(frame, frame - 8 * shows, shows), "8 of 120 gray levels"
+    assert flaws.is_seen(frame / 3, frame / 3 - 8 * shows, shows), "8 of 40"
+    shows[:, 21:] = False
+    assert not flaws.is_seen(frame, frame - 100 * shows, shows), "20 pixels"
+
+
 def test_a_flaw_that_nobody_draws_is_refused_by_name(tool: Tool) -> None:
     with pytest.raises(SystemExit, match="--flaws Pit=hale: say CLASS=FLAW with one of Pit, Other and one of hole, crack"):
         tool("flaws").flaws_of("Pit=hale", ("Pit", "Other"))
