@@ -1,6 +1,6 @@
 """The datacenter's memory: records, pictures, declared losses. Every row may come any number of times.
 
-SQLite in a folder by default, PostgreSQL or any other database of SQLAlchemy by its URL; one code path.
+SQLite in a folder by default, PostgreSQL by its URL; one code path.
 """
 
 from __future__ import annotations
@@ -243,7 +243,10 @@ def open_store(address: str, crops: str | None = None) -> Store:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _be_durable)
         return Store(engine, PictureFolder(crops or str((Path(address) / "crops").resolve())))
-    except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+    except ImportError as error:
+        remedy = "Write postgresql+psycopg://, and pip install 'edge-agent[postgresql]'."
+        raise ConfigurationError(f"--store {shown(address)} needs a driver that is not here: {error}. {remedy}") from None
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise ConfigurationError(f"--store {shown(address)} cannot be used: {error}") from None
     except (sa.exc.SQLAlchemyError, OSError) as error:
         raise EdgeAgentError(f"--store {shown(address)} cannot be opened now: {error}") from None

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from postgres import Postgres
+
 from edge_agent.collector.store import open_store
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
@@ -59,7 +61,43 @@ def test_kill_9_of_the_collector_loses_nothing_and_doubles_nothing(tmp_path: Pat
     _, said = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "collector.stopped" in said
-    store = open_store(folder)
-    assert [verdict.seq for verdict in store.verdicts()] == list(range(1, 3001))
+    require_all(folder, None, 3000)
+
+
+def test_a_database_that_dies_under_the_collector_loses_nothing_and_doubles_nothing(tmp_path: Path, postgres: Postgres) -> None:
+    crops = str(tmp_path / "crops")
+    words = ("--bind", f"ipc://{tmp_path}/uplink", "--store", postgres.address, "--crops", crops)
+    outbox = Outbox(tmp_path / "outbox", 64)
+    sender = Sender(outbox, f"ipc://{tmp_path}/uplink", "s")
+    sender.start()
+    with collect(*words) as process:
+        assert process.stderr is not None
+        assert "collector.started" in process.stderr.readline()
+        for seq in range(1, 1001):
+            assert outbox.put_record(body(seq), 2)
+        until = time.monotonic() + 20
+        while not outbox.stats().acknowledged and time.monotonic() < until:
+            time.sleep(0.002)
+        postgres.crash()
+        for seq in range(1001, 1501):
+            assert outbox.put_record(body(seq), 2)
+        assert "collector.failed" in process.stderr.readline()
+        assert outbox.waiting() >= 500
+        with collect(*words[:1], f"ipc://{tmp_path}/other", *words[2:]) as other:
+            assert "cannot be opened now" in other.communicate(timeout=30)[1]
+        assert other.returncode == 1, "it may yet come: systemd starts it again"
+        postgres.start()
+        assert sender.drain(30)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    sender.close()
+    outbox.close()
+    require_all(postgres.address, crops, 1500)
+
+
+def require_all(address: str, crops: str | None, count: int) -> None:
+    """Each record once."""
+    store = open_store(address, crops)
+    assert [verdict.seq for verdict in store.verdicts()] == list(range(1, count + 1))
     assert store.count("contradictions") == 0
     store.close()

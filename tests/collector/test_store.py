@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, ConfigurationErr
 from edge_agent.wire import PictureNote, Verdict, verdict_json
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
+DOCS = Path(__file__).parents[2] / "docs" / "collector.md"
 PNG = cv2.imencode(".png", PIXELS)[1].tobytes()
 
 
@@ -57,18 +59,30 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "crops" in path.parts]
 
 
+Opener = Callable[[], Store]
+
+
+@pytest.fixture(params=["folder", "postgresql"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the same store each time: in a folder, or in a PostgreSQL server's database."""
+    if request.param == "folder":
+        return lambda: open_store(str(tmp_path / "store"))
+    address = request.getfixturevalue("postgres").address
+    return lambda: open_store(address, crops=str(tmp_path / "store" / "crops"))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(str(tmp_path / "store"))
+def store(opener: Opener) -> Iterator[Store]:
+    store = opener()
     yield store
     store.close()
 
 
-def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path / "store"))
+def test_what_is_committed_is_there_after_a_restart(opener: Opener) -> None:
+    store = opener()
     store.commit([record(n, n) for n in range(1, 6)] + [picture(6)], {"stream": ("s", 6)})
     store.close()
-    again = open_store(str(tmp_path / "store"))
+    again = opener()
     assert again.upto("stream") == 6
     assert again.upto("another") == 0
     assert [v.seq for v in again.verdicts()] == [1, 2, 3, 4, 5]
@@ -160,6 +174,27 @@ def test_a_store_that_may_yet_come_is_no_configuration_error(tmp_path: Path) -> 
         with pytest.raises(EdgeAgentError) as raised:
             open_store(address, str(tmp_path / "crops"))
         assert raised.value.exit_code == EXIT_FAILURE
+
+
+def test_the_driver_that_is_missing_is_told_with_the_one_to_take(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"No module named 'psycopg2'. Write postgresql\+psycopg://, and pip install"):
+        open_store("postgresql+psycopg2://u@h/db", str(tmp_path))
+
+
+def test_the_questions_of_the_docs_are_answered_by_both_databases(store: Store) -> None:
+    rows = [record(1, 1), record(2, 2, outcome="NG"), record(3, 5, outcome="FAULT"), record(4, 6, outcome="NG", shadow=True)]
+    body = msgspec.msgpack.encode({"what": "record", "n": 2})
+    store.commit([*rows, picture(5, seq=2), Arrived("stream", 6, "lost", body, b"")], {"stream": ("s", 6)})
+    yields, crops, missing, lost = (answer(store, query) for query in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.S))
+    assert [(line, parts, ng, fault) for line, _, parts, ng, fault in yields] == [("l", 3, 1, 1)]
+    assert [(part, path.rsplit("/", 1)[1]) for _, part, _, path in crops] == [("2", "0000000002-crop-0.png")]
+    assert missing == [("s", "l", 7, 2)]
+    assert lost == [("s", "record", "", 2)]
+
+
+def answer(store: Store, query: str) -> list[tuple[Any, ...]]:
+    with store._engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
 
 
 def test_a_password_is_never_shown() -> None:
