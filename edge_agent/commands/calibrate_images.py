@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from edge_agent.camera.folder import list_images, read_gray
 from edge_agent.commands.drawing import told
 from edge_agent.commands.output import listed
-from edge_agent.dataset import MASK_ABOVE, load, read_dataset
+from edge_agent.dataset import MASK_ABOVE, NoDataset, load, read_dataset
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.inference.prepare import RegionError, plan_region
 from edge_agent.judgement.quality import QualityGate
@@ -39,9 +38,7 @@ def read_golden(folder: Path) -> list[Golden]:
     """The images of a labelled dataset, or those that lie in a folder, without labels. Raises ConfigurationError."""
     try:
         dataset = read_dataset(folder)
-    except ConfigurationError as error:
-        if not os.path.isdir(folder) or "is no dataset" not in str(error):  # noqa: PTH112  # Path's fails below a closed folder
-            raise
+    except NoDataset:
         return [Golden(file, file.name) for file in list_images(folder)]
     return [
         Golden(each.image, each.name, each.is_defective, _defect_px(load(each).mask) if each.is_defective else None)

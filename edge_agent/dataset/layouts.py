@@ -17,8 +17,12 @@ _MOST_PROBLEMS = 20
 _ROW = "number, 1 or 0 for defective or not, image, 0, and the mask's name or 0"
 
 
+class NoDataset(ConfigurationError):
+    """A folder in none of the layouts: of images alone, maybe."""
+
+
 def read_dataset(folder: Path) -> Dataset:
-    """Return what the folder holds. Reads no image. Raises ConfigurationError with every problem."""
+    """Return what the folder holds. Reads no image. Raises ConfigurationError with every problem, NoDataset without any layout."""
     try:
         if not folder.is_dir():
             raise ConfigurationError(
@@ -38,7 +42,7 @@ def _read(folder: Path) -> Dataset:
     elif (folder / "good").is_dir() or (folder / "bad").is_dir():
         dataset = _read_good_and_bad(folder, problems)
     else:
-        raise ConfigurationError(
+        raise NoDataset(
             f"{folder} is no dataset: it has neither index.csv, nor Label/Labels.txt in it or in its Train, Test or class folders, "
             "nor the folders good and bad. Give a folder with one of these."
         )

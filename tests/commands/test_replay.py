@@ -82,6 +82,16 @@ def test_the_same_images_get_the_same_answer(
     assert not (tmp_path / "first" / "overlays").exists()
 
 
+def test_a_folder_of_defects_raises_no_alarm_of_a_line(within: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([with_defect(gray(), 10, 20, 8, 6)] * 3)
+    station.recipe |= {"alarm_after_ng": 2}
+    station.write()
+    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
+    result = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    assert [each["outcome"] for each in results_of(tmp_path / "out")] == ["NG"] * 3
+    assert "ng_in_a_row" not in result.stderr
+
+
 def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), gray(), gray()])
     (station.images / "0001.png").write_bytes(b"no picture")
