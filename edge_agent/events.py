@@ -131,7 +131,9 @@ EVENTS: dict[str, Event] = {
         "warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`", sums=("count",)
     ),
     "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
-    "collector.failed": Event("error", "the store cannot be written; nothing is acknowledged meanwhile", "look at the disk"),
+    "collector.failed": Event(
+        "error", "the store cannot be written; nothing is acknowledged meanwhile", "see `why`: disk, database"
+    ),
     "metrics.failed": Event(
         "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
     ),

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import fsspec
 
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import ConfigurationError, DeliveryError
 from edge_agent.wire import PictureNote
 
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
 class PictureFolder:
-    """Writes and reads pictures below one address."""
+    """Writes and reads pictures below one address. Raises ConfigurationError for one that can never work."""
 
     def __init__(self, address: str) -> None:
-        self._files, self._root = fsspec.core.url_to_fs(address)
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(f"--crops {address} cannot be used: {error}. See docs/collector.md.") from None
         self._is_local = "file" in self._files.protocol or "local" in self._files.protocol
 
     def path_of(self, note: PictureNote) -> str:
@@ -31,9 +34,9 @@ class PictureFolder:
         return f"{note.station}/{note.line}/{day}/{note.epoch}/{note.seq:010d}-{note.kind}-{note.index}.{note.format}"
 
     def write(self, path: str, data: bytes) -> None:
-        """Store a picture durably before its row is committed: written aside, flushed, renamed."""
+        """Store a picture durably before its row is committed: written aside, flushed, renamed. Raises OSError."""
         if not self._is_local:
-            self._files.pipe_file(f"{self._root}/{path}", data)
+            self._put(path, data)
             return
         target = Path(self._root) / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,14 @@ class PictureFolder:
             os.fsync(folder)  # the name, too, has to outlast the power
         finally:
             os.close(folder)
+
+    def _put(self, path: str, data: bytes) -> None:
+        try:
+            self._files.pipe_file(f"{self._root}/{path}", data)
+        except OSError:
+            raise
+        except Exception as error:  # each object store's library has errors of its own
+            raise OSError(f"{self._root}: {error}") from error
 
     def read(self, path: str) -> bytes:
         return bytes(self._files.cat_file(f"{self._root}/{path}"))

@@ -9,6 +9,7 @@ import sqlalchemy.exc
 import zmq
 
 from edge_agent import shipping
+from edge_agent.collector.opening import cause
 from edge_agent.collector.store import Arrived, Store
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
@@ -73,13 +74,13 @@ class Receiver:
                 self.refused += 1
                 say("collector.refused", why=str(error))
             except sqlalchemy.exc.SQLAlchemyError as error:
-                say("collector.failed", why=str(error))  # the station says HELLO again
+                say("collector.failed", why=cause(error))  # the station says HELLO again
         moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
         try:
             if rows:
                 self._store.commit(rows, moved)
         except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-            say("collector.failed", why=str(error))
+            say("collector.failed", why=cause(error))
             self._upto = began
             self._peers.clear()  # they say HELLO again and start from what is stored
             time.sleep(_RETRY_S)

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,7 +19,7 @@ import sqlalchemy as sa
 
 from edge_agent.collector import tables
 from edge_agent.collector.pictures import PictureFolder
-from edge_agent.errors import UNREADABLE, ConfigurationError, DeliveryError, EdgeAgentError
+from edge_agent.errors import UNREADABLE, DeliveryError
 from edge_agent.events import say
 from edge_agent.records import OUTCOMES, Pixels
 from edge_agent.wire import PictureNote, Verdict, read_verdict_json
@@ -168,7 +167,7 @@ class Store:
     def _insert(self, connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
         """Insert a row unless its key is there; True where it was new. Raises DeliveryError for what no column can hold."""
         _check(table, values)
-        insert = _INSERTS[self._engine.dialect.name](table).values(**values).on_conflict_do_nothing()
+        insert = INSERTS[self._engine.dialect.name](table).values(**values).on_conflict_do_nothing()
         return bool(connection.execute(insert).rowcount == 1)
 
     # --- for people ---------------------------------------------------------------------------------------------------
@@ -224,44 +223,4 @@ def _inserts() -> dict[str, Any]:
     return {"postgresql": postgresql, "sqlite": sqlite}
 
 
-_INSERTS = _inserts()
-
-
-def open_store(address: str, crops: str | None = None) -> Store:
-    """Open or make a store: a folder, or a database URL with `crops` beside it.
-
-    Raises ConfigurationError for an address that can never work, EdgeAgentError where the disk or the server may yet come."""
-    is_folder = "://" not in address
-    if not is_folder and crops is None:
-        raise ConfigurationError(f"--store {shown(address)} is a database; say with --crops where the pictures go.")
-    try:
-        if is_folder:
-            Path(address).mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(f"sqlite:///{Path(address) / 'collector.db'}" if is_folder else address)
-        if engine.dialect.name not in _INSERTS:
-            raise ConfigurationError(f"--store: {engine.dialect.name} is not supported; use {' or '.join(_INSERTS)}.")
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _be_durable)
-        return Store(engine, PictureFolder(crops or str((Path(address) / "crops").resolve())))
-    except ImportError as error:
-        remedy = "Write postgresql+psycopg://, and pip install 'edge-agent[postgresql]'."
-        raise ConfigurationError(f"--store {shown(address)} needs a driver that is not here: {error}. {remedy}") from None
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise ConfigurationError(f"--store {shown(address)} cannot be used: {error}") from None
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise EdgeAgentError(f"--store {shown(address)} cannot be opened now: {error}") from None
-
-
-def shown(address: str) -> str:
-    """The address as it may stand in a log: without a password."""
-    try:
-        return sa.make_url(address).render_as_string(hide_password=True) if "://" in address else address
-    except sa.exc.ArgumentError:
-        return "(unreadable address)"
-
-
-def _be_durable(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("pragma journal_mode=wal")
-    cursor.execute("pragma synchronous=full")
-    cursor.close()
+INSERTS = _inserts()

@@ -43,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long each side runs: station three times, camera five, engine each row; 0 chooses 20, 4 and 2",
     )
     plumbing = parser.add_argument_group("plumbing, metrics")
-    plumbing.add_argument("--ng-share", type=float, default=_SHARE, metavar="S", help="the share of parts with a defect")
+    plumbing.add_argument("--ng-share", type=float, metavar="S", help=f"the share of parts with a defect (default: {_SHARE})")
     station = parser.add_argument_group("station, engine")
-    station.add_argument("--model", default=_MODEL, help="the model's name under models/")
-    station.add_argument("--hint", default=_HINT, choices=["latency", "throughput"], help="station: OpenVINO's hint for both")
+    model = f"a shipped model's name, or a folder with model.yaml (default: {_MODEL})"
+    station.add_argument("--model", metavar="NAME_OR_DIR", help=model)
+    hint = f"station: OpenVINO's hint for both (default: {_HINT})"
+    station.add_argument("--hint", choices=["latency", "throughput"], help=hint)
     station.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
     camera = parser.add_argument_group("camera")
-    camera.add_argument("--size", default=_SIZE, metavar="WxH", help="of its pictures")
+    camera.add_argument("--size", metavar="WxH", help=f"of its pictures (default: {_SIZE})")
     camera.add_argument("--rate", type=float, default=0, metavar="FPS", help="of the simulated one; 0 is as fast as it can")
     camera.add_argument("--address", default="", metavar="IP", help="a real one's address, instead of a simulated one")
     camera.add_argument("--faults", default="", metavar="SPEC", help="with --parts: as of simulate-camera, loss=0.1 say")
@@ -57,18 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
+    share = _SHARE if args.ng_share is None else args.ng_share
+    model, hint, size = args.model or _MODEL, args.hint or _HINT, args.size or _SIZE
     if args.what == "engine":
         return _engines(args)
     if args.what == "plumbing":
-        result = measure_plumbing(args.parts or 100_000, args.ng_share)
+        result = measure_plumbing(args.parts or 100_000, share)
     elif args.what == "station":
-        result = measure_station(args.model, args.hint, args.seconds or 20)
+        result = measure_station(model, hint, args.seconds or 20)
     elif args.what == "metrics":
-        result = measure_metrics(args.parts or 20_000, args.ng_share)
+        result = measure_metrics(args.parts or 20_000, share)
     elif args.parts:
-        result = measure_triggers(args.size, args.parts, args.address, args.faults)
+        result = measure_triggers(size, args.parts, args.address, args.faults)
     else:
-        result = measure_camera(args.size, args.seconds or 4, args.address, args.rate)
+        result = measure_camera(size, args.seconds or 4, args.address, args.rate)
     result["machine"] = machine()
     result["command"] = " ".join(["edge-agent", *sys.argv[1:]])
     exit_code = 1 if result.get("unaccounted") or result.get("rss_growth_kb", 0) > MOST_GROWTH_KB else 0
@@ -88,16 +92,16 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--seconds {args.seconds:g} is not between 0 and {_MOST_S:g}. Leave it out, or give seconds.")
     if args.parts < 0:
         raise UsageError(f"--parts {args.parts} is below 0. Leave it out, or give how many.")
-    if not 0 <= args.ng_share <= 1:
+    if args.ng_share is not None and not 0 <= args.ng_share <= 1:
         raise UsageError(f"--ng-share {args.ng_share:g} is not between 0 and 1. Give a share, 0.01 say.")
     for word, is_given, measured in (
         ("--parts", args.parts, ("plumbing", "metrics", "camera")),
         ("--seconds", args.seconds, ("station", "camera", "engine")),
-        ("--ng-share", args.ng_share != _SHARE, ("plumbing", "metrics")),
-        ("--model", args.model != _MODEL, ("station", "engine")),
-        ("--hint", args.hint != _HINT, ("station",)),
+        ("--ng-share", args.ng_share is not None, ("plumbing", "metrics")),
+        ("--model", args.model, ("station", "engine")),
+        ("--hint", args.hint, ("station",)),
         ("--candidates", args.candidates, ("engine",)),
-        ("--size", args.size != _SIZE, ("camera",)),
+        ("--size", args.size, ("camera",)),
         ("--rate", args.rate, ("camera",)),
         ("--address", args.address, ("camera",)),
         ("--faults", args.faults, ("camera",)),
@@ -120,7 +124,7 @@ def _engines(args: argparse.Namespace) -> int:
             if text.startswith("no row"):
                 console.print(text, highlight=False)
 
-        for row in measure_engines(args.model, args.seconds or 2, args.candidates, tell):
+        for row in measure_engines(args.model or _MODEL, args.seconds or 2, args.candidates, tell):
             rows.append(row | {"machine": machine()})
             if args.json:
                 print(json.dumps(rows[-1]), flush=True)

@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
+from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.inference.model import Model, load_model
 
-_ROOT = Path(__file__).parents[2]
 _ROUNDS = 3
 _BENCHMARK_APP = (  # as its command does, without OpenVINO's telemetry
     "import sys; sys.modules['openvino_telemetry'] = None; from openvino.tools.benchmark.main import main; sys.exit(main())"
@@ -30,7 +30,7 @@ _BENCHMARK_APP = (  # as its command does, without OpenVINO's telemetry
 
 def measure_station(model: str, hint: str, seconds: float) -> dict[str, Any]:
     """Alternate engine and station `_ROUNDS` times; return the medians and their ratio."""
-    loaded = load_model(_ROOT / "models" / model)
+    loaded = load_model(find_model(model))
     papers = loaded.papers
     rows, cols = papers.input.rows, papers.input.cols
     onnx = loaded.onnx

@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 
 from edge_agent.camera.folder import list_images, read_gray
-from edge_agent.commands.drawing import told
 from edge_agent.commands.output import listed
 from edge_agent.dataset import MASK_ABOVE, NoDataset, load, read_dataset
 from edge_agent.errors import CameraError, ConfigurationError
@@ -74,11 +73,11 @@ def tensors(images: Sequence[Golden], recipe: Recipe, rows: int, cols: int) -> I
             frame = read_gray(image.file)
             plans = [plan_region(region, frame.shape[0], frame.shape[1], rows, cols) for region in recipe.regions]
         except (CameraError, RegionError) as error:
-            yield Seen(image, [], str(error))
+            yield Seen(image, [], str(error).replace(str(image.file), "it"))
             continue
         found, fault = gate.look(plans[0].box.cut(frame), False)
         if fault:
-            yield Seen(image, [], f"{fault}: {', '.join(told(each) for each in found if not each.ok)}")
+            yield Seen(image, [], f"{fault} by {', '.join(each.rule for each in found if not each.ok)}")
             continue
         cut = [(plan, tile) for plan in plans for tile in range(len(plan.tiles))]
         yield Seen(image, [plan.tensor(tile, frame, np.empty((rows, cols), np.uint8)).copy() for plan, tile in cut])
@@ -97,7 +96,9 @@ def unseen(all_seen: Sequence[Seen]) -> str:
     for seen in all_seen:
         if not seen.frames:
             names.setdefault(seen.why, []).append(seen.image.name)
-    return " ".join(f"{listed(of)} ({why.rstrip('.')})." for why, of in list(names.items())[:_REASONS])
+    more = len(names) - _REASONS
+    told = " ".join(f"{listed(of)} ({why.rstrip('.')})." for why, of in list(names.items())[:_REASONS])
+    return told + f" And {more} reasons more." * (more > 0)
 
 
 def fingerprint(images: Sequence[Golden]) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import signal
+import time
 
+from edge_agent.collector.opening import open_store, shown
 from edge_agent.collector.receiver import Receiver
-from edge_agent.collector.store import open_store, shown
-from edge_agent.errors import ConfigurationError
+from edge_agent.collector.store import Store
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.notify import Watchdog, notify
 from edge_agent.settings import PLAINTEXT, is_loopback
+
+_RETRY_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-plaintext", action="store_true", help="listen beyond this machine without encryption")
 
 
+def _opened(address: str, crops: str | None) -> Store:
+    """The store, however long its database or disk is away: both may start later than this. Raises ConfigurationError."""
+    while True:
+        try:
+            return open_store(address, crops)
+        except ConfigurationError:
+            raise
+        except EdgeAgentError as error:
+            say("collector.failed", why=str(error))
+            time.sleep(_RETRY_S)
+
+
 def run(args: argparse.Namespace) -> int:
     if not is_loopback(args.bind) and not args.allow_plaintext:
         raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
-    store = open_store(args.store, args.crops)
+    store = _opened(args.store, args.crops)
     try:
         receiver = Receiver(args.bind, store)
     except BaseException:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from edge_agent.camera.texture import PartTruth
-from edge_agent.collector.store import StoredPicture, open_store
+from edge_agent.collector.opening import open_store
+from edge_agent.collector.store import StoredPicture
 from edge_agent.commands.drawing import Picture, card, heat, overlay, sheet
 from edge_agent.commands.drawing import told as finding_told
 from edge_agent.errors import EdgeAgentError

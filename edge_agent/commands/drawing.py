@@ -121,7 +121,8 @@ def _width(text: str, scale: float, bold: bool = False) -> int:
 
 def told(finding: Finding) -> str:
     """A finding in words: the rule, its value and its limit."""
-    return f"{finding.rule}: {finding.value:.4g} {'within' if finding.ok else 'over'} {finding.limit:.4g}"
+    side = "within" if finding.ok else "below" if finding.value < finding.limit else "over"
+    return f"{finding.rule}: {finding.value:.4g} {side} {finding.limit:.4g}"
 
 
 def _fit(picture: Picture, side: int) -> Picture:

@@ -38,7 +38,7 @@ from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
 _FRAMES = 4
-_MODELS = Path(__file__).parents[2] / "models"
+_MODELS = (Path(__file__).parents[2] / "models", Path("/usr/share/edge-agent/models"))  # of a checkout, and of the package
 LOG_LEVEL = "warning"  # where nobody asks for another: the line's own words would run through the progress bar
 THROUGHPUT = CpuEngine(hint="throughput")
 
@@ -75,14 +75,15 @@ def run(args: argparse.Namespace) -> int:
 
 def find_model(name: str) -> Path:
     """The folder of a model: as it is named, or of the shipped ones. Raises ConfigurationError."""
-    folders = (Path(name), Path("models") / name, _MODELS / name)
+    folders = (Path(name), Path("models") / name, *(shipped / name for shipped in _MODELS))
     for folder in folders:
         if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):
             return folder
-    shipped = ", ".join(sorted(each.parent.name for each in _MODELS.glob("*/model.yaml"))) or "none"
+    looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    shipped = ", ".join(sorted({file.parent.name for folder in _MODELS for file in folder.glob("*/model.yaml")})) or "none"
     raise ConfigurationError(
-        f"--model {name}: no model.yaml in {', '.join(str(folder) for folder in dict.fromkeys(folders))}. Give a folder with one, "
-        f"or the name of a model shipped: {shipped}."
+        f"--model {name}: neither model.yaml nor a network in {looked}. Give a folder with one, or the name of a model shipped: "
+        f"{shipped}."
     )
 
 

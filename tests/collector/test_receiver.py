@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent import shipping
+from edge_agent.collector.opening import open_store
 from edge_agent.collector.receiver import Receiver
-from edge_agent.collector.store import open_store
 from edge_agent.errors import EdgeAgentError
 from edge_agent.wire import Verdict, verdict_json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from postgres import Postgres
 
-from edge_agent.collector.store import Arrived, Store, open_store, shown
+from edge_agent.collector.opening import open_store, shown
+from edge_agent.collector.store import Arrived, Store
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, ConfigurationError, EdgeAgentError
 from edge_agent.wire import PictureNote, Verdict, verdict_json
 
@@ -159,9 +162,22 @@ def test_a_database_url_keeps_its_pictures_where_crops_says(tmp_path: Path) -> N
     store.close()
 
 
-@pytest.mark.parametrize("address", ["sqlite:////tmp/x.db", "mysql+nothing://u:secret@h/db", "://", "nonsense://u:secret@h/db"])
+NEVER = [
+    "",
+    "://",
+    "sqlite:////tmp/x.db",
+    "sqlite://",
+    "sqlite:///:memory:",
+    "mysql+nothing://u:secret@h/db",
+    "nonsense://u:secret@h/db",
+    "postgresql+psycopg://u:secret@h:port/db",
+    "postgresql+psycopg://u:a@secret@h/db",
+]
+
+
+@pytest.mark.parametrize("address", NEVER)
 def test_an_address_that_can_never_work_is_a_configuration_error_without_its_password(address: str, tmp_path: Path) -> None:
-    crops = None if address.startswith("sqlite") else str(tmp_path)
+    crops = None if address.startswith("sqlite:////") else str(tmp_path)
     with pytest.raises(ConfigurationError) as raised:
         open_store(address, crops)
     assert raised.value.exit_code == EXIT_CONFIGURATION
@@ -176,17 +192,19 @@ def test_a_store_that_may_yet_come_is_no_configuration_error(tmp_path: Path) -> 
         assert raised.value.exit_code == EXIT_FAILURE
 
 
-def test_the_driver_that_is_missing_is_told_with_the_one_to_take(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"No module named 'psycopg2'. Write postgresql\+psycopg://, and pip install"):
+def test_the_driver_that_is_missing_is_told_with_the_one_to_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(ConfigurationError, match=r"psycopg2.* Write postgresql\+psycopg://, and pip install"):
         open_store("postgresql+psycopg2://u@h/db", str(tmp_path))
 
 
 def test_the_questions_of_the_docs_are_answered_by_both_databases(store: Store) -> None:
     rows = [record(1, 1), record(2, 2, outcome="NG"), record(3, 5, outcome="FAULT"), record(4, 6, outcome="NG", shadow=True)]
+    rows.append(record(5, 1, station="t"))
     body = msgspec.msgpack.encode({"what": "record", "n": 2})
-    store.commit([*rows, picture(5, seq=2), Arrived("stream", 6, "lost", body, b"")], {"stream": ("s", 6)})
+    store.commit([*rows, picture(6, seq=2), Arrived("stream", 7, "lost", body, b"")], {"stream": ("s", 7)})
     yields, crops, missing, lost = (answer(store, query) for query in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.S))
-    assert [(line, parts, ng, fault) for line, _, parts, ng, fault in yields] == [("l", 3, 1, 1)]
+    assert [(*row[:2], *row[3:]) for row in yields] == [("s", "l", 3, 1, 1), ("t", "l", 1, 0, 0)]
     assert [(part, path.rsplit("/", 1)[1]) for _, part, _, path in crops] == [("2", "0000000002-crop-0.png")]
     assert missing == [("s", "l", 7, 2)]
     assert lost == [("s", "record", "", 2)]
@@ -199,7 +217,50 @@ def answer(store: Store, query: str) -> list[tuple[Any, ...]]:
 
 def test_a_password_is_never_shown() -> None:
     assert shown("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+    assert shown("postgresql://h/db?password=secret&sslmode=require") == "postgresql://h/db?password=%2A%2A%2A&sslmode=require"
     assert shown("/data/store") == "/data/store"
+
+
+def test_where_pictures_cannot_go_is_told_of_crops(tmp_path: Path) -> None:
+    for crops in ("foo://x", ""):
+        with pytest.raises(ConfigurationError, match="--crops"):
+            open_store(str(tmp_path / "store"), crops)
+    assert not (tmp_path / "store").exists()
+
+
+class Away(Exception):
+    """An error of a library's own: nothing but an exception."""
+
+
+def test_an_object_store_that_is_away_is_a_failed_write(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_nothing(*_: object) -> None:
+        raise Away("no keys")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", put_nothing)
+    away = open_store(str(tmp_path / "another"), "memory://crops")
+    with pytest.raises(OSError, match="no keys"):
+        away.commit([record(1, 1), picture(2)], {"stream": ("s", 2)})
+    assert (away.upto("stream"), away.count("records")) == (0, 0), "all of it comes again"
+    away.close()
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(tmp_path: Path) -> None:
+    server = Postgres("LATIN1")
+    try:
+        with pytest.raises(ConfigurationError, match="encoded in LATIN1"):
+            open_store(server.address, str(tmp_path))
+    finally:
+        server.close()
+
+
+def test_what_a_database_refuses_is_told_in_its_own_words(tmp_path: Path, postgres: Postgres) -> None:
+    postgres.do("drop role if exists guest", "create role guest login", "grant usage on schema public to guest")
+    guest = postgres.address.replace("collector@", "guest@")
+    with pytest.raises(EdgeAgentError, match=r"cannot be opened now: permission denied for schema public$") as refused:
+        open_store(guest, str(tmp_path))
+    assert "sqlalche.me" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="invalid connection option"):
+        open_store(f"{postgres.address}&nonsense=1", str(tmp_path))
 
 
 def test_every_column_that_text_goes_to_has_a_length_or_none_on_both_databases() -> None:

@@ -77,7 +77,7 @@ def test_camera_refuses_what_makes_no_sense(within: Program, words: list[str], t
     [
         (("plumbing", "--candidates", "out"), "--candidates changes nothing of benchmark plumbing: it is for engine"),
         (("station", "--parts", 5), "--parts changes nothing of benchmark station: it is for plumbing, metrics, camera"),
-        (("engine", "--hint", "latency"), "--hint changes nothing of benchmark engine"),
+        (("engine", "--hint", "throughput"), "--hint changes nothing of benchmark engine"),
         (("metrics", "--size", "9x9"), "--size changes nothing of benchmark metrics"),
         (("camera", "--faults", "loss=0.1"), "Give --parts N beside it"),
         (("camera", "--parts", 5, "--rate", 3), "Leave --seconds and --rate out"),

@@ -157,7 +157,7 @@ def test_a_target_out_of_reach_is_exit_1_with_the_best_and_the_report_stands(ben
         (("--groups", "1", "--exclude-groups", "1"), 2, "is left to judge"),
         (("--groups-file", "nowhere.txt"), 2, "cannot be read"),
         (("--held-out",), 2, "training.held_out"),
-        (("--model", "nothing"), 78, "--model nothing: no model.yaml in nothing, models/nothing, "),
+        (("--model", "nothing"), 78, "--model nothing: neither model.yaml nor a network in nothing, models/nothing, "),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(bench: Bench, words: tuple[str, ...], code: int, said: str) -> None:

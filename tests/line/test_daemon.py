@@ -17,8 +17,9 @@ from bright import gray, with_defect, write_bright_model
 from simulation import ask
 from stations import StationFolder
 
+from edge_agent.collector.opening import open_store
 from edge_agent.collector.receiver import Receiver
-from edge_agent.collector.store import Store, open_store
+from edge_agent.collector.store import Store
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.plc.gateway import Gateway

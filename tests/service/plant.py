@@ -17,7 +17,7 @@ from box import Box, wait_for
 from bright import gray, with_defect
 from stations import StationFolder
 
-from edge_agent.collector.store import open_store
+from edge_agent.collector.opening import open_store
 from edge_agent.plc.gateway import Gateway, ask
 from edge_agent.wire import Reply, Request, Verdict
 
