@@ -24,7 +24,6 @@ STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3)
 JOINED = (1, 2, 4)  # stages whose ends are joined: cells of 4, 8 and 16 pixels
 FIRST = 32  # channels of the first convolution
 CONTRAST = 0.5  # ImageNet's frames had about this deviation, by the scale that its network was given
-SHARE = 0.25  # of the learning rate, for what has been learnt before
 SIX = 6.0  # its activations end there
 _NORM = {"eps": 1e-3, "momentum": 0.01}
 _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

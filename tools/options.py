@@ -22,7 +22,7 @@ ENDLESS = math.inf
 BOUNDS = {  # least and most; above 0 where an option makes no sense at 0
     **dict.fromkeys(("count", "filters", "levels", "rows", "cols", "checks", "patience", "batch", "threads"), (1, ENDLESS)),
     **dict.fromkeys(("val", "steps", "seed", "offset", "grain", "peak", "decay"), (0, ENDLESS)),
-    **dict.fromkeys(("window", "paste", "draw", "defect_share"), (0, 1)),
+    **dict.fromkeys(("window", "paste", "draw", "defect_share", "encoder_rate"), (0, 1)),
     **dict.fromkeys(("light", "dropout"), (0, 0.99)),
     "rate": (1e-9, 1),
     "minutes": (1e-3, ENDLESS),
@@ -106,6 +106,8 @@ def _training(training: Any) -> None:
     )
     training.add_argument("--batch", type=int, default=8, help="examples of a step")
     training.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    share = "share of --rate for what --encoder lite0 has learnt before; 0 leaves it as it is, which is faster too"
+    training.add_argument("--encoder-rate", type=float, default=0.25, help=share)
     training.add_argument("--decay", type=float, default=1e-3, help="of the weights")
     training.add_argument("--seed", type=int, default=0, help="weights, order and augmentation")
     training.add_argument("--threads", type=int, default=1, help="CPU cores to use")

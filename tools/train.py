@@ -29,7 +29,7 @@ from checkpoints import load, origin_of, require_same, save
 from curves import Point, draw_curves
 from examples import Examples, Split, fit, load_split
 from flaws import flaws_of
-from lite import SHARE, Lite
+from lite import Lite
 from loss import Weights, any_defect, loss_of
 from networks import Network, begun
 from options import check, frame_of, parser, refusing, shape_of
@@ -61,7 +61,7 @@ class Training:
         self._args, self._batches = args, batches
         self.network, self.mean = network, copy.deepcopy(network)
         self._weights = Weights(float(args.loss != "dice"), float(args.loss != "entropy"), args.peak, args.defect_share)
-        groups, self._shares = groups_of(network)
+        groups, self._shares = groups_of(network, args.encoder_rate)
         self._optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
         self._device, self._is_mixed = args.device.partition(":")[0], is_mixed
         self._scaler = torch.amp.GradScaler(self._device, enabled=is_mixed)
@@ -146,12 +146,15 @@ def next_check(done: float, checks: int) -> float:
     return min(1.0, (math.floor(done * checks + 1e-9) + 1) / checks)
 
 
-def groups_of(network: Network) -> tuple[list[dict[str, Any]], list[float]]:
-    """The weights for the optimizer, and each group's share of the rate: what was learnt before is changed with care."""
+def groups_of(network: Network, encoder_rate: float) -> tuple[list[dict[str, Any]], list[float]]:
+    """The weights for the optimizer, and each group's share of the rate: what was learnt before is changed with care, or not."""
     before = network.learnt_before() if isinstance(network, Lite) else []
     known = {id(each) for each in before}
+    for each in before:
+        each.requires_grad_(encoder_rate > 0)
     new = [each for each in network.parameters() if id(each) not in known]
-    return ([{"params": new}, {"params": before}], [1.0, SHARE]) if before else ([{"params": new}], [1.0])
+    changed = before if encoder_rate else []
+    return ([{"params": new}, {"params": changed}], [1.0, encoder_rate]) if changed else ([{"params": new}], [1.0])
 
 
 def validate(network: Network, examples: Examples, rows: int, cols: int, device: str) -> Scores:

@@ -123,6 +123,13 @@ def test_nothing_of_the_environment_calls_home(installed: tuple[Box, str]) -> No
     assert told.endswith(" None\n")
 
 
+def test_the_collector_finds_the_driver_of_postgresql_and_waits_for_its_server(installed: tuple[Box, str]) -> None:
+    box, _ = installed
+    words = "--bind ipc:///run/edge-agent-test --store postgresql+psycopg://nobody@localhost:9/x --crops /tmp/crops"
+    told = box.run("timeout", "5", "/usr/bin/edge-agent", "collect", *words.split(), check=False).stderr
+    assert "cannot be opened now: connection" in told
+
+
 def test_an_upgrade_brings_back_exactly_what_ran(installed: tuple[Box, str], deb: Path) -> None:
     box, _ = installed
     box.run("systemctl", "stop", UNIT)

@@ -38,14 +38,31 @@ def test_every_weight_of_its_stages_is_imagenets(tool: Tool, shape: Any) -> None
     assert not same, "some were left as they were drawn"
 
 
-def test_what_was_learnt_before_is_changed_with_care_and_its_statistics_are_kept(tool: Tool, shape: Any) -> None:
+@pytest.mark.parametrize("share", [0.25, 0.0])
+def test_what_was_learnt_before_is_changed_with_care_and_its_statistics_are_kept(tool: Tool, shape: Any, share: float) -> None:
     import torch
 
     train, augment = tool("train"), tool("augment")
     args = (
         tool("options")
         .parser()
-        .parse_args([*WORDS, "--rows", "64", "--cols", "64", "--batch", "2", "--steps", "9", "--device", "cpu"])
+        .parse_args(
+            [
+                *WORDS,
+                "--rows",
+                "64",
+                "--cols",
+                "64",
+                "--batch",
+                "2",
+                "--steps",
+                "9",
+                "--device",
+                "cpu",
+                "--encoder-rate",
+                str(share),
+            ]
+        )
     )
     parts = tool("examples").draw_examples(5, 0, 6, 64, 64)
     network = tool("networks").begun(shape)
@@ -56,10 +73,12 @@ def test_what_was_learnt_before_is_changed_with_care_and_its_statistics_are_kept
     for _ in range(3):
         training.step()
         rates.append([group["lr"] for group in training._optimizer.param_groups])
-    assert all(known == pytest.approx(new * tool("lite").SHARE) for new, known in rates)
+    assert all(known == pytest.approx(new * share) for new, *others in rates for known in others)
     after = network.train().state_dict()
     moved = {name for name, each in after.items() if not torch.equal(each, before[name])}
-    assert {"head.weight", "stem.conv.weight", "blocks.10.project.norm.weight", "join.0.norm.running_mean"} <= moved
+    assert {"head.weight", "join.0.norm.running_mean"} <= moved
+    assert ({"stem.conv.weight", "blocks.10.project.norm.weight"} <= moved) == (share > 0)
+    assert any(name.startswith(("stem.", "blocks.")) for name in moved) == (share > 0)
     assert not {name for name in moved if "running" in name and name.startswith(("stem.", "blocks."))}
 
 
