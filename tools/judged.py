@@ -19,7 +19,7 @@ from scores import Scores, score
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.commands.calibrate_images import spread
-from edge_agent.inference.cpu import load_openvino
+from edge_agent.inference.cpu import AS_WRITTEN, load_openvino
 from edge_agent.inference.unsigned import as_unsigned
 
 CALIBRATED_ON = 128  # frames, as `edge-agent calibrate` takes them
@@ -43,7 +43,7 @@ def compiled(graph: Any, rows: int, cols: int, threads: int) -> Any:
     core = load_openvino().Core()
     model = core.read_model(as_unsigned(graph).SerializeToString())
     model.reshape([1, 1, rows, cols])
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **AS_WRITTEN}
     return core.compile_model(model, "CPU", settings)
 
 

@@ -20,6 +20,7 @@ import yaml
 
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.inference.cpu import AS_WRITTEN
 from edge_agent.inference.model import Model, load_model
 
 _ROUNDS = 3
@@ -69,6 +70,8 @@ def _engine_fps(onnx: Path, name: str, rows: int, cols: int, hint: str, seconds:
         "CPU",
         "-hint",
         hint,
+        "-infer_precision",
+        AS_WRITTEN["INFERENCE_PRECISION_HINT"],
         "-shape",
         shape,
         "-t",

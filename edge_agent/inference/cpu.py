@@ -1,7 +1,8 @@
 """OpenVINO: the engine for desks, CI and stations without a GPU.
 
 Whatever the file gives (logits or probabilities, NCHW or NHWC, float or uint8 in), the compiled graph takes uint8 frames
-and gives a uint8 map per defect class and the largest logit. Input and output memory is made once and shared.
+and gives a uint8 map per defect class and the largest logit. Input and output memory is made once and shared. Precision lives in
+the file: float32 is computed in float32 on every processor, or one station's verdicts would not be another's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from edge_agent.settings import CpuEngine
 
 _WARM_UPS = 3
 _POISON = 255
+AS_WRITTEN = {"INFERENCE_PRECISION_HINT": "f32"}  # or OpenVINO takes bfloat16 by itself where the processor has it
 _IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}  # of OpenVINO's CPU plugin: Q/DQ pairs stay rounding, between kernels of floats
 
 
@@ -129,7 +131,7 @@ def _finished(userdata: tuple[TensorSlot, Done]) -> None:
 
 def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -> Any:
     """Return the compiled, finished graph. Raises ConfigurationError for a file that is no usable model."""
-    options: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper(), **more}
+    options: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper(), **AS_WRITTEN, **more}
     if settings.threads:
         options["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.requests:
@@ -170,7 +172,7 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
     try:
         graph = core.read_model(as_unsigned(network).SerializeToString(), b"")
         graph.reshape({name: [batch, 1, *size]})
-        request = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        request = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", **AS_WRITTEN}).create_infer_request()
     except RuntimeError as error:
         raise ConfigurationError(f"OpenVINO cannot run a batch of {batch}: {str(error).strip()[-200:]}") from None
     random = np.random.default_rng(0)
@@ -192,7 +194,7 @@ def raw_answer(model: Model, picture: Pixels) -> str:
     try:
         graph = core.read_model(as_unsigned(load_network(model.onnx)).SerializeToString(), b"")
         graph.reshape({told_input.name: list(value.shape)})
-        values = core.compile_model(graph, "CPU")({told_input.name: value})[name]
+        values = core.compile_model(graph, "CPU", AS_WRITTEN)({told_input.name: value})[name]
     except RuntimeError:
         return ""
     return told(np.asarray(values), output.kind)

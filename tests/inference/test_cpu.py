@@ -7,15 +7,18 @@ import queue
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from bright import CENTRE, SLOPE, gray, with_defect, write_bright_model, write_float_model, write_papers
 
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.believe import require_believable
-from edge_agent.inference.cpu import CpuSegmenter
+from edge_agent.inference.cpu import CpuSegmenter, open_batch, raw_answer
+from edge_agent.inference.graph import FRAMES, finish, read_network
 from edge_agent.inference.model import load_model
 from edge_agent.settings import CpuEngine
 
@@ -43,6 +46,22 @@ def test_map_and_peak_agree_with_arithmetic(tmp_path: Path) -> None:
     assert np.abs(slot.maps[0].astype(int) - expected(frame)).max() <= 1
     assert slot.peak[0] == pytest.approx((250 - CENTRE) * SLOPE, abs=1e-3)
     require_believable(slot, int(slot.maps.max()))
+
+
+def test_float32_is_computed_in_float32_whatever_the_processor_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, own = [], openvino.Core.compile_model
+
+    def noted(core: openvino.Core, *words: Any) -> Any:
+        compiled.append(own(core, *words))
+        return compiled[-1]
+
+    monkeypatch.setattr(openvino.Core, "compile_model", noted)
+    write_bright_model(tmp_path)
+    segment(tmp_path, gray())
+    model = load_model(tmp_path)
+    open_batch(finish(read_network(model), model.papers), FRAMES, 2, (64, 64))
+    raw_answer(model, gray())
+    assert [each.get_property("INFERENCE_PRECISION_HINT") for each in compiled] == [openvino.Type.f32] * 3
 
 
 def test_every_slot_gives_its_own_answer(tmp_path: Path) -> None:

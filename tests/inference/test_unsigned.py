@@ -21,7 +21,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.inference.base import infer
-from edge_agent.inference.cpu import open_cpu
+from edge_agent.inference.cpu import AS_WRITTEN, open_cpu
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 from edge_agent.inference.tensorrt.parity import shown
@@ -78,7 +78,7 @@ def test_the_steps_are_the_same_one_for_one_and_transposed_convolutions_keep_the
     for frame in frames:
         said, same = (run(each, frame[None, None]) for each in (graph, unsigned))
         assert all(np.array_equal(*each) for each in zip(said, same, strict=True))
-    compiled = openvino.Core().compile_model(openvino.Core().read_model(unsigned.SerializeToString()), "CPU")
+    compiled = openvino.Core().compile_model(openvino.Core().read_model(unsigned.SerializeToString()), "CPU", AS_WRITTEN)
     kinds = [
         (op.get_rt_info()["layerType"].astype(str), op.get_rt_info()["runtimePrecision"].astype(str)) for op in layers(compiled)
     ]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.inference.cpu import AS_WRITTEN
+
 Tool = Callable[[str], ModuleType]
 CASES = [
     ("sigmoid", ("defect",), 4, {}),
@@ -48,7 +50,8 @@ def infer(tool: Tool, network: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     import openvino
 
     core = openvino.Core()
-    outputs = core.compile_model(core.read_model(tool("graph").graph_of(network, "net").SerializeToString()), "CPU")([frames()])
+    graph = core.read_model(tool("graph").graph_of(network, "net").SerializeToString())
+    outputs = core.compile_model(graph, "CPU", AS_WRITTEN)([frames()])
     return outputs["map"], outputs["peak"]
 
 
