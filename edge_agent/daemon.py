@@ -61,7 +61,7 @@ _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 class Daemon:
     """The whole station in one process. `observe` sees every judged part with its frame and map, and `model` and `deadline_ms`
-    take the place of the recipe's, as replay needs."""
+    take the place of the recipe's, as replay needs; a run of NG then raises no alarm."""
 
     def __init__(
         self,

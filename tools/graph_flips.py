@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from edge_agent.bundle import load_pair
-from edge_agent.commands.calibrate_images import read_golden, tensors, unseen
+from edge_agent.commands.calibrate_images import read_golden, require_some, tensors, unseen
 from edge_agent.commands.calibrate_manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import EdgeAgentError
@@ -63,12 +63,12 @@ def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> d
     others = {name: model.calibrated(candidates / made[name].file, made[name].sha256) for name in CANDIDATES}
     engines = {name: as_graphed(each) for name, each in {"fp32": model, **others}.items()}
     counts = {name: [0, 0, 0] for name in CANDIDATES}
-    images = read_golden(data)
+    images, left_out = read_golden(data), []
     try:
         seen = tensors(images, recipe, model.papers.input.rows, model.papers.input.cols)
         for each in track(seen, total=len(images)):
             if not each.frames:
-                print(f"left out: {unseen([each])}", file=sys.stderr)
+                left_out.append(each)
                 continue
             calls = {name: is_beyond(peaks_of(engine, each.frames), recipe, engine.classes) for name, engine in engines.items()}
             for name, count in counts.items():
@@ -78,8 +78,10 @@ def count_flips(model: Model, recipe: Recipe, candidates: Path, data: Path) -> d
     finally:
         for engine in engines.values():
             engine.close()
-    if not all(count[2] for count in counts.values()):
-        raise SystemExit(f"none of the {len(images)} images can be judged by the recipe: give images of parts, or mend the recipe")
+    if len(left_out) == len(images):
+        require_some(left_out, "images")
+    if left_out:
+        print(f"left out: {unseen(left_out)}", file=sys.stderr)
     return {name: (count[0], count[1], count[2]) for name, count in counts.items()}
 
 

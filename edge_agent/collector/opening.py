@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edge_agent.collector.pictures import PictureFolder
-from edge_agent.collector.store import INSERTS, Store
+from edge_agent.collector.store import INSERTS, Store, cause
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 
 _PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # s and ms, of libpq: below the service's watchdog
@@ -45,21 +45,21 @@ def _engine(address: str) -> sa.Engine:
     """For the address of a database; nothing is connected yet. Raises ConfigurationError."""
     try:
         url = sa.make_url(address)
-        driver = url.get_dialect().name
-        if driver not in INSERTS:
-            raise ConfigurationError(f"--store: {driver} is not supported; use {' or '.join(INSERTS)}.")
-        if driver == "sqlite" and url.database in (None, "", ":memory:"):
+        database = url.get_dialect().name
+        if database not in INSERTS:
+            raise ConfigurationError(f"--store: {database} is not supported; use {' or '.join(INSERTS)}.")
+        if database == "sqlite" and url.database in (None, "", ":memory:"):
             raise ConfigurationError(f"--store {address} is a database in memory, which keeps nothing. Give a folder.")
         if "@" in (url.host or ""):
             raise ConfigurationError("--store: a password holds @, which ends it. Write %40 for it, or leave it to PGPASSWORD.")
-        patience = {name: each for name, each in _PATIENCE.items() if driver == "postgresql" and name not in url.query}
+        patience = {name: each for name, each in _PATIENCE.items() if database == "postgresql" and name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, connect_args=patience)
     except ImportError as error:
         remedy = "Write postgresql+psycopg://, and pip install 'edge-agent[postgresql]'."
         raise ConfigurationError(f"--store {shown(address)} needs a driver that is not here: {error}. {remedy}") from None
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ConfigurationError(f"--store {shown(address)} cannot be used: {error}") from None
-    if driver == "sqlite":
+    if database == "sqlite":
         sa.event.listen(engine, "connect", _be_durable)
     return engine
 
@@ -84,13 +84,6 @@ def shown(address: str) -> str:
         return address
     secret = {name: "***" for name in url.query if "password" in name.lower()}
     return url.update_query_dict(secret).render_as_string(hide_password=True)
-
-
-def cause(error: Exception) -> str:
-    """What the database or the disk itself says, on one line: not the statement, nor where to read about SQLAlchemy."""
-    own = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    primary = getattr(getattr(own, "diag", None), "message_primary", None)  # PostgreSQL's, without the place in the statement
-    return " ".join(str(primary or own).split())
 
 
 def _be_durable(connection: Any, _record: Any) -> None:

@@ -9,8 +9,7 @@ import sqlalchemy.exc
 import zmq
 
 from edge_agent import shipping
-from edge_agent.collector.opening import cause
-from edge_agent.collector.store import Arrived, Store
+from edge_agent.collector.store import Arrived, Store, cause
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.wire import NAME

@@ -216,6 +216,13 @@ def _check(table: sa.Table, values: dict[str, Any]) -> None:
             raise DeliveryError(f"{table.name}.{name} cannot hold {str(value)[:80]!r}")
 
 
+def cause(error: Exception) -> str:
+    """What the database or the disk itself says, on one line: not the statement, nor where to read about SQLAlchemy."""
+    own = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    primary = getattr(getattr(own, "diag", None), "message_primary", None)  # PostgreSQL's, without the place in the statement
+    return " ".join(str(primary or own).split())
+
+
 def _inserts() -> dict[str, Any]:
     from sqlalchemy.dialects.postgresql import insert as postgresql
     from sqlalchemy.dialects.sqlite import insert as sqlite

@@ -59,20 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    share = _SHARE if args.ng_share is None else args.ng_share
-    model, hint, size = args.model or _MODEL, args.hint or _HINT, args.size or _SIZE
+    args.ng_share = _SHARE if args.ng_share is None else args.ng_share
+    args.model, args.hint, args.size = args.model or _MODEL, args.hint or _HINT, args.size or _SIZE
     if args.what == "engine":
         return _engines(args)
     if args.what == "plumbing":
-        result = measure_plumbing(args.parts or 100_000, share)
+        result = measure_plumbing(args.parts or 100_000, args.ng_share)
     elif args.what == "station":
-        result = measure_station(model, hint, args.seconds or 20)
+        result = measure_station(args.model, args.hint, args.seconds or 20)
     elif args.what == "metrics":
-        result = measure_metrics(args.parts or 20_000, share)
+        result = measure_metrics(args.parts or 20_000, args.ng_share)
     elif args.parts:
-        result = measure_triggers(size, args.parts, args.address, args.faults)
+        result = measure_triggers(args.size, args.parts, args.address, args.faults)
     else:
-        result = measure_camera(size, args.seconds or 4, args.address, args.rate)
+        result = measure_camera(args.size, args.seconds or 4, args.address, args.rate)
     result["machine"] = machine()
     result["command"] = " ".join(["edge-agent", *sys.argv[1:]])
     exit_code = 1 if result.get("unaccounted") or result.get("rss_growth_kb", 0) > MOST_GROWTH_KB else 0
@@ -124,7 +124,7 @@ def _engines(args: argparse.Namespace) -> int:
             if text.startswith("no row"):
                 console.print(text, highlight=False)
 
-        for row in measure_engines(args.model or _MODEL, args.seconds or 2, args.candidates, tell):
+        for row in measure_engines(args.model, args.seconds or 2, args.candidates, tell):
             rows.append(row | {"machine": machine()})
             if args.json:
                 print(json.dumps(rows[-1]), flush=True)

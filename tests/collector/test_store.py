@@ -232,7 +232,7 @@ class Away(Exception):
     """An error of a library's own: nothing but an exception."""
 
 
-def test_an_object_store_that_is_away_is_a_failed_write(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_that_is_away_is_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def put_nothing(*_: object) -> None:
         raise Away("no keys")
 

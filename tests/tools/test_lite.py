@@ -43,27 +43,8 @@ def test_what_was_learnt_before_is_changed_with_care_and_its_statistics_are_kept
     import torch
 
     train, augment = tool("train"), tool("augment")
-    args = (
-        tool("options")
-        .parser()
-        .parse_args(
-            [
-                *WORDS,
-                "--rows",
-                "64",
-                "--cols",
-                "64",
-                "--batch",
-                "2",
-                "--steps",
-                "9",
-                "--device",
-                "cpu",
-                "--encoder-rate",
-                str(share),
-            ]
-        )
-    )
+    more = f"--rows 64 --cols 64 --batch 2 --steps 9 --device cpu --encoder-rate {share}"
+    args = tool("options").parser().parse_args([*WORDS, *more.split()])
     parts = tool("examples").draw_examples(5, 0, 6, 64, 64)
     network = tool("networks").begun(shape)
     before = {name: each.clone() for name, each in network.state_dict().items()}
