@@ -78,11 +78,8 @@ def paste(pair: Pair, source: Borrowed, rng: np.random.Generator) -> Pair:
     return np.clip(frame, 0, FULL).astype(np.uint8), mask
 
 
-def _place(length: int, size: int, seen: int | None, rng: np.random.Generator) -> int:
+def _place(length: int, size: int, seen: int, rng: np.random.Generator) -> int:
     """Where a window of `size` begins: around what must be seen, though rarely in its middle."""
-    free = int(rng.integers(length - size + 1))
-    if seen is None:
-        return free
     return int(np.clip(seen - rng.integers(size // 8, max(size // 8 + 1, size - size // 8)), 0, length - size))
 
 
@@ -95,7 +92,8 @@ def cut(pair: Pair, rng: np.random.Generator, how: Augmentation) -> Pair:
         sizes = [min(wanted, length) for wanted, length in zip((how.rows, how.cols), frame.shape, strict=True)]
     defect = np.argwhere(mask)
     for _ in range(4):
-        seen = defect[rng.integers(len(defect))] if len(defect) else (None, None)
+        # A good frame is cut around any pixel, or seeing where the surface ends would by itself tell of a defect.
+        seen = defect[rng.integers(len(defect))] if len(defect) else rng.integers(frame.shape)
         top, left = (_place(length, size, at, rng) for length, size, at in zip(frame.shape, sizes, seen, strict=True))
         place = slice(top, top + sizes[0]), slice(left, left + sizes[1])
         if not len(defect) or not how.window or 2 * np.count_nonzero(mask[place]) > len(defect):

@@ -21,6 +21,7 @@ from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 
 Gray = NDArray[np.uint8]
 _HASH_DIGITS = 12
+LEAST_PX = 16  # of a mask: with fewer a defective frame is not trained on
 Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defect class
 
 
@@ -51,8 +52,9 @@ class Examples:
         return replace(self, pairs=tuple(fit(pair, rows, cols) for pair in self.pairs))
 
     def with_masks(self) -> Examples:
-        """Without the defective frames whose mask is empty: to learn from, they would be good ones."""
-        stays = np.array([not bad or bool(pair[1].any()) for pair, bad in zip(self.pairs, self.is_defective, strict=True)], bool)
+        """Without the defective frames whose mask is empty, or nearly: to learn from, they would be good ones."""
+        marked_px = (np.count_nonzero(mask) for _, mask in self.pairs)
+        stays = np.array([not bad or px >= LEAST_PX for px, bad in zip(marked_px, self.is_defective, strict=True)], bool)
         pairs, groups = tuple(compress(self.pairs, stays)), tuple(compress(self.groups, stays))
         hashes = tuple(compress(self.hashes, stays))
         return Examples(pairs, self.kinds[stays], self.is_defective[stays], groups, hashes)
@@ -160,7 +162,7 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
         raise SystemExit(f"the {len(held.pairs)} frames held out are all {only}: they judge nothing. Hold out more, or nothing.")
     learnt = train.with_masks()
     lost = len(train.pairs) - len(learnt.pairs)
-    return Split(learnt, held, words + f"; {lost} defective with an empty mask not trained on" * bool(lost))
+    return Split(learnt, held, words + f"; {lost} defective with next to nothing in its mask not trained on" * bool(lost))
 
 
 def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) -> tuple[Examples, Examples, str]:

@@ -29,6 +29,7 @@ from checkpoints import load_last, load_network
 from examples import Examples, asked_for, draw_examples, fit, read_examples
 from graph import graph_of
 from judged import compiled, scores_of
+from lite import Lite
 from networks import Network
 from numpy.typing import NDArray
 from options import NOT_THE_TRAINING, Help, differences, refusing, seed_of, told_of
@@ -59,6 +60,7 @@ def parse() -> argparse.Namespace:
         metavar="X",
         help="lower the log-odds of a defect by X: half of the frames trained on showed one, a line's hardly ever do",
     )
+    p.add_argument("--turned", action="store_true", help="of an encoder from ImageNet: judge frames as if turned by half")
     p.add_argument("--note", default="", help="a sentence for the card: what was chosen on what")
     p.add_argument("--threads", type=int, default=2, help="for OpenVINO")
     args = p.parse_args()
@@ -170,6 +172,16 @@ def papers_of(args: argparse.Namespace, shape: Shape, papers: dict[str, Any], sh
     }
 
 
+def changed(network: Network, args: argparse.Namespace) -> Network:
+    """The network as the words of the command want it. Raises SystemExit where it has no such thing."""
+    lower_odds(network, args.lower_odds)
+    if args.turned:
+        if not isinstance(network, Lite):
+            raise SystemExit(f"--turned: an encoder that is {network.shape.encoder} sees all ends of a frame alike. Leave it out.")
+        network.turn()
+    return network
+
+
 def lower_odds(network: Network, by: float) -> None:
     """Lowers the log-odds of any defect everywhere: softmax by the background's logit, sigmoid by each class's own.
 
@@ -189,7 +201,7 @@ def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str
     judged, numbers, differing, of = [], [], set(), 0
     for folder in args.folds:
         network, papers = load_last(folder)
-        lower_odds(network, args.lower_odds)
+        network = changed(network, args)
         told = papers["training"]
         if told["data"] != training["data"] or told["data"] != told_of(args.data):
             raise SystemExit(f"{folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
@@ -215,8 +227,9 @@ def main() -> None:
     args, console = parse(), Console()
     torch.set_num_threads(args.threads)
     network, papers = load_network(args.model / "checkpoint.pt")
-    lower_odds(network, args.lower_odds)
+    network = changed(network, args)
     papers["training"] |= {"log_odds_lowered_by": args.lower_odds} if args.lower_odds else {}
+    papers["training"] |= {"judged_as_turned": "by half"} if args.turned else {}
     shape, rows, cols = network.shape, papers["rows"], papers["cols"]
 
     onnx_bytes = (onnx_model := graph_of(network, args.model.name)).SerializeToString()
@@ -230,7 +243,8 @@ def main() -> None:
     require_parity(args, parity)
     console.print(f"OpenVINO against torch: {parity}")
 
-    scores: dict[str, Any] = {"validation": papers["scores"]} if papers["scores"]["frames"] and not args.lower_odds else {}
+    holds = papers["scores"]["frames"] and not (args.lower_odds or args.turned)
+    scores: dict[str, Any] = {"validation": papers["scores"]} if holds else {}
     if args.folds:
         name, folds = judge_folds(args, papers["training"])
         scores[name] = folds

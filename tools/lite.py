@@ -40,7 +40,7 @@ class Normed(nn.Module):  # type: ignore[misc]  # torch is not there where types
         self.before, self.behind = (side - stride) // 2, side - stride - (side - stride) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.behind:
+        if self.before or self.behind:
             x = functional.pad(x, (self.before, self.behind, self.before, self.behind))
         return self.norm(self.conv(x))
 
@@ -98,6 +98,18 @@ class Lite(nn.Module):  # type: ignore[misc]
             if joined:
                 y = joined.pop() + functional.interpolate(y, scale_factor=2, mode="nearest")
         return self.head(y)
+
+    def turn(self) -> None:
+        """Judge each frame from now on as it was judged turned by half; the map stays upright.
+
+        Where the padding lies, at the lower and right end, coarse cells look out over the frame's end, and inwards at the others.
+        """
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.weight.copy_(module.weight.flip(2, 3))
+                elif isinstance(module, Normed):
+                    module.before, module.behind = module.behind, module.before
 
     def learnt_before(self) -> list[nn.Parameter]:
         """The weights that `load_imagenet` sets."""

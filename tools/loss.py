@@ -73,14 +73,19 @@ def any_defect(logits: Tensor, head: str) -> Tensor:
 
 
 def _entropy(logits: Tensor, cells: Tensor, target: Tensor, head: str, defect: float) -> Tensor:
-    """Mean over the background's cells and over the defects' cells, each on its own, then weighted."""
+    """Mean over the background's cells, and over the defects' cells of each frame that has some, then weighted.
+
+    Each frame has its own mean, as with the Dice: one with a ground half would outweigh fifty with a crack.
+    """
     if head == "sigmoid":
         each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
     else:
         each = functional.cross_entropy(logits, cells, reduction="none")
     is_defect = (cells > 0).float()
     background = (each * (1 - is_defect)).sum() / (1 - is_defect).sum().clamp(min=1)
-    return (1 - defect) * background + defect * (each * is_defect).sum() / (is_defect.sum() + SMOOTH_CELLS)
+    counts = is_defect.sum((1, 2))
+    of_frames = (each * is_defect).sum((1, 2)) / (counts + SMOOTH_CELLS)
+    return (1 - defect) * background + defect * of_frames.sum() / (counts > 0).sum().clamp(min=1)
 
 
 def _peak_entropy(odds: Tensor, cells: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import yaml
 from edge_agent.inference.model import load_model
 
 MODELS = Path(__file__).parents[2] / "models"
-ADDED_BY_EXPORT = {"log_odds_lowered_by"}
+ADDED_BY_EXPORT = {"log_odds_lowered_by", "judged_as_turned"}
 OF_A_FOLDER = {"held_out", "trained_on", "trained_on_sha256"}
 
 

@@ -54,6 +54,19 @@ def test_mask_is_cut_turned_and_stretched_with_its_frame(tool: Tool, window: flo
         assert np.mean((frame > 100) != (mask == 1)) < 0.02
 
 
+def test_where_the_surface_ends_is_seen_as_often_in_good_frames_as_in_defective_ones(tool: Tool) -> None:
+    frame, how = np.full((64, 64), 100, np.uint8), tool("augment").Augmentation(64, 64, window=0.8)
+    frame[0] = 0
+    rng, seen = np.random.default_rng(0), {False: 0, True: 0}
+    for _ in range(500):
+        mask = np.zeros(frame.shape, np.uint8)
+        mask[tuple(rng.integers(frame.shape))] = 1
+        for is_defective, labelled in ((False, np.zeros_like(mask)), (True, mask)):
+            seen[is_defective] += int(tool("augment").cut((frame, labelled), rng, how)[0].min() == 0)
+    assert seen[False] > 100
+    assert abs(seen[False] - seen[True]) < 75
+
+
 def test_grinding_marks_keep_their_direction_when_asked(tool: Tool) -> None:
     stripes = np.repeat(np.arange(32, dtype=np.uint8)[None] * 8, 32, axis=0)
     how = tool("augment").Augmentation(32, 32, keeps_grain=True)
@@ -203,17 +216,31 @@ def renamed() -> tuple[Labelled, ...]:
     return tuple(replace(each, kind="Dent") if each.group == "57" else each for each in dataset().images)
 
 
-def test_a_defective_frame_with_an_empty_mask_is_not_learnt_from(tool: Tool) -> None:
-    mask = np.eye(8, dtype=np.uint8)
-    pairs = ((mask, mask), (mask, mask * 0), (mask, mask * 0))
-    truth = np.array([True, True, False])
-    learnt = tool("examples").Examples(pairs, np.array(["pit", "pit", "good"]), truth, ("1", "2", "3")).with_masks()
+def test_a_defective_frame_with_next_to_nothing_in_its_mask_is_not_learnt_from(tool: Tool) -> None:
+    mask = np.eye(16, dtype=np.uint8)
+    pairs = ((mask, mask), (mask, mask * 0), (mask, mask * 0), (mask, mask * (np.arange(16) < 15).astype(np.uint8)))
+    truth, kinds = np.array([True, True, False, True]), np.array(["pit", "pit", "good", "pit"])
+    learnt = tool("examples").Examples(pairs, kinds, truth, ("1", "2", "3", "4")).with_masks()
     assert (learnt.groups, learnt.is_defective.tolist(), learnt.kinds.tolist()) == (("1", "3"), [True, False], ["pit", "good"])
 
 
 def test_what_is_held_out_must_show_good_parts_and_defective_ones(tool: Tool) -> None:
     with pytest.raises(SystemExit, match="the 1 frames held out are all"):
         tool("examples").load_split("generator:1", 4, 1, 0, 0, 0, tool("unet").Shape(), 64, 64)
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "softmax"])
+def test_a_small_defect_missed_costs_as_much_beside_a_large_one_as_alone(tool: Tool, head: str) -> None:
+    import torch
+
+    cells = torch.zeros(2, 32, 32, dtype=torch.long)
+    cells[0, :16], cells[1, 4:8, 4:8] = 1, 1  # half of a frame, and 16 cells
+    right = torch.where(cells == 1, 9.0, -9.0)
+    right[1] = -9.0  # but for the small one
+    logits = right[:, None] if head == "sigmoid" else torch.stack([torch.zeros_like(right), right], 1)
+    weights = tool("loss").Weights(entropy=1.0, dice=0.0, peak=0.0, defect=1.0)
+    both, alone = (tool("loss").loss_of(logits[of:], cells[of:], head, weights).item() for of in (0, 1))
+    assert both == pytest.approx(alone / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])

@@ -158,6 +158,14 @@ def test_the_models_papers_tell_of_the_training_what_its_checkpoint_does(tool: T
     assert papers == torch.load(tmp_path / "model" / "checkpoint.pt")["training"]
 
 
+def test_a_network_without_ends_of_its_own_is_not_turned(tool: Tool, tmp_path: Path) -> None:
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": ["1"], "command": command("")})
+    done = export(tmp_path / "model", "--turned")
+    assert done.returncode == 1
+    assert "--turned: an encoder that is plain sees all ends of a frame alike" in done.stderr
+    assert not (tmp_path / "model" / "model.onnx").exists()
+
+
 def test_a_check_whose_names_were_trained_on_in_another_folder_is_doubted_on_the_card(
     tool: Tool, data: Path, tmp_path: Path
 ) -> None:

@@ -45,13 +45,13 @@ def frames() -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (2, 1, 32, 64), dtype=np.uint8)
 
 
-def infer(tool: Tool, network: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Maps and peaks of `frames` by the exported graph."""
+def infer(tool: Tool, network: Any, seen: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Maps and peaks of `seen`, or of `frames`, by the exported graph."""
     import openvino
 
     core = openvino.Core()
     graph = core.read_model(tool("graph").graph_of(network, "net").SerializeToString())
-    outputs = core.compile_model(graph, "CPU", AS_WRITTEN)([frames()])
+    outputs = core.compile_model(graph, "CPU", AS_WRITTEN)([frames() if seen is None else seen])
     return outputs["map"], outputs["peak"]
 
 
@@ -90,6 +90,18 @@ def test_lowered_log_odds_lower_every_peak_by_as_much_and_no_order(tool: Tool, c
     assert less == pytest.approx(peaks - 1.5, abs=1e-3)
     assert (lowered <= maps).all()
     assert (lowered < maps).any()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[3].get("encoder") == "lite0"])
+def test_turned_a_network_judges_frames_as_if_they_were_turned_by_half(tool: Tool, case: Case) -> None:
+    network = lively_network(tool, case)
+    _, upright_peaks = infer(tool, network)
+    maps, peaks = infer(tool, network, np.ascontiguousarray(frames()[:, :, ::-1, ::-1]))
+    network.turn()
+    turned, turned_peaks = infer(tool, network)
+    assert np.abs(turned.astype(np.int16) - maps[:, :, ::-1, ::-1]).max() <= 1
+    assert turned_peaks == pytest.approx(peaks, abs=1e-4)
+    assert turned_peaks != pytest.approx(upright_peaks, abs=1e-4)
 
 
 def test_a_normalising_network_sees_past_the_exposure_and_takes_a_frame_without_contrast(tool: Tool) -> None:
