@@ -92,7 +92,7 @@ def cut(pair: Pair, rng: np.random.Generator, how: Augmentation) -> Pair:
         sizes = [min(wanted, length) for wanted, length in zip((how.rows, how.cols), frame.shape, strict=True)]
     defect = np.argwhere(mask)
     for _ in range(4):
-        # A good frame is cut around any pixel, or seeing where the surface ends would by itself tell of a defect.
+        # A good frame is cut as if it had a defect anywhere: seeing where the surface ends must not tell of one.
         seen = defect[rng.integers(len(defect))] if len(defect) else rng.integers(frame.shape)
         top, left = (_place(length, size, at, rng) for length, size, at in zip(frame.shape, sizes, seen, strict=True))
         place = slice(top, top + sizes[0]), slice(left, left + sizes[1])

@@ -17,8 +17,8 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str, note: str
         f"{shape.in_words()}, {shape.head} head with a logit for each {shape.cell_px}x{shape.cell_px} pixels, "
         f"classes: {', '.join(shape.classes)}. Frames of {size['rows']} x {size['cols']} pixels, 8 bit gray; "
         f"rows and columns must be multiples of {shape.stride}. What goes in and out is in `model.yaml`."
-        + " Each frame is first normalised by its own mean and deviation, inside the graph."
-        * shape.normalise,
+        + " Each frame is first normalised by its own mean and deviation, inside the graph." * shape.normalise
+        + " It is judged as if it were turned by half; the map is upright." * ("judged_as_turned" in training),
         "## Data",
         f"Trained on `{training['data']}`. Terms: {training['terms'] or 'not stated'}. Split: {training['split']}.",
         f"    {training['command']}",

@@ -21,7 +21,7 @@ from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 
 Gray = NDArray[np.uint8]
 _HASH_DIGITS = 12
-LEAST_PX = 16  # of a mask: with fewer a defective frame is not trained on
+LEAST_PX = 4  # of a mask, as taken: fewer are a slip of the labeller's pen, and such a frame is not trained on
 Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defect class
 
 
@@ -162,7 +162,7 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
         raise SystemExit(f"the {len(held.pairs)} frames held out are all {only}: they judge nothing. Hold out more, or nothing.")
     learnt = train.with_masks()
     lost = len(train.pairs) - len(learnt.pairs)
-    return Split(learnt, held, words + f"; {lost} defective with next to nothing in its mask not trained on" * bool(lost))
+    return Split(learnt, held, words + f"; {lost} defective with next to nothing in the mask not trained on" * bool(lost))
 
 
 def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) -> tuple[Examples, Examples, str]:

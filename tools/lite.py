@@ -102,7 +102,8 @@ class Lite(nn.Module):  # type: ignore[misc]
     def turn(self) -> None:
         """Judge each frame from now on as it was judged turned by half; the map stays upright.
 
-        Where the padding lies, at the lower and right end, coarse cells look out over the frame's end, and inwards at the others.
+        The larger padding, below and to the right before, lies above and to the left then. It is not in the weights: export it,
+        never save it.
         """
         with torch.no_grad():
             for module in self.modules():

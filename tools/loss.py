@@ -75,7 +75,7 @@ def any_defect(logits: Tensor, head: str) -> Tensor:
 def _entropy(logits: Tensor, cells: Tensor, target: Tensor, head: str, defect: float) -> Tensor:
     """Mean over the background's cells, and over the defects' cells of each frame that has some, then weighted.
 
-    Each frame has its own mean, as with the Dice: one with a ground half would outweigh fifty with a crack.
+    Each frame counts by itself, as with the Dice: a ground half has a hundred times the cells of a short crack.
     """
     if head == "sigmoid":
         each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)

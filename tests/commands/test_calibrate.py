@@ -93,6 +93,7 @@ def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: P
         (("--images", station.folder, "--graphs-only", "--golden", station.folder), "Leave --golden out"),
         (("--images", station.folder, "--gate-only", "--most", 5), "--most changes something only without --gate-only"),
         (("--images", station.folder, "--gate-only", "--golden", station.folder), "Leave --images out"),
+        ((*camera, "--gate-only", "--golden", station.folder), "Leave --camera out"),
         ((*camera, "--count", 0), "--count 0 makes no sense: give 1 or more"),
         (("--images", station.folder, "--ranges", "percentile", "--percentile", 50), "--percentile 50 makes no sense"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def leave(tool: Tool, folder: Path, training: dict[str, Any], **shape: Any) -> N
     import torch
 
     torch.manual_seed(0)
-    network = tool("unet").UNet(tool("unet").Shape(4, 2, fine=False, **shape))
+    network = tool("networks").network_of(tool("unet").Shape(4, 2, fine=False, **shape))
     folder.mkdir()
     kept = {"weights": network.state_dict(), "shape": network.shape.as_dict(), "rows": SIDE, "cols": SIDE}
     told = {"data": "folder:Class1", "terms": "", "split": "", "seconds": 1, **training}
@@ -156,6 +157,29 @@ def test_the_models_papers_tell_of_the_training_what_its_checkpoint_does(tool: T
     papers = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["training"]
     assert papers.pop("log_odds_lowered_by") == 2
     assert papers == torch.load(tmp_path / "model" / "checkpoint.pt")["training"]
+
+
+def test_papers_and_card_tell_that_frames_are_judged_as_turned(tool: Tool, tmp_path: Path) -> None:
+    leave(tool, tmp_path / "model", {"held_out": [], "trained_on": ["1"], "command": command("")}, encoder="lite0")
+    done = export(tmp_path / "model", "--turned")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["training"]["judged_as_turned"] == "by half"
+    assert "judged as if it were turned by half" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_folds_are_judged_as_turned_too(tool: Tool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_py = tool("export")
+    leave(tool, tmp_path / "fold", {"held_out": [], "command": command("--folds 3")}, encoder="lite0")
+    judged: list[Any] = []
+    monkeypatch.setattr(export_py, "graph_of", lambda network, _: judged.append(network.stem.before))
+    monkeypatch.setattr(export_py, "compiled", lambda *_: None)
+    monkeypatch.setattr(
+        export_py, "scores_of", lambda *_: export_py.score(np.zeros(2), np.array([True, False]), np.array(["", ""]))
+    )
+    args = argparse.Namespace(data=f"folder:{data}", folds=[tmp_path / "fold"], lower_odds=0.0, threads=1)
+    for args.turned in (False, True):
+        export_py.judge_folds(args, {"data": "folder:Class1", "command": command("")})
+    assert judged == [0, 1]
 
 
 def test_a_network_without_ends_of_its_own_is_not_turned(tool: Tool, tmp_path: Path) -> None:
