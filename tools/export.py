@@ -172,14 +172,18 @@ def papers_of(args: argparse.Namespace, shape: Shape, papers: dict[str, Any], sh
     }
 
 
-def changed(network: Network, args: argparse.Namespace) -> Network:
-    """The network as the words of the command want it. Raises SystemExit where it has no such thing."""
-    lower_odds(network, args.lower_odds)
+def change(network: Network, args: argparse.Namespace) -> dict[str, Any]:
+    """Change the network as the command wants it; what its papers tell of that. Raises SystemExit where it has no such thing."""
+    told: dict[str, Any] = {}
+    if args.lower_odds:
+        lower_odds(network, args.lower_odds)
+        told["log_odds_lowered_by"] = args.lower_odds
     if args.turned:
         if not isinstance(network, Lite):
             raise SystemExit(f"--turned: an encoder that is {network.shape.encoder} sees all ends of a frame alike. Leave it out.")
         network.turn()
-    return network
+        told["judged_as_turned"] = "by half"
+    return told
 
 
 def lower_odds(network: Network, by: float) -> None:
@@ -201,7 +205,7 @@ def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str
     judged, numbers, differing, of = [], [], set(), 0
     for folder in args.folds:
         network, papers = load_last(folder)
-        network = changed(network, args)
+        change(network, args)
         told = papers["training"]
         if told["data"] != training["data"] or told["data"] != told_of(args.data):
             raise SystemExit(f"{folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
@@ -227,9 +231,8 @@ def main() -> None:
     args, console = parse(), Console()
     torch.set_num_threads(args.threads)
     network, papers = load_network(args.model / "checkpoint.pt")
-    network = changed(network, args)
-    papers["training"] |= {"log_odds_lowered_by": args.lower_odds} if args.lower_odds else {}
-    papers["training"] |= {"judged_as_turned": "by half"} if args.turned else {}
+    changes = change(network, args)
+    papers["training"] |= changes
     shape, rows, cols = network.shape, papers["rows"], papers["cols"]
 
     onnx_bytes = (onnx_model := graph_of(network, args.model.name)).SerializeToString()
@@ -243,8 +246,7 @@ def main() -> None:
     require_parity(args, parity)
     console.print(f"OpenVINO against torch: {parity}")
 
-    holds = papers["scores"]["frames"] and not (args.lower_odds or args.turned)
-    scores: dict[str, Any] = {"validation": papers["scores"]} if holds else {}
+    scores: dict[str, Any] = {"validation": papers["scores"]} if papers["scores"]["frames"] and not changes else {}
     if args.folds:
         name, folds = judge_folds(args, papers["training"])
         scores[name] = folds

@@ -133,10 +133,10 @@ def _require_effect(args: argparse.Namespace) -> None:
     """Raises UsageError for a word that would change nothing: who gave it meant something."""
     at_desk, made_already, limits = args.graphs_only, args.gate_only, Limits()
     no_gate, no_making = "without --graphs-only, which makes no gate", "without --gate-only, which makes no candidates"
-    no_golden = "where --gate-only has no --golden of its own"
+    takes_images, no_golden = not (made_already and args.golden), "where --gate-only has no --golden of its own"
     for word, is_given, has_effect, where in (
-        ("--images", args.images, not (made_already and args.golden), no_golden),
-        ("--camera", args.camera, not (made_already and args.golden), no_golden),
+        ("--images", args.images, takes_images, no_golden),
+        ("--camera", args.camera, takes_images, no_golden),
         ("--count", args.count is not None, args.camera, "with --camera NAME"),
         ("--set", args.overrides, args.config, "with --config FILE"),
         ("--only", args.only, not at_desk, no_gate),
