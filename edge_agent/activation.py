@@ -21,16 +21,26 @@ from edge_agent.inference.tensorrt.store import write_whole
 from edge_agent.recipe import EvidencePlan, Name, Recipe
 
 FOLDER = "calibrated"
+MEND_ENGINE = (
+    "mend the engine (a GPU's: docs/gpu.md) and restart: the choice holds again; where it is gone for good, calibrate anew"
+)
 _SHORT = 12
 _SHA256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ForeignChoice(EdgeAgentError):
-    """The station's choice cannot be used: damaged, or made for something else. The model judges as it is."""
+    """The station's choice cannot be used: damaged, or made for something else. The model judges as it is.
+
+    `remedy` is what to do where calibrating anew would be the wrong thing.
+    """
+
+    remedy = ""
 
 
 class EngineAway(ForeignChoice):
     """The choice was made on another kind of engine than judges now: a GPU's that is missing, mostly."""
+
+    remedy = MEND_ENGINE
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_agent.activation import EngineAway, ForeignChoice, read_choice, require_engine
+from edge_agent.activation import MEND_ENGINE, ForeignChoice, read_choice, require_engine
 from edge_agent.clock import to_ms
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
@@ -34,9 +34,6 @@ from edge_agent.records import FAULT, Finding, Frame, Identity, Judgement, Part,
 from edge_agent.settings import AutoEngine, Station
 
 _KEPT_ENGINES = 4  # loaded though no line judges by them: going back to a product of before is quick
-_MEND_ENGINE = (
-    "mend the engine (a GPU's: docs/gpu.md) and restart: the choice holds again; where it is gone for good, calibrate anew"
-)
 _IDLE_S = 600.0  # longer than any part waits for its picture
 _MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
 
@@ -303,8 +300,8 @@ class Foundry:
         except EngineLost:
             raise
         except (ForeignChoice, ConfigurationError, EngineError) as error:
-            is_good = isinstance(error, EngineAway) or not isinstance(error, ForeignChoice)
-            told = {"remedy": _MEND_ENGINE} if is_good else {}
+            remedy = error.remedy if isinstance(error, ForeignChoice) else MEND_ENGINE
+            told = {"remedy": remedy} if remedy else {}
             say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error), **told)
             chosen = None
         if chosen is not None:

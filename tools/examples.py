@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -21,7 +21,7 @@ from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 
 Gray = NDArray[np.uint8]
 _HASH_DIGITS = 12
-LEAST_PX = 4  # of a mask, as taken: fewer are a slip of the labeller's pen, and such a frame is not trained on
+LEAST_MASK_PX = 4  # of a mask, as taken: fewer are a slip of the labeller's pen, and such a frame is not trained on
 Pair = tuple[Gray, Gray]  # a frame and its mask: 0 background, k the k-th defect class
 
 
@@ -54,7 +54,7 @@ class Examples:
     def with_masks(self) -> Examples:
         """Without the defective frames whose mask is empty, or nearly: to learn from, they would be good ones."""
         marked_px = (np.count_nonzero(mask) for _, mask in self.pairs)
-        stays = np.array([not bad or px >= LEAST_PX for px, bad in zip(marked_px, self.is_defective, strict=True)], bool)
+        stays = np.array([not bad or px >= LEAST_MASK_PX for px, bad in zip(marked_px, self.is_defective, strict=True)], bool)
         pairs, groups = tuple(compress(self.pairs, stays)), tuple(compress(self.groups, stays))
         hashes = tuple(compress(self.hashes, stays))
         return Examples(pairs, self.kinds[stays], self.is_defective[stays], groups, hashes)
@@ -163,6 +163,17 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
     learnt = train.with_masks()
     lost = len(train.pairs) - len(learnt.pairs)
     return Split(learnt, held, words + f"; {lost} defective with next to nothing in the mask not trained on" * bool(lost))
+
+
+def require_every_class(examples: Examples, classes: tuple[str, ...], drawn: Set[int]) -> None:
+    """Raises SystemExit for a class that no mask shows and that is not drawn: what has never been seen is not found."""
+    shown = set(drawn).union(*(np.unique(mask).tolist() for _, mask in examples.pairs))
+    absent = [name for label, name in enumerate(classes, start=1) if label not in shown]
+    if absent:
+        raise SystemExit(
+            f"--classes {','.join(absent)}: no mask trained on marks {LEAST_MASK_PX} pixels or more of it. Label more images, hold "
+            "others out (--fold, --split-seed), draw it (--flaws), or leave it out."
+        )
 
 
 def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) -> tuple[Examples, Examples, str]:

@@ -17,7 +17,7 @@ Surface = NDArray[np.float32]
 Gray = NDArray[np.uint8]
 Random = np.random.Generator
 _STRIDE_PX = 1.5  # of a crack, between its turns
-LEAST_PX = 40  # a flaw that shows on fewer pixels is not drawn
+LEAST_FLAW_PX = 40  # a flaw that shows on fewer pixels is not drawn
 LEAST_LEVELS, LEAST_SHARE = 5.0, 0.1  # nor one that changes what lies there by less, on average: nobody could see it
 _TRIES = 5
 
@@ -56,7 +56,7 @@ def draw_flaw(pair: tuple[Gray, Gray], flaws: tuple[Flaw, ...], rng: Random) -> 
 
 def is_seen(frame: Surface, drawn: Surface, shows: NDArray[np.bool_]) -> bool:
     """Whether what was drawn is large enough and different enough from what lay there to be called a flaw."""
-    if np.count_nonzero(shows) < LEAST_PX:
+    if np.count_nonzero(shows) < LEAST_FLAW_PX:
         return False
     change = np.abs(cv2.GaussianBlur(np.clip(drawn, 0, 255) - frame, (0, 0), 1.0)[shows]).mean()
     return bool(change >= max(LEAST_LEVELS, LEAST_SHARE * float(frame[shows].mean())))

@@ -27,7 +27,7 @@ from augment import Augmentation, Sampler
 from batches import Batch, ahead, drawn
 from checkpoints import load, origin_of, require_same, save
 from curves import Point, draw_curves
-from examples import Examples, Split, fit, load_split
+from examples import Examples, Split, fit, load_split, require_every_class
 from flaws import flaws_of
 from lite import Lite
 from loss import Weights, any_defect, loss_of
@@ -198,8 +198,9 @@ def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console
         args.rows, args.cols, args.window, args.light, args.offset, args.grain, args.paste, args.draw, args.keep_grain
     )
     examples = split.train if args.window else split.train.fitted(*frame_of(args))
-    network = begun(shape).to(args.device, memory_format=torch.channels_last)
     flaws, is_gpu = flaws_of(args.flaws, shape.classes), args.device.startswith("cuda")
+    require_every_class(split.train, shape.classes, {flaw.label for flaw in flaws} if args.draw else set())
+    network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed = is_gpu and not args.full_precision
 
     def batches() -> Iterator[Batch]:

@@ -224,6 +224,17 @@ def test_a_defective_frame_with_next_to_nothing_in_its_mask_is_not_learnt_from(t
     assert (learnt.groups, learnt.is_defective.tolist(), learnt.kinds.tolist()) == (("1", "3"), [True, False], ["pit", "good"])
 
 
+def test_a_class_that_nothing_shows_is_refused_unless_it_is_drawn(tool: Tool) -> None:
+    mask = np.eye(16, dtype=np.uint8)
+    examples = tool("examples").Examples(
+        ((mask, mask), (mask, mask * 0)), np.array(["pit", "good"]), np.array([True, False]), ("1", "2")
+    )
+    for classes, drawn in ((("pit",), set()), (("pit", "dent"), {2})):
+        tool("examples").require_every_class(examples, classes, drawn)
+    with pytest.raises(SystemExit, match="--classes dent: no mask trained on marks 4 pixels or more of it"):
+        tool("examples").require_every_class(examples, ("pit", "dent"), set())
+
+
 def test_what_is_held_out_must_show_good_parts_and_defective_ones(tool: Tool) -> None:
     with pytest.raises(SystemExit, match="the 1 frames held out are all"):
         tool("examples").load_split("generator:1", 4, 1, 0, 0, 0, tool("unet").Shape(), 64, 64)
