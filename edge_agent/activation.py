@@ -29,12 +29,9 @@ _SHA256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ForeignChoice(EdgeAgentError):
-    """The station's choice cannot be used: damaged, or made for something else. The model judges as it is.
+    """The station's choice cannot be used: damaged, or made for something else: the model judges as it is. `remedy`: what to do."""
 
-    `remedy` is what to do where calibrating anew would be the wrong thing.
-    """
-
-    remedy = ""
+    remedy = "run edge-agent calibrate --activate"
 
 
 class EngineAway(ForeignChoice):

@@ -301,8 +301,7 @@ class Foundry:
             raise
         except (ForeignChoice, ConfigurationError, EngineError) as error:
             remedy = error.remedy if isinstance(error, ForeignChoice) else MEND_ENGINE
-            told = {"remedy": remedy} if remedy else {}
-            say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error), **told)
+            say("engine.choice_refused", recipe=recipe.name, model=model.papers.name, why=str(error), remedy=remedy)
             chosen = None
         if chosen is not None:
             return chosen

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -23,6 +24,8 @@ from stations import Program, StationFolder
 
 from edge_agent import cli, events, logwriter
 
+settings.register_profile("patient", deadline=None)  # two files of tests run at a time, beside whole daemons
+settings.load_profile("patient")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes are started here: each would compile all it imports anew
 # These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile, what is
 # right may fail. It is tried once more, shown as R, and fails if it fails again.

@@ -171,8 +171,8 @@ def require_every_class(examples: Examples, classes: tuple[str, ...], drawn: Set
     absent = [name for label, name in enumerate(classes, start=1) if label not in shown]
     if absent:
         raise SystemExit(
-            f"--classes {','.join(absent)}: no mask trained on marks {LEAST_MASK_PX} pixels or more of it. Label more images, hold "
-            "others out (--fold, --split-seed), draw it (--flaws), or leave it out."
+            f"--classes {','.join(absent)}: no mask trained on shows it. Label more images, hold others out (--fold, --split-seed) "
+            "or draw it (--draw SHARE --flaws CLASS=FLAW)."
         )
 
 

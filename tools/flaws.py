@@ -1,7 +1,7 @@
 """Flaws drawn into good parts while training, where real ones are few: a hole, a crack, a chip off an edge, a piece that has come
 loose, uneven grinding, a field that the grinding left out.
 
-Each is drawn on the frame's own texture, darker or brighter by a share of the light there, and labelled where it shows.
+Each is laid on the frame by the light there, and labelled where it shows.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _crack(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
 def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     """A piece broken off one edge, or one corner: another texture and tone below a ragged outline, with a lit rim.
 
-    Half of them begin where the surface ends, the others where the frame does.
+    Half of them begin where the surface ends, the others where the frame does, even if that is dark.
     """
     side = int(rng.integers(4))  # left, right, top, bottom
     along, across = frame.shape if side < 2 else frame.shape[::-1]
@@ -127,8 +127,13 @@ def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
 
 
 def beyond_px(frame: Surface, side: int) -> NDArray[np.int64]:
-    """Along a side, how many pixels of the frame lie beyond the surface, in the dark; none where nothing is lit for a quarter."""
-    across = (frame if side < 2 else frame.T)[:, :: 1 - 2 * (side % 2)]
+    """For each row (side 0 left, 1 right) or column (2 top, 3 bottom): how many pixels lie before the first lit one.
+
+    Lit is above half of the frame's median; where there is none in the nearest quarter, nothing is said to lie before it.
+    """
+    across = frame if side < 2 else frame.T
+    if side % 2:
+        across = across[:, ::-1]
     near = cv2.GaussianBlur(across, (0, 0), 2)[:, : max(1, across.shape[1] // 4)]
     return np.asarray((near > np.median(frame) / 2).argmax(axis=1))
 
@@ -146,11 +151,11 @@ def _spall(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     bow = 4 * place * (1 - place) * aside
 
     def lens(first_px: float, last_px: float) -> Surface:
-        """How much of each pixel lies between two bows, 0 to 1."""
-        line, drawn = where + (place - 0.5) * length_px * along, np.zeros(frame.shape, np.uint8)
+        """How much of each pixel lies between two bows, or on the one, 0 to 1."""
+        line, filled = where + (place - 0.5) * length_px * along, np.zeros(frame.shape, np.uint8)
         points = np.concatenate([line + first_px * bow, (line + last_px * bow)[::-1]])
-        cv2.fillPoly(drawn, [np.int32(points * 16)], 255, cv2.LINE_AA, 4)
-        return np.asarray(cv2.GaussianBlur(drawn, (0, 0), 0.7) / 255, np.float32)
+        cv2.fillPoly(filled, [np.int32(points * 16)], 255, cv2.LINE_AA, 4)
+        return np.asarray(cv2.GaussianBlur(filled, (0, 0), 0.7) / 255, np.float32)
 
     bows_px = rng.normal(0, 0.2, int(rng.integers(1, 3))) * length_px
     dark = np.max([lens(each, each + rng.uniform(1.5, 6)) for each in bows_px], axis=0)
@@ -162,10 +167,12 @@ def _spall(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
 def _skin(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     """A field that the grinding left out: no streaks, another tone, and for half of them a shadow along one of its ends."""
     rows, cols = frame.shape
-    down, aside = (np.exp(rng.uniform(np.log(12), np.log(0.6 * whole))) for whole in frame.shape)
-    top, left = rng.uniform(0, rows), rng.uniform(0, cols)
-    y, x = (np.arange(rows)[:, None] - top) / down, (np.arange(cols)[None, :] - left) / aside
-    inside_px = (1 - np.hypot(y, x) + rng.uniform(0.05, 0.25) * _cloud(rows, cols, rng.uniform(8, 60), rng)) * min(down, aside)
+    half_rows, half_cols = (np.exp(rng.uniform(np.log(12), np.log(max(12.0, 0.6 * whole)))) for whole in frame.shape)
+    middle = rng.uniform(0, rows), rng.uniform(0, cols)
+    y, x = (np.arange(rows)[:, None] - middle[0]) / half_rows, (np.arange(cols)[None, :] - middle[1]) / half_cols
+    inside_px = (1 - np.hypot(y, x) + rng.uniform(0.05, 0.25) * _cloud(rows, cols, rng.uniform(8, 60), rng)) * min(
+        half_rows, half_cols
+    )
     share = _step(inside_px / rng.uniform(0.3, 1.5))
     texture = _cloud(rows, cols, rng.uniform(1.5, 4), rng) * rng.uniform(1, 6) + _cloud(rows, cols, 25, rng) * rng.uniform(0, 6)
     ground = cv2.GaussianBlur(frame, (0, 0), 12) * rng.uniform(0.5, 1.2) + texture
@@ -204,7 +211,7 @@ def _field(rows: int, cols: int, rng: Random) -> Surface:
 
 def _corner(rows: int, cols: int, rng: Random) -> Surface:
     """How far each pixel is inside one corner, 0 to 1: its end runs aslant from side to side."""
-    down, aside = rng.uniform(25, 0.5 * rows), rng.uniform(25, 0.6 * cols)
+    down, aside = rng.uniform(25, max(25.0, 0.5 * rows)), rng.uniform(25, max(25.0, 0.6 * cols))
     y, x = np.arange(rows)[:, None], np.arange(cols)[None, :]
     y, x = y if rng.integers(2) else y[::-1], x if rng.integers(2) else x[:, ::-1]
     inside_px = (1 - y / down - x / aside) / np.hypot(1 / down, 1 / aside)

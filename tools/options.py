@@ -152,6 +152,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises SystemExit for what cannot be meant."""
     _check_bounds(args)
     _check_data(args)
+    _check_augmentation(args)
     _check_sizes(args)
 
 
@@ -182,6 +183,15 @@ def _check_data(args: argparse.Namespace) -> None:
         )
     if args.keep == "best" and not (args.val if is_drawn else args.folds):
         raise SystemExit("--keep best: nothing is held out to choose by. Hold some out (--folds, --val), or keep the last check.")
+
+
+def _check_augmentation(args: argparse.Namespace) -> None:
+    if bool(args.draw) != bool(args.flaws):
+        raise SystemExit(
+            f"--draw {args.draw:g} --flaws '{args.flaws}': one says how often, the other what is drawn. Give both, or none."
+        )
+    if args.paste + args.draw > 1:
+        raise SystemExit(f"--paste {args.paste:g} --draw {args.draw:g}: together they are at most 1, all of the good frames")
 
 
 def _check_sizes(args: argparse.Namespace) -> None:

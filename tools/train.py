@@ -199,7 +199,7 @@ def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console
     )
     examples = split.train if args.window else split.train.fitted(*frame_of(args))
     flaws, is_gpu = flaws_of(args.flaws, shape.classes), args.device.startswith("cuda")
-    require_every_class(split.train, shape.classes, {flaw.label for flaw in flaws} if args.draw else set())
+    require_every_class(examples, shape.classes, {flaw.label for flaw in flaws})
     network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed = is_gpu and not args.full_precision
 

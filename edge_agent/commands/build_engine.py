@@ -99,4 +99,4 @@ def choices_of(station: Station, settings: TensorRtEngine) -> Iterator[str]:
                 require_engine(choice[0], kept_engine(settings, choice[1], state) or "")
                 yield f"recipe {recipe.name}: {choice[0].label} judges, {choice[0].engine}"
         except ForeignChoice as error:
-            yield f"recipe {recipe.name}: FP32 judges: {error} Calibrate again: edge-agent calibrate --activate."
+            yield f"recipe {recipe.name}: FP32 judges: {str(error).rstrip('.')}. Remedy: {error.remedy}."

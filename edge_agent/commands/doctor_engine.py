@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_agent.activation import FOLDER, Choice, ForeignChoice, read_choice, require_engine
 from edge_agent.commands.doctor import Look, note, problem, well
 from edge_agent.commands.doctor_machine import is_closed
-from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
+from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable, remedy_of
 from edge_agent.inference import ENGINES, kept_engine
 from edge_agent.inference.cpu import cpu_engine_id
 from edge_agent.inference.model import Model, load_model
@@ -65,7 +65,7 @@ def _of_recipe(station: Station, recipe: Recipe, model: Model) -> Iterator[Look]
         if found is not None:
             _require_kept(station, *found)
     except (ForeignChoice, OSError) as error:
-        yield _foreign(recipe.name, str(error), state)
+        yield _foreign(recipe.name, error, state)
         found = None
     choice, judging = found if found is not None else (None, model)
     judge = _Judge(station, recipe.name, judging, choice)
@@ -91,9 +91,10 @@ def _require_kept(station: Station, choice: Choice, calibrated: Model) -> None:
             require_engine(choice, kept)
 
 
-def _foreign(recipe: str, why: str, state: Path) -> Look:
-    remedy = f"calibrate again here: edge-agent calibrate --activate; or delete {state / FOLDER / recipe}.json"
-    return note(_AREA, f"recipe {recipe}: the calibrated choice is not used, the model judges as it is: {why}", remedy)
+def _foreign(recipe: str, error: ForeignChoice | OSError, state: Path) -> Look:
+    remedy = error.remedy if isinstance(error, ForeignChoice) else remedy_of(error)
+    told = f"recipe {recipe}: the calibrated choice is not used, the model judges as it is: {error}"
+    return note(_AREA, told, f"{remedy}; or delete {state / FOLDER / recipe}.json")
 
 
 def _of_processor(judge: _Judge, settings: CpuEngine) -> Look:
@@ -110,7 +111,7 @@ def _held(judge: _Judge, engine_id: str, told: str) -> Look:
         if judge.choice is not None:
             require_engine(judge.choice, engine_id)
     except ForeignChoice as error:
-        return _foreign(judge.recipe, str(error), judge.station.path(judge.station.settings.state))
+        return _foreign(judge.recipe, error, judge.station.path(judge.station.settings.state))
     return well(_AREA, told)
 
 
