@@ -1,7 +1,6 @@
-"""Flaws drawn into good parts while training, where real ones are few: a hole, a crack, a chip off an edge, a piece that has come
-loose, uneven grinding, a field that the grinding left out.
+"""Flaws drawn into good parts while training, where real ones are few: a hole, a crack, a chip off an edge, uneven grinding.
 
-Each is laid on the frame by the light there, and labelled where it shows.
+Each is drawn on the frame's own texture, darker or brighter by a share of the light there, and labelled where it shows.
 """
 
 from __future__ import annotations
@@ -90,20 +89,17 @@ def _crack(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     headings = heading + np.cumsum(rng.normal(0, 0.12, int(length_px / _STRIDE_PX)))
     points = where + _STRIDE_PX * np.cumsum(np.stack([np.cos(headings), np.sin(headings)], 1), axis=0)
     line = np.zeros(frame.shape, np.uint8)
-    cv2.polylines(line, [np.int32(points * 16)], False, 255, int(rng.integers(1, 4 if length_px < 50 else 5)), cv2.LINE_AA, 4)
+    cv2.polylines(line, [np.int32(points * 16)], False, 255, int(rng.integers(1, 3 if length_px < 50 else 5)), cv2.LINE_AA, 4)
     depth = cv2.GaussianBlur(line, (0, 0), rng.uniform(0.6, 1.2)).astype(np.float32) / 255
     shows = cv2.dilate((depth > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return frame * (1 - depth * rng.uniform(0.25, 0.8) / max(0.5, float(depth.max()))), shows
 
 
 def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
-    """A piece broken off one edge, or one corner: another texture and tone below a ragged outline, with a lit rim.
-
-    Half of them begin where the surface ends, the others where the frame does, even if that is dark.
-    """
+    """A piece broken off one edge, or one corner: another texture and tone below a ragged outline, with a lit rim."""
     side = int(rng.integers(4))  # left, right, top, bottom
     along, across = frame.shape if side < 2 else frame.shape[::-1]
-    length, depth_px = int(np.exp(rng.uniform(np.log(9), np.log(90)))), int(rng.integers(5, 30))
+    length, depth_px = int(rng.integers(15, 90)), int(rng.integers(5, 30))
     in_corner = rng.random() < 0.4
     start = -length // 4 if in_corner and rng.random() < 0.5 else along - length // 2
     if not in_corner:
@@ -113,75 +109,15 @@ def _chip(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
     outline = (
         depth_px * np.sin(np.pi * place) ** 0.6 * (1 + 0.35 * np.interp(np.arange(along), knots, rng.normal(0, 1, knots.size)))
     )
-    from_edge = (np.arange(across) if side % 2 == 0 else np.arange(across)[::-1])[None, :]
-    if rng.random() < 0.5:
-        from_edge = from_edge - beyond_px(frame, side)[:, None]
-    inside_px = outline[:, None] - from_edge - 0.5
-    share = _step(inside_px / rng.uniform(0.4, 1.5)) * (outline[:, None] > 0.5) * (from_edge >= 0)  # all of the edge is no chip
+    from_edge = np.arange(across) if side % 2 == 0 else np.arange(across)[::-1]
+    inside_px = outline[:, None] - from_edge[None, :] - 0.5
+    share = _step(inside_px / rng.uniform(0.4, 1.5)) * (outline[:, None] > 0.5)  # all of the edge is no chip
     if side >= 2:
         inside_px, share = inside_px.T, share.T
     ground = cv2.GaussianBlur(frame, (0, 0), 6) * rng.uniform(0.15, 0.85)
     texture = _cloud(frame.shape[0], frame.shape[1], rng.uniform(2, 6), rng) * rng.uniform(3, 14)
     rim = np.exp(-(((inside_px - 1) / 1.2) ** 2)) * (share > 0.2) * rng.uniform(-15, 25)
     return frame + share * (ground + texture - frame) + rim, np.asarray(share > 0.5)
-
-
-def beyond_px(frame: Surface, side: int) -> NDArray[np.int64]:
-    """For each row (side 0 left, 1 right) or column (2 top, 3 bottom): how many pixels lie before the first lit one.
-
-    Lit is above half of the frame's median; where there is none in the nearest quarter, nothing is said to lie before it.
-    """
-    across = frame if side < 2 else frame.T
-    if side % 2:
-        across = across[:, ::-1]
-    near = cv2.GaussianBlur(across, (0, 0), 2)[:, : max(1, across.shape[1] // 4)]
-    return np.asarray((near > np.median(frame) / 2).argmax(axis=1))
-
-
-def _spall(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
-    """A piece that comes loose: one bowed dark line, thickest in its middle, or two with the piece between; most near an edge."""
-    rows, cols = frame.shape
-    where = np.array([rng.uniform(0, cols), rng.uniform(0, rows)])
-    if rng.random() < 2 / 3:
-        axis = int(rng.integers(2))
-        where[axis] = abs((cols, rows)[axis] * rng.integers(2) - rng.uniform(0, 40))
-    length_px, heading = np.exp(rng.uniform(np.log(15), np.log(90))), rng.uniform(0, np.pi)
-    along, aside = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
-    place = np.linspace(0, 1, 24)[:, None]
-    bow = 4 * place * (1 - place) * aside
-
-    def lens(first_px: float, last_px: float) -> Surface:
-        """How much of each pixel lies between two bows, or on the one, 0 to 1."""
-        line, filled = where + (place - 0.5) * length_px * along, np.zeros(frame.shape, np.uint8)
-        points = np.concatenate([line + first_px * bow, (line + last_px * bow)[::-1]])
-        cv2.fillPoly(filled, [np.int32(points * 16)], 255, cv2.LINE_AA, 4)
-        return np.asarray(cv2.GaussianBlur(filled, (0, 0), 0.7) / 255, np.float32)
-
-    bows_px = rng.normal(0, 0.2, int(rng.integers(1, 3))) * length_px
-    dark = np.max([lens(each, each + rng.uniform(1.5, 6)) for each in bows_px], axis=0)
-    inside = lens(bows_px[0], bows_px[-1])
-    drawn = frame * (1 + inside * rng.uniform(-0.2, 0.15)) * (1 - dark * rng.uniform(0.3, 0.8))
-    return drawn, cv2.dilate(((dark > 0.3) | (inside > 0.5)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-
-
-def _skin(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
-    """A field that the grinding left out: no streaks, another tone, and for half of them a shadow along one of its ends."""
-    rows, cols = frame.shape
-    half_rows, half_cols = (np.exp(rng.uniform(np.log(12), np.log(max(12.0, 0.6 * whole)))) for whole in frame.shape)
-    middle = rng.uniform(0, rows), rng.uniform(0, cols)
-    y, x = (np.arange(rows)[:, None] - middle[0]) / half_rows, (np.arange(cols)[None, :] - middle[1]) / half_cols
-    inside_px = (1 - np.hypot(y, x) + rng.uniform(0.05, 0.25) * _cloud(rows, cols, rng.uniform(8, 60), rng)) * min(
-        half_rows, half_cols
-    )
-    share = _step(inside_px / rng.uniform(0.3, 1.5))
-    texture = _cloud(rows, cols, rng.uniform(1.5, 4), rng) * rng.uniform(1, 6) + _cloud(rows, cols, 25, rng) * rng.uniform(0, 6)
-    ground = cv2.GaussianBlur(frame, (0, 0), 12) * rng.uniform(0.5, 1.2) + texture
-    drawn = frame + share * (ground - frame)
-    if rng.random() < 0.5:
-        towards = rng.uniform(0, 2 * np.pi)
-        shadow = np.exp(-((inside_px / rng.uniform(1, 3)) ** 2)) * (y * np.sin(towards) + x * np.cos(towards) > 0.3)
-        drawn = drawn * (1 - rng.uniform(0.3, 0.8) * shadow)
-    return drawn, np.asarray(share > 0.5)
 
 
 def _grinding(frame: Surface, rng: Random) -> tuple[Surface, NDArray[np.bool_]]:
@@ -233,7 +169,5 @@ DRAWN_BY: dict[str, Callable[[Surface, Random], tuple[Surface, NDArray[np.bool_]
     "hole": _hole,
     "crack": _crack,
     "chip": _chip,
-    "spall": _spall,
     "grinding": _grinding,
-    "skin": _skin,
 }
