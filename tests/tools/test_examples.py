@@ -54,6 +54,78 @@ def test_mask_is_cut_turned_and_stretched_with_its_frame(tool: Tool, window: flo
         assert np.mean((frame > 100) != (mask == 1)) < 0.02
 
 
+def test_where_the_surface_ends_is_seen_as_often_in_good_frames_as_in_ones_with_a_defect_anywhere(tool: Tool) -> None:
+    frame, how = np.full((64, 64), 100, np.uint8), tool("augment").Augmentation(64, 64, window=0.8)
+    frame[0] = 0
+    rng, seen = np.random.default_rng(0), {False: 0, True: 0}
+    for _ in range(500):
+        mask = np.zeros(frame.shape, np.uint8)
+        mask[tuple(rng.integers(frame.shape))] = 1
+        for is_defective, labelled in ((False, np.zeros_like(mask)), (True, mask)):
+            seen[is_defective] += int(tool("augment").cut((frame, labelled), rng, how)[0].min() == 0)
+    assert seen[False] > 100
+    assert abs(seen[False] - seen[True]) < 75
+
+
+def test_grinding_marks_keep_their_direction_when_asked(tool: Tool) -> None:
+    stripes = np.repeat(np.arange(32, dtype=np.uint8)[None] * 8, 32, axis=0)
+    how = tool("augment").Augmentation(32, 32, keeps_grain=True)
+    for seed in range(20):
+        frame, _ = tool("augment").turn((stripes, stripes), np.random.default_rng(seed), how)
+        assert (np.ptp(frame, axis=0) == 0).all()
+
+
+def test_an_exposure_never_whitens_half_of_a_bright_frame(tool: Tool) -> None:
+    bright = np.full((16, 16), 200, np.uint8)
+    how = tool("augment").Augmentation(16, 16, light=0.5, offset=0.0)
+    seen = [tool("augment").relight(bright, np.random.default_rng(seed), how).mean() for seed in range(50)]
+    assert max(seen) < 250
+    assert np.ptp(seen) > 40
+
+
+def test_a_borrowed_defect_lies_under_its_mask_and_nowhere_else(tool: Tool) -> None:
+    source, mask = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
+    mask[30:38, 20:40] = 2
+    source[mask > 0] = 100
+    examples = tool("examples").Examples(((source, mask),), np.array(["pit"]), np.array([True]), ("1",))
+    (borrowed,) = tool("augment").borrowable(examples, most_share=0.5)
+    good = np.full((96, 96), 90, np.uint8)
+    frame, label = tool("augment").paste((good, good * 0), borrowed, np.random.default_rng(0))
+    assert set(np.unique(label)) == {0, 2}
+    assert frame[label == 2].mean() < 70
+    assert np.array_equal(frame[cv2.dilate(label, np.ones((21, 21))) == 0], good[cv2.dilate(label, np.ones((21, 21))) == 0])
+
+
+def test_a_defect_at_the_edge_is_not_borrowed(tool: Tool) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:8, 20:40] = 1
+    examples = tool("examples").Examples(((mask, mask),), np.array(["pit"]), np.array([True]), ("1",))
+    assert tool("augment").borrowable(examples, most_share=0.5) == []
+
+
+@pytest.mark.parametrize("kind", ["hole", "crack", "chip", "grinding"])
+def test_a_drawn_flaw_shows_where_its_label_is(tool: Tool, kind: str) -> None:
+    flaws = tool("flaws").flaws_of(f"Pit=hole,Other={kind}", ("Pit", "Other"))[1:]
+    good = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.uint8)
+    drawn = 0
+    for seed in range(12):
+        frame, mask = tool("flaws").draw_flaw((good, good * 0), flaws, np.random.default_rng(seed))
+        if mask.any():
+            drawn += 1
+            off = np.abs(frame.astype(int) - good)
+            assert set(np.unique(mask)) == {0, 2}
+            assert off[mask == 2].mean() > 4 * max(off[mask == 0].mean(), 0.1)
+    assert drawn >= 6
+
+
+def test_a_chip_takes_a_piece_of_its_edge_and_nobody_labels_the_rest(tool: Tool) -> None:
+    good = np.random.default_rng(0).normal(120, 5, (200, 260)).astype(np.uint8)
+    flaws = tool("flaws").flaws_of("Chip=chip", ("Chip",))
+    for seed in range(40):
+        _, mask = tool("flaws").draw_flaw((good, good * 0), flaws, np.random.default_rng(seed))
+        assert max(edge.mean() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) < 0.6, seed
+
+
 @pytest.mark.parametrize("kind", ["hole", "crack", "chip", "grinding"])
 @pytest.mark.parametrize("size", [(16, 16), (12, 40)])
 def test_a_small_frame_is_no_hindrance(tool: Tool, kind: str, size: tuple[int, int]) -> None:
