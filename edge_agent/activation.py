@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.events import EVENTS
 from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt.store import write_whole
 from edge_agent.recipe import EvidencePlan, Name, Recipe
@@ -31,7 +32,7 @@ _SHA256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 class ForeignChoice(EdgeAgentError):
     """The station's choice cannot be used: damaged, or made for something else: the model judges as it is. `remedy`: what to do."""
 
-    remedy = "run edge-agent calibrate --activate"
+    remedy = EVENTS["engine.choice_refused"].remedy
 
 
 class EngineAway(ForeignChoice):
