@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import socket
 import sqlite3
 from pathlib import Path
 
 import cv2
+import pytest
 from stations import ROOT, Program
 
 PARTS = 12
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_the_demo_accounts_for_every_part_and_leaves_its_evidence(edge_agent: Program, tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    sets = [f"plc.verdicts=tcp://127.0.0.1:{free_port()}", f"plc.control=tcp://127.0.0.1:{free_port()}"]
-    sets += [f"uplink.collector=tcp://127.0.0.1:{free_port()}", "cameras.0.defect_share=0.5"]
+def test_the_demo_accounts_for_every_part_and_leaves_its_evidence(
+    edge_agent: Program, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out, sockets = tmp_path / "demo", tmp_path_factory.mktemp("s")  # a socket's path has 107 characters at most
+    sets = [f"plc.verdicts=ipc://{sockets}/v", f"plc.control=ipc://{sockets}/c", f"uplink.collector=ipc://{sockets}/u"]
+    sets.append("cameras.0.defect_share=0.5")
     overrides = [word for each in sets for word in ("--set", each)]
     config = ROOT / "config" / "demo.yaml"
     result = edge_agent("demo", "--config", config, "--parts", PARTS, "--out", out, *overrides)
