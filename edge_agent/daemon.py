@@ -1,20 +1,18 @@
 """The only builder: opens what the settings name, starts the lines, waits, closes in reverse order.
 
-Order of opening: journal, outbox, what the last run left, publisher, engines, evidence, sender, lines. A stop drains:
-no further trigger, parts in flight get their outcome, the outbox commits, the collector gets what it takes in time.
+Order of opening: the state folder's lock, journal, outbox, publisher, what the last run left, engines, evidence, sender, lines. A
+stop drains: no further trigger, parts in flight get their outcome, the outbox commits, the collector gets what it takes in time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from edge_agent import process
@@ -22,13 +20,13 @@ from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
-from edge_agent.errors import EdgeAgentError, EngineLost
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
 from edge_agent.golden import prove
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
-from edge_agent.joiner import Joiner, identity_of
+from edge_agent.joiner import Joiner
 from edge_agent.line import Line, Observe
 from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
@@ -36,13 +34,13 @@ from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
-from edge_agent.plc.parts import LineBook, PartBook
+from edge_agent.plc.parts import OFFLINE, LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
 from edge_agent.recovery import deliver_unfinished
 from edge_agent.reload import Reloader
-from edge_agent.settings import LineSettings, Station
+from edge_agent.settings import LineSettings, Station, ViewSettings
 from edge_agent.summary import summary_of
 from edge_agent.supervision import Supervision
 from edge_agent.swapping import Swapper
@@ -88,37 +86,30 @@ class Daemon:
         self._joiners: list[Joiner] = []
         process.prepare()
         self._core = process.choose_core(station.settings)
+        before, threading.excepthook = threading.excepthook, self._on_thread_failure  # engines have threads from their opening on
         try:
             self._open()
         except BaseException:
             self._close_all()
+            threading.excepthook = before
             raise
 
     # --- opening --------------------------------------------------------------------------------------------------
     def _open(self) -> None:
         settings = self.station.settings
-        building = Building()
-        self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
-        bundles = {
-            (line.name, view.name): self._first_bundle(view.recipe, line.deadline_guard_ms)
-            for line in settings.lines
-            for view in line.each_view
-        }
-        self._closers.append(self._foundry.close)
-        cameras = {
-            view.camera: open_camera(self.station.camera(view.camera), self.station.base)
-            for line in settings.lines
-            for view in line.each_view
-        }
         state = self.station.path(settings.state)
         self._closers.append(process.StateLock(state).close)
         self.journal = Journal(state / "journal", settings.journal_parts)
         self._closers.append(self.journal.close)
-        places = settings.journal_parts  # a part that waits for the disk keeps its place; a quarter is for parts on their way
-        batch = min(MOST_BATCH, places // 4)
-        self.outbox = Outbox(state / "outbox", settings.uplink.outbox_cap_mb, self.journal.commit, places * 3 // 4 - batch, batch)
+        self.outbox = self._open_outbox(state / "outbox")
         self._closers.append(self.outbox.close)
         self._open_publisher()
+        building = Building()
+        self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
+        self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open
+        views = [(line, view) for line in settings.lines for view in line.each_view]
+        bundles = {(line.name, view.name): self._first_bundle(line, view) for line, view in views}
+        cameras = {view.camera: open_camera(self.station.camera(view.camera), self.station.base) for _, view in views}
         self.evidence = EvidenceWorker(self.outbox)
         self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
@@ -131,13 +122,32 @@ class Daemon:
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
         self.publisher.control.on_recipe = self._swapper.change_recipe
         self.publisher.control.on_reload = self._swapper.reload
-        views = [line.book for line in self.lines]
-        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), views, building)
+        books = [line.book for line in self.lines]
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), books, building)
         self.metrics = self._open_metrics()
 
-    def _first_bundle(self, recipe: str, guard_ms: float) -> Bundle:
+    def _open_outbox(self, folder: Path) -> Outbox:
+        settings = self.station.settings
+        places = settings.journal_parts  # a part that waits for the disk keeps its place; a quarter is for parts on their way
+        batch, owner = min(MOST_BATCH, places // 4), f"{settings.station}@{process.machine_id()}"
+        return Outbox(folder, settings.uplink.outbox_cap_mb, self.journal.commit, places * 3 // 4 - batch, batch, owner)
+
+    def _first_bundle(self, line: LineSettings, view: ViewSettings) -> Bundle:
+        """Of the recipe asked for last. Where that cannot be used any more the line is offline: nobody asked for another."""
         extend_timeout(_BUNDLE_S)
-        return self._forge(recipe, 1, guard_ms, may_wait=True)
+        kept = self._counters.lines[line.name]
+        recipe = kept.kept.asked.recipe or view.recipe
+        try:
+            return self._forge(recipe, 1, line.deadline_guard_ms, may_wait=True)
+        except ConfigurationError as error:
+            if recipe == view.recipe:
+                raise
+            say("line.recipe_gone", line=line.name, recipe=recipe, named=view.recipe, why=str(error))
+        bundle = self._forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
+        kept.name_recipe(view.recipe)
+        kept.ask_mode(OFFLINE)
+        self.publisher.book.lines[line.name].mode = OFFLINE
+        return bundle
 
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
@@ -158,17 +168,18 @@ class Daemon:
 
     def _open_publisher(self) -> None:
         settings = self.station.settings
-        books = [LineBook(line.name, line.mode) for line in settings.lines]
         guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
-        book = PartBook(self.journal, books, guard_ns)
+        book = PartBook(self.journal, [LineBook(line.name) for line in settings.lines], guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
         folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
         now_us = self.publisher.now_us()
-        self.publisher.counters = Counters(folder, names, settings.shifts, now_us)
-        self._closers.append(self.publisher.counters.close)
-        self.publisher.counters.recover(self.journal.unfinished, now_us)
+        self.publisher.counters = self._counters = Counters(folder, names, settings.shifts, now_us)
+        self._closers.append(self._counters.close)
+        self._counters.recover(self.journal.unfinished, now_us)
+        for line in settings.lines:
+            book.lines[line.name].mode = self._counters.lines[line.name].begin(line.recipe or "", line.mode).mode
         self._recover()
 
     def _recover(self) -> None:
@@ -191,10 +202,10 @@ class Daemon:
 
     def _open_challenge(self, line: LineSettings) -> None:
         publisher, settings = self.publisher, line.challenge
-        if settings is None or publisher.counters is None:
+        if settings is None:
             return
         pictures = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base)
-        book, counters = publisher.book.lines[line.name], publisher.counters.lines[line.name]
+        book, counters = publisher.book.lines[line.name], self._counters.lines[line.name]
         publisher.challenges[line.name] = LineChallenge(settings, book, counters, pictures.run, publisher.now_us())
 
     def _open_metrics(self) -> MetricsServer | None:
@@ -227,20 +238,13 @@ class Daemon:
         self.publisher.alarms.limit_ng_run(settings.name, min(alarms, default=0))
         if not settings.views:
             return [self._line(book, settings, bundles[settings.name], cameras[str(settings.camera)], self.publisher, 0)]
-        book.identity = identity_of({name: bundle.identity for name, bundle in bundles.items()})
         joiner = Joiner(book, self.publisher, tuple(bundles), settings.join_window_ms / 1000)
         self._joiners.append(joiner)
-        return [
-            self._line(
-                joiner.views[view.name].book,
-                settings,
-                bundles[view.name],
-                cameras[view.camera],
-                joiner.views[view.name],
-                number * _PICTURES_OF_A_VIEW,
-            )
-            for number, view in enumerate(settings.views)
-        ]
+        lines = []
+        for number, view in enumerate(settings.views):
+            seen, first = joiner.views[view.name], number * _PICTURES_OF_A_VIEW
+            lines.append(self._line(seen.book, settings, bundles[view.name], cameras[view.camera], seen, first))
+        return lines
 
     def _line(
         self, book: LineBook, settings: LineSettings, bundle: Bundle, camera: Camera, publisher: Registrar, first_picture: int
@@ -264,8 +268,7 @@ class Daemon:
         starts it again, and the journal has what was on its way."""
         if not faulthandler.is_enabled():
             faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's traceback
-        self._listen_for_signals()
-        threading.excepthook = self._on_thread_failure
+        process.listen(self._stop, self._reload)
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():
@@ -283,7 +286,6 @@ class Daemon:
 
     def _on_thread_failure(self, failure: threading.ExceptHookArgs) -> None:
         if isinstance(failure.exc_value, EngineLost):
-            say("engine.lost", why=str(failure.exc_value))
             return self.fail(failure.exc_value)
         name = failure.thread.name if failure.thread else "unknown"
         say("station.thread_failed", thread=name, exc_info=failure.exc_value)
@@ -321,16 +323,6 @@ class Daemon:
         """True when no line will trigger again and every part has its outcome."""
         return all(line.grabber.finished.is_set() for line in self.lines) and not self.publisher.book.open_parts()
 
-    def _listen_for_signals(self) -> None:
-        def on_signal(number: int, _frame: FrameType | None) -> None:
-            say("station.stopping", signal=signal.Signals(number).name)
-            self._stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, on_signal)
-        if not sys.stdin or not sys.stdin.isatty():  # there a closed terminal is to end it, as ever
-            signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
@@ -344,12 +336,19 @@ class Daemon:
         """So many NG in a row raise the line's alarm."""
         self.publisher.alarms.limit_ng_run(line, most)
 
+    def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
+        """The line judges by this recipe from here on, beyond the next start too; `is_named`, because the settings name it now."""
+        counters = self._counters.lines[line]
+        self.publisher.call(partial(counters.name_recipe if is_named else counters.ask_recipe, recipe))
+
     def tell_refusal(self, why: str) -> None:
         """Say in the service's status and the metrics that a reload was refused, '' that the last one was not."""
         self._supervision.tell_refusal(why)
 
     def fail(self, failure: EdgeAgentError) -> None:
-        """Drain and end by this error, or by the one before."""
+        """Drain and end by this error, or by the one before. A GPU is lost to all its engines, and that is said once."""
+        if isinstance(failure, EngineLost) and not isinstance(self._failure, EngineLost):
+            say("engine.lost", why=str(failure))
         self._failure = self._failure or failure
         self._stop.set()
 

@@ -100,6 +100,10 @@ class EngineError(EdgeAgentError):
     """The engine failed or its map cannot be believed; the part comes out as FAULT engine."""
 
 
+class UnbelievableMap(EngineError):
+    """The engine answered, and what it answered cannot be: the network's own doing, or the device's."""
+
+
 class EngineUnavailable(EngineError):
     """The engine cannot be had now, but may come: a library, a GPU, a driver, memory. Up and not ready meanwhile."""
 

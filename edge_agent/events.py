@@ -46,6 +46,11 @@ EVENTS: dict[str, Event] = {
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),
     "line.recipe_changed": Event("info", "a new recipe judges the parts from here on"),
     "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
+    "line.recipe_gone": Event(
+        "error",
+        "the recipe asked for before the start cannot be used any more; the line is offline, with the settings' one",
+        "ask for a recipe, then set the line online",
+    ),
     "line.unverified": Event("warning", "nobody counts the line's triggers beside the camera", "set cameras.*.counter"),
     "line.recipe_unfit": Event("error", "frames of this size do not fit the recipe; their parts are FAULT bad_frame", "see `why`"),
     "line.ng_in_a_row": Event(
@@ -104,6 +109,9 @@ EVENTS: dict[str, Event] = {
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
     "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", _CHALLENGE),
+    "challenge.unjudged": Event(
+        "warning", "a master part came while the line was not ready, or stopped; it proves nothing", "bring it again"
+    ),
     "challenge.expired": Event(
         "warning", "an announced master part did not come in time; the next part is the production's", "announce it again"
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.bundle import Bundle
 from edge_agent.camera.folder import read_gray
-from edge_agent.errors import CameraError, ConfigurationError, EngineError
+from edge_agent.errors import CameraError, ConfigurationError, EngineError, UnbelievableMap
 from edge_agent.events import say
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.prepare import RegionError
@@ -24,7 +24,8 @@ _NEVER_NS = 1 << 62
 def prove(bundle: Bundle, folder: Path) -> None:
     """The recipe's golden pictures, relative to `folder`, come out as they must.
 
-    Raises ConfigurationError naming the picture that does not. May run beside the line: it takes its turn at the engine. Maps that
+    Raises ConfigurationError naming the picture that does not, EngineError where the engine does not answer: that is no fault of
+    recipe or picture, and may pass. May run beside the line: it takes its turn at the engine. Maps that
     are played back belong to no picture, and prove nothing."""
     golden = bundle.recipe.golden
     if golden is None:
@@ -47,7 +48,7 @@ def _judged(bundle: Bundle, file: Path) -> Judgement:
         pixels = read_gray(file)
         part = Part("golden", 0, 0, file.name, 0, time.monotonic_ns(), _NEVER_NS, bundle.identity)
         return judge(bundle, part, Frame(0, pixels, 0, file.name, is_live=False))
-    except (CameraError, EngineError, RegionError) as error:
+    except (CameraError, RegionError, UnbelievableMap) as error:
         raise ConfigurationError(f"golden picture {file}: {error}. Mend golden in recipe {bundle.recipe.name}.") from None
 
 

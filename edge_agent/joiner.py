@@ -57,6 +57,8 @@ class Joiner:
         self._window_ns = int(window_s * 1e9)
         self._parts: dict[int, _Joined] = {}  # by seq: open, or ended without some view
         self._away: set[str] = set()  # views that are not ready
+        self._joined_of: dict[str, Identity] = {}
+        self._joined = line.identity  # of those
         self._lock = threading.Lock()
 
     def look(self) -> None:
@@ -75,6 +77,7 @@ class Joiner:
         waiting = [f"{name}: {view.book.why_not_ready}" for name, view in self.views.items() if name in away]
         self.line.ready, self.line.why_not_ready = not waiting, "; ".join(waiting)
         self.line.verified = all(view.book.verified for view in self.views.values())
+        self.line.identity = self._identity()
 
     def trigger(self, view: str, part_id: str, trigger_ns: int) -> Part:
         """The part that this word of a view is of: one that lacks it, or a new one."""
@@ -104,7 +107,7 @@ class Joiner:
         return oldest.part
 
     def _new(self, view: str, part_id: str, trigger_ns: int) -> Part:
-        part = self._publisher.trigger(self.line, part_id, self.line.identity, trigger_ns)
+        part = self._publisher.trigger(self.line, part_id, self._identity(), trigger_ns)
         joined = _Joined(part, part_id, {view})
         others = [each for each in self._parts.values() if not each.has_ended and view in each.came]
         twice = [each for each in others if self._are_one(each, joined)]
@@ -115,6 +118,14 @@ class Joiner:
         elif self.line.mode == OFFLINE:
             self._end(joined, Reason.NOT_READY)
         return part
+
+    def _identity(self) -> Identity | None:
+        """What the views judge by now: an engine that comes late, and a recipe that is read anew, change it."""
+        views = {name: view.book.identity for name, view in self.views.items()}
+        known = {name: identity for name, identity in views.items() if identity is not None}
+        if len(known) == len(views) and known != self._joined_of:
+            self._joined_of, self._joined = known, identity_of(known)
+        return self._joined
 
     def _are_one(self, before: _Joined, now: _Joined) -> bool:
         """True where the words of both name one part, or were triggered within the window."""

@@ -54,6 +54,7 @@ class Line:
         self.book = book
         self.bundle = bundle
         self.guard_ms = settings.deadline_guard_ms
+        self.is_view = bool(settings.views)
         self._publisher = publisher
         self._evidence = evidence
         self._work: queue.SimpleQueue[Picture | TensorSlot | object] = queue.SimpleQueue()
@@ -117,9 +118,8 @@ class Line:
             else:
                 self._begin(*item)  # type: ignore[misc]
             self._submit()
-            if self._waiting_for is not None and not self._pending:
-                self._waiting_for.forgo(self._wake)  # what waited is late meanwhile: the slot is another line's
-                self._waiting_for = None
+            if not self._pending:
+                self._wait_for(None)  # what waited is late meanwhile: the slot is another line's
 
     def _begin(self, part: Part, bundle: Bundle, frame: Frame) -> None:
         """Look at the picture; a bad one needs no engine, nor does one whose time is over: it would only make the next late.
@@ -160,7 +160,7 @@ class Line:
             segmenter = inspection.bundle.segmenter
             slot = segmenter.lease(self._wake)
             if slot is None:
-                self._waiting_for = segmenter
+                self._wait_for(segmenter)
                 return
             try:
                 inspection.submit(slot, self._work.put)
@@ -174,6 +174,12 @@ class Line:
                 self._stitching = inspection
             if inspection.all_submitted:
                 self._pending.popleft()
+
+    def _wait_for(self, segmenter: Segmenter | None) -> None:
+        """The next free slot of this engine is the line's; one that it waited for at another it leaves to other lines."""
+        if self._waiting_for is not None and self._waiting_for is not segmenter:
+            self._waiting_for.forgo(self._wake)
+        self._waiting_for = segmenter
 
     def _on_map(self, slot: TensorSlot) -> None:
         inspection: Inspection = slot.ticket[0]

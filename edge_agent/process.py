@@ -1,4 +1,4 @@
-"""How the process itself runs: whose turn it is, on which core, and when garbage is collected."""
+"""How the process itself runs: whose turn it is, on which core, when garbage is collected, what its signals mean."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import fcntl
 import gc
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 
 import cv2
 
@@ -56,6 +58,27 @@ def favour(threads: Iterable[threading.Thread], wish: ThreadWish) -> None:
             continue  # a short run: it has ended already
         except OSError as error:
             say("station.wish_refused", thread=thread.name, cpu=wish.cpu, priority=wish.priority, why=str(error.strerror))
+
+
+def machine_id() -> str:
+    """What tells this machine from every other; '' where it has no such name."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except (OSError, UnicodeError):
+        return ""
+
+
+def listen(stop: threading.Event, reload: threading.Event) -> None:
+    """Signals that ask for an end, or to read the settings anew, set these; for the main thread."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        say("station.stopping", signal=signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    if not sys.stdin or not sys.stdin.isatty():  # there a closed terminal is to end it, as ever
+        signal.signal(signal.SIGHUP, lambda *_: reload.set())
 
 
 def unbind() -> None:

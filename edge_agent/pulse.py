@@ -10,23 +10,22 @@ _NEVER_NS = 1 << 62
 class Pulse:
     """Beaten by one thread, read by any. A thread that waits for work rests; one that enters a slow call says how slow."""
 
-    __slots__ = ("_limit_ns", "_since_ns", "name")
+    __slots__ = ("_beaten", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._since_ns = _NEVER_NS
-        self._limit_ns = 0
+        self._beaten = (_NEVER_NS, 0)  # when, and how long the step after it may take; both at once, as others read it
 
     def beat(self, patience_s: float = 0) -> None:
         """The thread gets on; its next step may take `patience_s` longer than usual."""
-        self._limit_ns = int(patience_s * 1e9)
-        self._since_ns = time.monotonic_ns()
+        self._beaten = (time.monotonic_ns(), int(patience_s * 1e9))
 
     def rest(self) -> None:
         """The thread waits for work, or has ended: nobody misses it."""
-        self._since_ns = _NEVER_NS
+        self._beaten = (_NEVER_NS, 0)
 
     def stalled_s(self, limit_s: float) -> float:
         """For how long the thread has not got on, where that is longer than `limit_s` and what it asked for; else 0."""
-        silent_ns = time.monotonic_ns() - self._since_ns
-        return silent_ns / 1e9 if silent_ns > limit_s * 1e9 + self._limit_ns else 0.0
+        since_ns, patience_ns = self._beaten
+        silent_ns = time.monotonic_ns() - since_ns
+        return silent_ns / 1e9 if silent_ns > limit_s * 1e9 + patience_ns else 0.0

@@ -140,13 +140,14 @@ class Presence(Strict, frozen=True, kw_only=True):
 
 
 class Quality(Strict, frozen=True, kw_only=True):
-    """When a picture is fit to judge, on a subsampled grid. By itself it refuses what no recipe can want: a picture that is black
-    or white all over, and the same picture twice of a live source. `min_mean_gray` 0 and `max_saturated_share` 1 refuse nothing."""
+    """When a picture is fit to judge: its light on a subsampled grid, its focus in its middle. By itself it refuses what no recipe
+    can want: a picture that is black or white all over, and the same picture twice of a live source. `min_mean_gray` 0 and
+    `max_saturated_share` 1 refuse nothing."""
 
     min_mean_gray: Gray = 2
     saturated_above: Gray = 250
     max_saturated_share: Share = 0.999
-    min_focus: NotNegative | None = None  # variance of the Laplacian on the grid, gray levels squared
+    min_focus: NotNegative | None = None  # variance of the Laplacian, gray levels squared
     frozen: bool = True
 
 

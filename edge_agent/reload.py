@@ -25,6 +25,7 @@ class Reading:
 
     changed: list[tuple[str, Line, Bundle]]
     restart: list[str]
+    named: Recipes  # those that the settings name anew
 
 
 class Forge(Protocol):
@@ -55,8 +56,9 @@ class Reloader:
         bundles = []
         for settings in self._station.settings.lines:
             bundles += self._of_line(settings, named)
+        anew = {key: recipe for key, recipe in named.items() if key in self._named and recipe != self._named[key]}
         self._named.update(named)
-        return Reading(bundles, restart)
+        return Reading(bundles, restart, anew)
 
     def _of_line(self, settings: LineSettings, named: Recipes) -> list[tuple[str, Line, Bundle]]:
         bundles = []

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge_agent import process
-from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.line import Line
@@ -29,9 +30,19 @@ class Owner(Protocol):
 
     def limit_ng_run(self, line: str, most: int) -> None: ...
 
+    def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
+
     def tell_refusal(self, why: str) -> None: ...
 
     def fail(self, failure: EdgeAgentError) -> None: ...
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """A recipe that somebody asked for, and who waits for what comes of it."""
+
+    recipe: str
+    answers: list[Callable[[Reply], None]]
 
 
 class Swapper:
@@ -45,30 +56,62 @@ class Swapper:
         self._is_asked = self._is_reloading = False
         self._asking: list[Callable[[Reply], None]] = []  # who waits for what comes of the next reading
         self._reload_lock = threading.Lock()  # over these, and over what systemd is told of them
+        self._wanted: dict[str, _Wanted] = {}  # by line: the recipe that is to be built next
+        self._changing: set[str] = set()  # lines with a thread that builds what is wanted
+        self._wanted_lock = threading.Lock()
 
     def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
-        """Build the new bundle aside, swap between two parts, answer then. Raises ConfigurationError for a line with views."""
-        if len(self._views[name]) > 1:
+        """Build the new bundle aside, swap between two parts, answer then; one is built for a line at a time, and of those that
+        wait the last alone. Raises ConfigurationError for a line with views."""
+        line = self._views[name][0]
+        if line.is_view:
             raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
-        (line,) = self._views[name]
-        args = (name, line, recipe, answer)
-        threading.Thread(target=self._build, args=args, name="build-bundle", daemon=True).start()
+        with self._wanted_lock:
+            before = self._wanted.get(name)
+            if before is not None and before.recipe == recipe:
+                return before.answers.append(answer)
+            self._wanted[name] = _Wanted(recipe, [answer])
+            is_changing = name in self._changing
+            self._changing.add(name)
+        if before is not None:
+            why = f"recipe {recipe} was asked for before {before.recipe} was begun. Ask for {before.recipe} again if it is wanted."
+            for each in before.answers:
+                each(Reply(ok=False, error=why))
+        if not is_changing:
+            threading.Thread(target=self._change, args=(name, line), name="build-bundle", daemon=True).start()
+        return None
 
-    def _build(self, name: str, line: Line, recipe: str, answer: Callable[[Reply], None]) -> None:
+    def _change(self, name: str, line: Line) -> None:
+        """Build what is wanted for a line until nothing is."""
         process.unbind()
+        while True:
+            with self._wanted_lock:
+                wanted = self._wanted.pop(name, None)
+                if wanted is None:
+                    self._changing.remove(name)
+                    return
+            reply = self._build(name, line, wanted.recipe)
+            for answer in wanted.answers:
+                answer(reply)
+
+    def _build(self, name: str, line: Line, recipe: str) -> Reply:
         with self._building:
             try:
                 bundle = self._forge(recipe, line.bundle.identity.generation + 1, line.guard_ms)
+            except EngineLost as error:  # of every line's engine, whatever was to be opened
+                self._owner.fail(error)
+                return Reply(ok=False, error=str(error))
             except EdgeAgentError as error:
                 say("line.recipe_refused", line=name, recipe=recipe, why=str(error))
-                return answer(Reply(ok=False, error=str(error)))
+                return Reply(ok=False, error=str(error))
             except Exception as error:
                 say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
-                return answer(Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays."))
+                return Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays.")
             line.swap(bundle)
         self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+        self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
-        return answer(Reply(ok=True))
+        return Reply(ok=True)
 
     def reload(self, answer: Callable[[Reply], None] | None = None) -> None:
         """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why.
@@ -107,6 +150,8 @@ class Swapper:
                 reading = self._reloader.fresh()
             except Exception as error:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
+                if isinstance(error, EngineLost):
+                    self._owner.fail(error)
                 self._owner.tell_refusal(f"reload refused, the recipes before stay: {why}")
                 say("station.reload_refused", why=why)
                 return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
@@ -114,6 +159,8 @@ class Swapper:
                 for name, line, bundle in reading.changed:
                     line.swap(bundle)
                     self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                for (name, _), recipe in reading.named.items():
+                    self._owner.keep_recipe(name, recipe, is_named=True)
                 self._owner.tell_refusal("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
                 return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
@@ -138,12 +185,13 @@ class Swapper:
             process.unbind()
             try:
                 self._equip()
-            except (ConfigurationError, EngineLost) as error:
+            except (ConfigurationError, EngineError) as error:
                 self._owner.fail(error)
                 break
 
     def _equip(self) -> None:
-        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineLost."""
+        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineError for an engine
+        that came and did not answer."""
         with self._building:
             for line in self._without_engine():
                 recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1

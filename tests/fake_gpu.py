@@ -75,6 +75,7 @@ class World:
         self.broken: Exception | None = None
         self.engine_peak: float | None = None
         self.is_miscompiled = False  # maps come upside down
+        self.loses_maps = False  # the peak alone is written
         self.clock_ms = 0.0  # the GPU's own
 
     def note(self, what: str) -> None:

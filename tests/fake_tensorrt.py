@@ -54,7 +54,8 @@ class Context:
             maps = np.ctypeslib.as_array((ctypes.c_uint8 * (classes * rows * cols)).from_address(maps_at))
             logits = (picture.astype(np.float64) - CENTRE) * SLOPE
             levels = np.round(255 / (1 + np.exp(-logits)))
-            maps.reshape(classes, -1)[:] = levels[::-1] if self.world.is_miscompiled else levels
+            if not self.world.loses_maps:
+                maps.reshape(classes, -1)[:] = levels[::-1] if self.world.is_miscompiled else levels
             peak = self.world.engine_peak if self.world.engine_peak is not None else logits.max()
             ctypes.c_float.from_address(peak_at).value = peak
 

@@ -90,6 +90,8 @@ def require_onnxruntime() -> Any:
     try:
         from onnxruntime import quantization
     except ImportError:
-        raise ConfigurationError("calibrating needs onnxruntime. Install it: pip install 'edge-agent[calibrate]'") from None
+        message = "making candidates needs onnxruntime 1.31, which is not there"
+        remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; a station of 3.10 takes candidates by --gate-only."
+        raise ConfigurationError.of(message, remedy) from None
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it advises on the root logger
     return quantization

@@ -10,7 +10,7 @@ from edge_agent.errors import UsageError
 from edge_agent.wire import Reply, Request
 
 _NEEDS = {"recipe": "the recipe's name", "mode": "online, offline or shadow"}
-_LONG_S = {"recipe": 60.0, "reload": 280.0}  # an engine may have to be warmed up, or built
+_LONG_S = {"recipe": 280.0, "reload": 280.0}  # an engine may have to be warmed up, or built
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -58,7 +58,8 @@ class Segmenter(Protocol):
         unchanged until `done`."""
 
     def adopt(self, memory: Pixels) -> None:
-        """Be told of memory that pictures will be submitted from as they are; it outlives the engine. May do nothing."""
+        """Be told of memory that pictures will be submitted from as they are; it outlives the engine. From any other they are
+        copied. May do nothing."""
 
     def warm_up(self) -> float:
         """Run every slot once; return the median latency in ms."""

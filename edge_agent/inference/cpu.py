@@ -61,7 +61,8 @@ class CpuSegmenter:
         self._shape = [1, 1, self.rows, self.cols]
         self._requests: list[Any] = []
         self._own: list[Any] = []
-        self._sources: dict[int, Any] = {}  # one per frame slot that is handed over as it is
+        self._adopted: list[tuple[int, int]] = []  # addresses, from and to, of memory that pictures are read from as they lie
+        self._sources: dict[int, Any] = {}  # by address: one for each frame slot in it
         try:
             pool = SlotPool([self._slot(compiled, index) for index in range(self.slots)])
         except RuntimeError as error:
@@ -85,7 +86,7 @@ class CpuSegmenter:
         return slot
 
     def submit(self, slot: TensorSlot, source: Pixels, done: Done) -> None:
-        """Start inference; `source` other than the slot's own tensor is read where it lies. Raises EngineError."""
+        """Start inference; a `source` in adopted memory is read where it lies, any other is copied. Raises EngineError."""
         slot.failure = ""
         slot.peak[0] = np.nan
         slot.maps[:, 0] = _POISON  # with the peak it makes an output that was never written impossible to believe
@@ -93,21 +94,28 @@ class CpuSegmenter:
         with contextlib.suppress(RuntimeError):
             request.wait()  # its callback may still be returning; a failure was seen by its poison
         try:
-            request.set_input_tensor(self._own[slot.index] if source is slot.tensor else self._shared(source))
+            request.set_input_tensor(self._input(slot, source))
             request.set_callback(_finished, (slot, done))
             request.start_async()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot start an inference: {error}") from None
 
-    def _shared(self, source: Pixels) -> Any:
+    def _input(self, slot: TensorSlot, source: Pixels) -> Any:
+        """OpenVINO's view of the picture. Only what outlives the engine gets one that is kept: it keeps its memory, too."""
+        if source is slot.tensor:
+            return self._own[slot.index]
         address = source.ctypes.data
         tensor = self._sources.get(address)
         if tensor is None:
+            if not any(first <= address and address + source.nbytes <= end for first, end in self._adopted):
+                np.copyto(slot.tensor, source)
+                return self._own[slot.index]
             tensor = self._sources[address] = self._ov.Tensor(source.reshape(self._shape), shared_memory=True)
         return tensor
 
     def adopt(self, memory: Pixels) -> None:
-        """Nothing: any memory serves."""
+        """Pictures in this memory are read where they lie."""
+        self._adopted.append((memory.ctypes.data, memory.ctypes.data + memory.nbytes))
 
     def warm_up(self) -> float:
         """Run every slot a few times; return the median latency in ms. Raises EngineError."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edge_agent.errors import ConfigurationError, EngineError
+from edge_agent.errors import ConfigurationError, UnbelievableMap
 from edge_agent.inference.base import Segmenter, infer
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model
@@ -26,7 +26,8 @@ def pictures(rows: int, cols: int) -> Iterator[tuple[str, Pixels]]:
 
 
 def probe(segmenter: Segmenter, model: Model, explain: Explain) -> list[str]:
-    """Run the pictures; return what looks doubtful. Raises ConfigurationError for an answer that nobody could believe.
+    """Run the pictures; return what looks doubtful. Raises ConfigurationError for an answer that nobody could believe,
+    EngineError where the engine gave none.
 
     Blocks for a few inferences; every slot must be free.
     """
@@ -36,7 +37,7 @@ def probe(segmenter: Segmenter, model: Model, explain: Explain) -> list[str]:
         level = int(slot.maps.max())
         try:
             require_believable(slot, level)
-        except EngineError as error:
+        except UnbelievableMap as error:
             why = explain(picture) or f"its answer cannot be believed: {error}."
             remedy = "mend output.kind and input.scale, or export the network again."
             raise ConfigurationError([model.problem(f"{model.onnx.name} on a {name} picture: {why}", remedy)]) from None

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import DeliveryError, Reason
 from edge_agent.events import say
 from edge_agent.plc.counters import LineCounters
 from edge_agent.plc.parts import LineBook
-from edge_agent.records import Judgement
+from edge_agent.records import FAULT, Judgement
 from edge_agent.settings import ChallengeSettings
 
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
+_UNJUDGED = {(Reason.NOT_READY.value,), (Reason.INTERRUPTED.value,)}  # of a FAULT: the line stopped or was away; proves nothing
 
 
 @dataclass(slots=True)
@@ -108,6 +109,8 @@ class LineChallenge:
     def note(self, name: str, judgement: Judgement, now_us: int, *, is_brought: bool) -> None:
         """Hold what came out against what was declared; where not `is_brought`, it came out of a stored picture."""
         master = self._masters[name]
+        if judgement.outcome == FAULT and judgement.reasons in _UNJUDGED:
+            return say("challenge.unjudged", line=self._book.name, master=name, why=judgement.reasons[0])
         is_right = judgement.outcome == master.expect and set(master.reasons) <= set(judgement.reasons)
         came = " ".join([judgement.outcome, *judgement.reasons])
         self._came[name] = Came(bool(master.image), self._came[name].judged + 1, came, is_right)
@@ -116,8 +119,7 @@ class LineChallenge:
             self._right.clear()
             self._counters.fail_challenge(f"master part {name} came out {came}, not {wanted}", is_brought)
             self._set_hold()
-            say("challenge.failed", line=self._book.name, master=name, came=came, wanted=wanted, remedy=self._remedy())
-            return
+            return say("challenge.failed", line=self._book.name, master=name, came=came, wanted=wanted, remedy=self._remedy())
         say("challenge.part_right", line=self._book.name, master=name)
         if is_brought or not self._counters.kept.challenge_brought:
             self._right.add(name)
@@ -125,7 +127,7 @@ class LineChallenge:
             self._right.clear()
             self._counters.pass_challenge(now_us)
             say("challenge.passed", line=self._book.name)
-        self._set_hold()
+        return self._set_hold()
 
     def look(self, now_us: int) -> None:
         """Have the pictures judged when a challenge is due; without pictures somebody has to bring the parts in time. A master part

@@ -110,6 +110,8 @@ class Control:
         if request.mode not in MODES:
             raise DeliveryError(f"mode {request.mode!r} is not known; one of {', '.join(MODES)}")
         self._publisher.book.lines[self._known(request.line)].mode = request.mode
+        if self._publisher.counters is not None:
+            self._publisher.counters.lines[request.line].ask_mode(request.mode)
         say("line.mode_changed", line=request.line, mode=request.mode)
         return Reply(ok=True)
 

@@ -1,4 +1,5 @@
-"""What a shift and a lot came to: PASS, NG by rule, FAULT by reason, for each line; exact through kill -9.
+"""What a shift and a lot came to: PASS, NG by rule, FAULT by reason, for each line; exact through kill -9. And what was asked of
+the line, which has to outlive a start just as well.
 
 A line has a small memory-mapped file with two places. Each part is counted into the older place, before its outcome goes into the
 journal and to the PLC; the newer place with a good CRC counts. So a part that the journal knows as decided is counted, and one that
@@ -66,6 +67,15 @@ def _add(counts: dict[str, int], reasons: tuple[str, ...]) -> None:
         counts[key] = counts.get(key, 0) + 1
 
 
+class Asked(msgspec.Struct):
+    """Recipe and mode asked for over the control socket, and what the settings named then: until they name another, these hold."""
+
+    recipe: str = ""
+    instead_of_recipe: str = ""
+    mode: str = ""
+    instead_of_mode: str = ""
+
+
 class Kept(msgspec.Struct):
     """What a place holds. `last` is the part counted last (epoch, seq); of the epoch `recovered` all that was left is counted."""
 
@@ -76,6 +86,7 @@ class Kept(msgspec.Struct):
     challenged_us: int = 0  # when the last challenge with master parts was passed
     challenge_failed: str = ""
     challenge_brought: bool = False  # a master part that was brought failed: stored pictures do not end that
+    asked: Asked = msgspec.field(default_factory=Asked)
 
 
 _OUT = msgspec.json.Encoder()
@@ -100,6 +111,7 @@ class LineCounters:
         self._generation = places[0][0] if places else 0
         self._before = places[1][1] if len(places) > 1 else None
         self.kept = places[0][1] if places else Kept(Tally(now_us), Tally(now_us))
+        self._named = Asked()  # by the settings
 
     def recover(self, left: Iterable[Entry]) -> None:
         """Bring the count in line with what the last run left in its journal. May run again, should this start be cut short."""
@@ -113,6 +125,30 @@ class LineCounters:
             self.kept.last, self.kept.recovered = _NOBODY, max(uncounted)
             self._keep()
         self._before = None
+
+    def begin(self, recipe: str, mode: str) -> Asked:
+        """What to begin with, where the settings name this recipe and mode: what was asked for instead of them outlives a start."""
+        self._named, asked = Asked(recipe, recipe, mode, mode), self.kept.asked
+        if asked.instead_of_recipe != recipe:
+            asked.recipe = asked.instead_of_recipe = recipe
+        if asked.instead_of_mode != mode:
+            asked.mode = asked.instead_of_mode = mode
+        return asked
+
+    def ask_recipe(self, recipe: str) -> None:
+        """Keep that the line is to judge by another recipe than the settings'."""
+        self.kept.asked.recipe, self.kept.asked.instead_of_recipe = recipe, self._named.recipe
+        self._keep()
+
+    def ask_mode(self, mode: str) -> None:
+        """Keep that the line is to be in another mode than the settings'."""
+        self.kept.asked.mode, self.kept.asked.instead_of_mode = mode, self._named.mode
+        self._keep()
+
+    def name_recipe(self, recipe: str) -> None:
+        """The settings name a recipe anew: whatever was asked for before is over."""
+        self._named.recipe = recipe
+        self.ask_recipe(recipe)
 
     def count(self, epoch: int, seq: int, outcome: str, reasons: tuple[str, ...]) -> None:
         """Count one part, before anybody hears of it."""

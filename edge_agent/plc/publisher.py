@@ -97,6 +97,7 @@ class Publisher:
         (the line's, where none is given) is what it will be judged by."""
         now_ns, wall_us = self._clock.monotonic_ns(), self._clock.wall_us()
         if trigger_ns:
+            trigger_ns = min(trigger_ns, now_ns)  # a camera's clock may run ahead of ours; a part's latency is never negative
             now_ns, wall_us = trigger_ns, wall_us - (now_ns - trigger_ns) // 1000
         part = self.book.open_part(line, part_id, now_ns, wall_us, identity, challenge)
         if self._is_asleep and part.deadline_ns < self._asleep_until_ns:

@@ -6,7 +6,9 @@ whether every subscriber has room; where one has not, the same message is sent a
 
 from __future__ import annotations
 
+import errno
 import os
+import socket as socketlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +23,20 @@ _MAX_REQUEST_BYTES = 1 << 20
 _SERVE_S = 0.003  # requests are answered for so long at a time; then deadlines get their turn
 _MOST_REPLIES = 64  # wait for a peer that does not read them
 _LAST, _MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)  # plain numbers: flags of an enum are slow to join
+_IPC = "ipc://"
 Answer = Callable[[bytes, bytes], bytes | None]
+
+
+def is_taken(endpoint: str) -> bool:
+    """True for an ipc:// path where somebody listens: ZeroMQ would take it away from him without a word."""
+    if not endpoint.startswith(_IPC):
+        return False
+    with socketlib.socket(socketlib.AF_UNIX) as probe:
+        try:
+            probe.connect(endpoint.removeprefix(_IPC))
+        except OSError:
+            return False
+    return True
 
 
 class PlcSockets:
@@ -62,12 +77,16 @@ class PlcSockets:
         else:
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
+            if is_taken(endpoint):
+                raise zmq.ZMQError(errno.EADDRINUSE)
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close()
-            raise EdgeAgentError(
-                f"cannot listen on {endpoint}: {error}. Is another daemon running? Stop it, or choose another port."
-            ) from None
+            if error.errno == errno.EADDRINUSE:
+                remedy = "Is another daemon running? Stop it, or choose another address."
+            else:
+                remedy = "Give an address of this machine, or a path in a folder that is there and may be written."
+            raise EdgeAgentError(f"cannot listen on {endpoint}: {error}. {remedy}") from None
         return socket
 
     def topics(self, line: str, shadow: bool) -> tuple[bytes, bytes]:

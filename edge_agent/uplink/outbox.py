@@ -107,8 +107,9 @@ class Outbox:
         on_committed: Callable[[list[Any]], None] | None = None,
         queue_limit: int = _QUEUE_LIMIT,
         batch: int = MOST_BATCH,
+        owner: str = "",
     ) -> None:
-        """At most `queue_limit` rows wait, and `batch` more are on their way to the disk."""
+        """At most `queue_limit` rows wait, and `batch` more are on their way to the disk. `owner` is a station on its machine."""
         self.file = folder / _FILE
         self._cap_pages = cap_mb * (1 << 20) // PAGE_BYTES
         self._on_committed = on_committed
@@ -122,7 +123,7 @@ class Outbox:
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
         try:
-            self._connection, self.stream = open_outbox(self.file, cap_mb)
+            self._connection, self.stream = open_outbox(self.file, cap_mb, owner)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
             self.known_upto = first_of(self._connection, "select coalesce(max(seq), 0) from sqlite_sequence")
             self._opened_at = self.known_upto  # rows up to here are an earlier run's

@@ -36,13 +36,14 @@ class Row:
     crc: int
 
 
-def open_outbox(file: Path, cap_mb: int) -> tuple[apsw.Connection, str]:
-    """Open or make the database; return it with its stream id. A damaged one is put aside and a new stream begins."""
+def open_outbox(file: Path, cap_mb: int, owner: str = "") -> tuple[apsw.Connection, str]:
+    """Open or make the database; return it with its stream id. A damaged one is put aside and a new stream begins; one that came
+    from another `owner`, with a copied disk, goes on under a new stream, or two stations would number rows of one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     expected = _stream_beside(file)
     try:
         connection = _open(file, cap_mb)
-        stream = _stream_of(connection)
+        stream = _meta(connection, "stream")
         if expected and stream != expected and stream is not None:
             say("outbox.replaced", file=str(file), why="its stream id is not the one noted beside it")
         if expected and stream is None:
@@ -51,6 +52,13 @@ def open_outbox(file: Path, cap_mb: int) -> tuple[apsw.Connection, str]:
         _put_aside(file)
         say("outbox.replaced", file=str(file), why=str(error))
         connection, stream = _open(file, cap_mb), None
+    before = _meta(connection, "owner")
+    if owner and stream is not None and before not in (None, owner):
+        say("outbox.replaced", file=str(file), why=f"it was made by {before}, and this is {owner}")
+        stream = None
+    if owner and before != owner:
+        with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
+            connection.execute("insert or replace into meta values('owner', ?)", (owner,))
     if stream is None:
         stream = uuid.uuid4().hex
         connection.execute("insert or replace into meta values('stream', ?)", (stream,))
@@ -92,8 +100,8 @@ def open_reader(file: Path) -> apsw.Connection:
     return connection
 
 
-def _stream_of(connection: apsw.Connection) -> str | None:
-    found = connection.execute("select v from meta where k='stream'").fetchone()
+def _meta(connection: apsw.Connection, key: str) -> str | None:
+    found = connection.execute("select v from meta where k=?", (key,)).fetchone()
     return str(found[0]) if found else None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,36 @@ def test_openvino_is_loaded_without_a_word_to_anybody(tmp_path: Path) -> None:
     )
     assert done.stdout == "loaded\n"
     assert not list(tmp_path.iterdir()), "no file of an identity"
+
+
+def test_a_picture_from_nowhere_is_not_kept_and_one_in_adopted_memory_is_read_where_it_lies(tmp_path: Path) -> None:
+    """A master picture that is judged each minute would otherwise stay in memory each time."""
+    engine = CpuSegmenter(ENGINE, load_model(write_bright_model(tmp_path / "bright")))
+    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+    ring = np.zeros(2 * 64 * 64, np.uint8)
+    engine.adopt(ring)
+    here = ring[64 * 64 :].reshape(64, 64)
+
+    def level_of(picture: np.ndarray) -> int:
+        slot = engine.lease()
+        assert slot is not None
+        slot.tensor[:] = 7
+        engine.submit(slot, picture, done.put)
+        done.get(timeout=10)
+        engine.release(slot)
+        copied.append(slot.tensor[0, 0] != 7)
+        return int(slot.maps.max())
+
+    copied: list[bool] = []
+    lives = []
+    for level in (170, 180, 190):
+        here[:] = level
+        assert level_of(here) == pytest.approx(expected(here).max(), abs=1)
+        elsewhere = gray(level=level)
+        lives.append(weakref.ref(elsewhere))
+        assert level_of(elsewhere) == pytest.approx(expected(elsewhere).max(), abs=1)
+        del elsewhere
+    gc.collect()
+    assert copied == [False, True] * 3
+    assert [each() for each in lives] == [None] * 3
+    engine.close()

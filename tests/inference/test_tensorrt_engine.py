@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import queue
+import statistics
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_gpu import World, install
 from gpu_engine import COLS, QUIET, ROWS, expected, infer, leased, start
 
-from edge_agent.errors import EngineError
+from edge_agent.errors import EngineError, UnbelievableMap
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model
 from edge_agent.inference.probe import probe
-from edge_agent.inference.tensorrt import segmenter
+from edge_agent.inference.tensorrt import cugraph, segmenter
 from edge_agent.ring import Ring
 from edge_agent.settings import TensorRtEngine
 
@@ -251,3 +253,57 @@ def test_the_probe_takes_its_answers(world: World, model: Model) -> None:
     engine = start(model)
     assert probe(engine, model, lambda _: "") == []
     engine.close()
+
+
+def test_a_map_that_never_came_is_not_believed_beside_a_peak_that_did(world: World, model: Model) -> None:
+    engine = start(model)
+    engine.release(infer(engine, level=180))
+    world.loses_maps = True
+    slot = infer(engine, level=180)
+    with pytest.raises(UnbelievableMap, match="highest level is 255"):
+        require_believable(slot, int(slot.maps.max()))
+    engine.close()
+
+
+@pytest.mark.parametrize("oversleep_s", [60e-6, 1e-3])
+@pytest.mark.parametrize("lasts_s", [0.3e-3, 2e-3, 20e-3])
+@pytest.mark.parametrize("began_s", [0.0, 0.1])
+def test_waiting_settles_at_the_time_that_an_inference_takes(lasts_s: float, oversleep_s: float, began_s: float) -> None:
+    """By a clock of its own: a thread looks at 0.95 of what it expects and then tick by tick, each time somewhat too late."""
+    usual_s, seen = began_s, []
+    for _ in range(400):
+        under_way_s, now_s = 0.0, max(segmenter._TICK_S, segmenter._EARLY * usual_s) + oversleep_s
+        while now_s < lasts_s:
+            under_way_s, now_s = now_s, now_s + segmenter._TICK_S + oversleep_s
+        usual_s = segmenter.next_usual_s(usual_s, under_way_s, now_s)
+        seen.append(now_s - lasts_s)
+    assert statistics.median(seen[200:]) <= segmenter._TICK_S + oversleep_s
+    assert max(seen[200:]) <= 2 * (segmenter._TICK_S + oversleep_s)
+
+
+def test_an_engine_that_closes_waits_for_the_capture_of_another(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a context, and to wait for that spoils a capture."""
+    one = start(model)
+    capturing, go_on, capture = threading.Event(), threading.Event(), cugraph.capture
+
+    def held(*words: Any) -> Any:
+        capturing.set()
+        assert go_on.wait(10)
+        return capture(*words)
+
+    monkeypatch.setattr(cugraph, "capture", held)
+    opening = threading.Thread(target=lambda: start(model).close())
+    opening.start()
+    assert capturing.wait(10)
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(10)
+    opening.join(10)
+    assert not closing.is_alive()
+    assert not opening.is_alive()
+    assert world.used == 0

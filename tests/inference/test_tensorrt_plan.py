@@ -15,7 +15,7 @@ VERSIONS = ["8.5.2", "8.6.1", "10.3.0", "10.16.1", "11.4.0"]
 
 
 def network(*kinds: str) -> bytes:
-    """A graph that quantises, holds float16 weights, or casts to float16."""
+    """A graph that quantises, holds float16 weights, casts to float16, or takes the axes of a maximum as an input."""
     nodes = [helper.make_node("Identity", ["in"], ["out"])]
     weights = []
     if "int8" in kinds:
@@ -25,6 +25,9 @@ def network(*kinds: str) -> bytes:
         weights.append(numpy_helper.from_array(np.zeros(1, np.float16), "half"))
     if "cast" in kinds:
         nodes.append(helper.make_node("Cast", ["in"], ["narrow"], to=TensorProto.FLOAT16))
+    if "axes" in kinds:
+        nodes.append(helper.make_node("ReduceMax", ["in", "axes"], ["most"]))
+        weights.append(numpy_helper.from_array(np.array([0]), "axes"))
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("in", "out")]
     return helper.make_model(helper.make_graph(nodes, "net", value[:1], value[1:], weights)).SerializeToString()
 
@@ -69,6 +72,15 @@ def test_8_is_given_no_file_of_float16(monkeypatch: pytest.MonkeyPatch, kind: st
     assert world.builds == []
 
 
+def test_8_is_given_no_maximum_over_axes_that_it_would_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of(monkeypatch, "8.6.1")
+    with pytest.raises(EngineUnavailable, match="takes opset 17 at most"):
+        build_plan(load_library(), network("axes"), OPTIONS)
+    assert world.builds == []
+    world_of(monkeypatch, "10.3.0")
+    assert build_plan(load_library(), network("axes"), OPTIONS)[0]
+
+
 @pytest.mark.parametrize("step", ["parse", "build"])
 @pytest.mark.parametrize("kinds", [("half",), ("int8",), ("int8", "half")])
 def test_what_an_early_10_refuses_of_types_names_the_version_it_needs(
@@ -110,10 +122,29 @@ def test_memory_and_driver_may_come(monkeypatch: pytest.MonkeyPatch, why: str, r
         build_plan(load_library(), network("half"), OPTIONS)
 
 
-def test_another_error_of_cudas_is_not_taken_for_these(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Cuda failure: 209",  # begins as 2 does
+        "[engine.cpp::run::81] Error Code 1: Cuda Runtime (an illegal memory access was encountered)",
+        "CUDA_ERROR_ECC_UNCORRECTABLE",
+        "Unable to load library: libnvinfer_builder_resource_sm75.so.10.3.0",
+        "the launch timed out and was terminated",
+    ],
+)
+def test_a_gpu_that_fails_or_a_library_that_lacks_a_part_is_no_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
     world = world_of(monkeypatch, "10.16.1")
-    world.fail["build"] = "Cuda failure: 209"  # begins as 2 does
-    with pytest.raises(ConfigurationError, match="209"):
+    world.fail["build"] = why
+    with pytest.raises(EngineUnavailable, match=r"the GPU or its libraries failed: .*dmesg"):
+        build_plan(load_library(), network(), OPTIONS)
+
+
+def test_a_network_that_cannot_be_built_never_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of(monkeypatch, "10.16.1")
+    world.fail["build"] = "Could not find any implementation for node /head/Conv"
+    with pytest.raises(ConfigurationError, match="/head/Conv"):
         build_plan(load_library(), network(), OPTIONS)
 
 

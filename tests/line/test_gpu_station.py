@@ -13,15 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from bright import gray, with_defect
 from fake_gpu import Error, built, install
 from stations import Program, StationFolder
 
-from edge_agent import notify, swapping
+from edge_agent import golden, notify, swapping
 from edge_agent.daemon import Daemon
-from edge_agent.errors import ConfigurationError, EngineLost
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.inference import tensorrt
 from edge_agent.inference.tensorrt import build
 from edge_agent.settings import load_station
@@ -233,3 +234,47 @@ def test_while_an_engine_is_built_systemd_is_asked_for_time_and_told_why(
         assert extend == "EXTEND_TIMEOUT_USEC=120000000"
         assert re.fullmatch(r"STATUS=building the engine of bright for \d+ s: tactics \d+/99", status)
     assert [outcome for outcome, _ in reasons(outcomes[0])] == ["PASS", "PASS", "NG"]
+
+
+LOST = Error("cuEventQuery failed: an illegal memory access was encountered")
+
+
+def test_a_gpu_that_breaks_before_the_lines_run_ends_the_daemon_all_the_same(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While another engine is built, say: the idle one notices as it keeps itself warm."""
+    world = install(monkeypatch)
+    built(monkeypatch)
+    station.settings["engine"] = {**GPU, "keep_warm_ms": 5}
+    station.add_images([gray()])
+    daemon, verdicts = open_daemon(station)
+    world.broken = LOST
+    wait(lambda: daemon._stop.is_set())
+    with pytest.raises(EngineLost, match="illegal memory access"):
+        daemon.run()
+    assert all(v.outcome == "FAULT" for v in verdicts)
+    assert "".join(capfd.readouterr()).count("engine.lost") == 1
+
+
+def test_a_gpu_that_breaks_on_a_golden_picture_is_no_fault_of_the_recipe(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 78 would keep the service down for good."""
+    world = install(monkeypatch)
+    built(monkeypatch)
+    station.settings["engine"] = GPU
+    station.add_images([gray()])
+    station.recipe["golden"] = {"good": ["good.png"], "bad": ["bad.png"]}
+    station.write()
+    for name, picture in (("good", gray()), ("bad", with_defect(gray(), 10, 20, 8, 6))):
+        cv2.imwrite(str(station.folder / "recipes" / f"{name}.png"), picture)
+    judge = golden.judge
+
+    def breaking(*words: Any) -> Any:
+        world.broken = LOST
+        return judge(*words)
+
+    monkeypatch.setattr(golden, "judge", breaking)
+    with pytest.raises(EngineError, match="illegal memory access") as raised:
+        open_daemon(station)
+    assert raised.value.exit_code == 1

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import yaml
@@ -138,3 +139,30 @@ def test_a_line_has_one_camera_or_views(station: StationFolder, line: dict[str, 
     file.write_text(yaml.safe_dump(settings))
     with pytest.raises(Exception, match="either camera and recipe, or views"):
         load_station(file)
+
+
+def test_a_part_of_several_views_says_what_judges_it_by_now(station: StationFolder) -> None:
+    with Station(station, [gray(level=150)], [gray(level=151)]) as here:
+        before = here.daemon.publisher.book.lines["line"].identity
+        assert before is not None
+        side = here.daemon.lines[1]
+        side.swap(here.daemon._forge("side", 2, side.guard_ms))
+        side.bundle.identity = side.book.identity = msgspec.structs.replace(
+            side.bundle.identity, engine_id="came-late", deadline_ms=50
+        )
+        here.view("top", "A")
+        here.view("side", "A")
+        here.outcomes(1)
+        assert before.engine_id != "came-late"
+        assert here.verdicts[0].engine_id == f"{before.engine_id}+came-late"
+        line = here.daemon.publisher.book.lines["line"]
+        assert line.identity is not None
+        assert line.identity.deadline_ms == 50
+
+
+def test_the_recipe_of_a_line_of_one_view_is_not_changed_either(station: StationFolder) -> None:
+    with Station(station, [gray(level=150)], [gray(level=150)]) as here:
+        here.daemon._views["line"].pop()
+        refused = ask(here.control, Request(op="recipe", line="line", name="side"))
+        assert not refused.ok
+        assert "has views" in refused.error

@@ -216,3 +216,17 @@ def test_what_was_announced_can_be_taken_back(station: Start, tmp_path: Path) ->
     assert hear_json(hearing)["outcome"] == "PASS"
     here.stop()
     counters.close()
+
+
+@pytest.mark.parametrize("reason", ["not_ready", "interrupted"])
+def test_a_master_part_that_nobody_judged_proves_nothing(
+    bench: Callable[..., Bench], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A stop while one waits for its picture must not hold the line at the next start."""
+    here = bench()
+    here.challenge.note("good1", GOOD, US, is_brought=True)
+    here.challenge.note("bad1", Judgement(FAULT, (reason,)), US, is_brought=True)
+    assert here.book.hold == ""
+    assert "challenge.unjudged" in "".join(capfd.readouterr())
+    here.challenge.note("bad1", Judgement(NG, ("blob_count",)), US + 5, is_brought=True)
+    assert here.counters.kept.challenged_us == US + 5, "what was right before still counts"

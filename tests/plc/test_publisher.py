@@ -40,6 +40,19 @@ def test_a_verdict_comes_as_json_and_as_bin_with_the_same_seq(
     assert (fixed.is_pass, fixed.is_ng) == rails
 
 
+def test_a_camera_whose_clock_runs_ahead_makes_no_negative_latency(station: Start) -> None:
+    here = station()
+    hearing = here.subscriber("verdict.")
+    before_us = here.publisher.now_us()
+    part = here.publisher.trigger(here.line, trigger_ns=time.monotonic_ns() + 900_000_000)
+    assert part.trigger_ns <= time.monotonic_ns()
+    here.publisher.judged(part, GOOD)
+    verdict = read_verdict_json(hear(hearing)[1])
+    assert 0 <= verdict.latency_ms < 900
+    assert before_us <= verdict.trigger_time_us <= here.publisher.now_us()
+    assert read_verdict_bin(hear(hearing)[1]).is_pass
+
+
 def test_a_part_never_judged_is_late_before_its_deadline(station: Start) -> None:
     here = station(deadline_ms=60)
     hearing = here.subscriber("verdict.json/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -90,6 +91,20 @@ def test_an_address_that_is_taken_is_said(station: Start) -> None:
     taken = PlcSettings(verdicts=here.publisher.sockets.verdicts_endpoint, control="tcp://127.0.0.1:*")
     with pytest.raises(EdgeAgentError, match="cannot listen"):
         PlcSockets("hall3", taken, 1, 0)
+
+
+def test_a_path_that_is_taken_stays_with_whoever_listens_there(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """ZeroMQ would unlink it, and the first daemon's gateways would be left with nobody."""
+    folder, wake = tmp_path_factory.mktemp("s"), os.eventfd(0)
+    taken = PlcSettings(verdicts=f"ipc://{folder}/v", control=f"ipc://{folder}/c")
+    for _ in range(2):  # the second finds what the first left
+        first = PlcSockets("hall3", taken, 1, wake)
+        with pytest.raises(EdgeAgentError, match=r"/v: Address already in use\. Is another daemon running"):
+            PlcSockets("hall3", taken, 1, wake)
+        first.close()
+    with pytest.raises(EdgeAgentError, match="a path in a folder that is there"):
+        PlcSockets("hall3", PlcSettings(verdicts=f"ipc://{folder}/absent/v"), 1, wake)
+    os.close(wake)
 
 
 def test_verdicts_without_acknowledgement_raise_an_alarm_until_they_have_one(station: Start) -> None:

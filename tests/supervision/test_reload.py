@@ -29,7 +29,7 @@ class SlowSettings:
     def fresh(self) -> Reading:
         self.began.release()
         assert self.may_end.acquire(timeout=30)
-        return Reading([], [])
+        return Reading([], [], {})
 
 
 class BadSettings:
@@ -41,7 +41,7 @@ class BadSettings:
     def fresh(self) -> Reading:
         if self.why:
             raise ConfigurationError(self.why)
-        return Reading([], ["station"])
+        return Reading([], ["station"], {})
 
 
 class Owner:

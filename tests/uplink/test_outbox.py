@@ -327,3 +327,30 @@ def test_kill_9_again_and_again_loses_nothing_that_was_committed(tmp_path: Path)
     outbox.close()
     assert len(told) > 150
     assert told <= there
+
+
+def test_a_copied_outbox_goes_on_under_a_stream_of_its_own(tmp_path: Path) -> None:
+    """The image of a disk, put into several machines: two stations that number rows of one stream would lose one's."""
+    image = Outbox(tmp_path / "image", 16, owner="master@1")
+    fill(image, 3)
+    image.close()
+    streams = {image.stream}
+    for owner in ("a@1", "b@1", "b@2"):
+        shutil.copytree(tmp_path / "image", tmp_path / owner)
+        here = Outbox(tmp_path / owner, 16, owner=owner)
+        fill(here, 2)
+        assert [row.seq for row in here.read_after(*EVERYTHING)] == [1, 2, 3, 4, 5]
+        here.close()
+        again = Outbox(tmp_path / owner, 16, owner=owner)
+        assert again.stream == here.stream
+        again.close()
+        streams.add(here.stream)
+    assert len(streams) == 4
+
+
+def test_an_outbox_without_an_owner_gets_one_and_keeps_its_stream(tmp_path: Path) -> None:
+    before = Outbox(tmp_path / "outbox", 16)
+    before.close()
+    again = Outbox(tmp_path / "outbox", 16, owner="hall3@1")
+    again.close()
+    assert again.stream == before.stream

@@ -23,10 +23,12 @@ _MORE_MEMORY = ("out of memory", "outofmemory", "insufficient workspace", "memor
 _OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat")
 _MIXED_DRIVER = ("system driver", "unsupported display driver")
 _MEMORY_CODES, _OLD_CODES, _MIXED_CODES = ("2",), ("35", "804"), ("803",)
+_NOT_THE_NETWORK = ("cuda runtime (", "cuda driver (", "cuda_error_", "unable to load library", "launch failure", "timed out")
 _NO_DEVICE_CODES = ("3", "46", "100", "101", "999")  # not initialised, taken by another, none, none such, unknown
 _NEEDS_COMPLETE = (
     f"Networks of float16, and of int8 beside it, need TensorRT {_COMPLETE[0]}.{_COMPLETE[1]}: update it, or use the float32 model"
 )
+_NO_REASON = "no reason given"
 _OR_INT8 = " or `int8` of edge-agent calibrate."
 Phase = Callable[[str, int, int], None]  # what the builder is at: its name, steps done, steps in all
 
@@ -141,6 +143,10 @@ def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError
         )
     if means(("no cuda-capable device",), _NO_DEVICE_CODES):
         return EngineUnavailable(f"there is no NVIDIA GPU that can be used: {why} Look at `nvidia-smi`.")
+    if codes or any(word in lower for word in _NOT_THE_NETWORK):
+        return EngineUnavailable(
+            f"the GPU or its libraries failed: {why} Look at `nvidia-smi` and `dmesg`, or install TensorRT again."
+        )
     return otherwise(why)
 
 
@@ -172,7 +178,7 @@ def build_plan(
     parser = _made(library, log, lambda: trt.OnnxParser(network, log))
     if not parser.parse(onnx):
         whys = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise _refused(library, onnx, "read", whys or told(log, "no reason given"))
+        raise _refused(library, onnx, "read", whys or told(log, _NO_REASON))
     config = _made(library, log, builder.create_builder_config)
     _configure(library, config, flags, options)
     if phase is not None and hasattr(trt, "IProgressMonitor"):
@@ -182,7 +188,7 @@ def build_plan(
         cache = _begun_cache(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _refused(library, onnx, "build", told(log, "no reason given"))
+        raise _refused(library, onnx, "build", told(log, _NO_REASON))
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
 
 
@@ -201,7 +207,8 @@ def _refused(library: Library, onnx: bytes, verb: str, why: str) -> Exception:
     Reading needs no GPU: what is said there of one that is missing or too old is not why.
     """
     said = f"{library.name} {library.version} cannot {verb} the network: {why}."
-    meant = ConfigurationError(said) if verb == "read" else _sorted_out(said, ConfigurationError)
+    otherwise = EngineUnavailable if why == _NO_REASON else ConfigurationError
+    meant = ConfigurationError(said) if verb == "read" else _sorted_out(said, otherwise)
     if isinstance(meant, ConfigurationError) and not library.is_rtx and library.numbers < _COMPLETE and any(_types(onnx)):
         return EngineUnavailable(f"{said} {_NEEDS_COMPLETE}.")
     return meant
@@ -239,6 +246,10 @@ def _weak_flags(library: Library, onnx: bytes) -> list[str]:
         raise EngineUnavailable(
             f"{library.name} {library.version} builds no network with float16 in its file. {_NEEDS_COMPLETE}{_OR_INT8}"
         )
+    if _has_axes_as_input(onnx):  # it would not look at them, and give the maximum of everything
+        raise EngineUnavailable(
+            f"{library.name} {library.version} takes opset 17 at most. Export the network with that, or update it."
+        )
     return ["INT8", "FP16"] if is_quantised else []
 
 
@@ -250,6 +261,14 @@ def _types(onnx: bytes) -> tuple[bool, bool]:
     casts = any(each.name == "to" and each.i == half for node in graph.node if node.op_type == "Cast" for each in node.attribute)
     is_half = casts or any(each.data_type == half for each in graph.initializer)
     return any(node.op_type == "QuantizeLinear" for node in graph.node), is_half
+
+
+def _has_axes_as_input(onnx: bytes) -> bool:
+    """Is a maximum taken over axes that the graph itself computes or holds, as from opset 18 on?"""
+    import onnx as onnx_library
+
+    nodes = onnx_library.load_from_string(onnx).graph.node
+    return any(node.op_type == "ReduceMax" and len(node.input) > 1 for node in nodes)
 
 
 def _monitor(library: Library, phase: Phase) -> Any:
@@ -281,7 +300,7 @@ def load_engine(library: Library, log: Any, plan: bytes) -> tuple[Any, Any]:
     runtime = _made(library, log, lambda: library.module.Runtime(log))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        why = told(log, "no reason given")
+        why = told(log, _NO_REASON)
         raise _sorted_out(f"{library.name} {library.version} does not take the engine: {why}.", EngineError)
     return runtime, engine
 

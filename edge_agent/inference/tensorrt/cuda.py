@@ -21,11 +21,14 @@ from edge_agent.inference.tensorrt import cugraph, pagelock
 from edge_agent.records import Pixels
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nothing waits for the legacy stream
-_NAN_BITS = 0x7FC00000  # of a float32 that is not a number
+_ALL_BITS = 0xFFFFFFFF
 _NO_DEVICE = ("no cuda-capable device", "no device", "not initialized", "unknown error")
 _OLD_DRIVER = ("insufficient", "forward compat")
 _MIXED_DRIVER = ("unsupported display driver", "driver mismatch", "version mismatch")
 _T = TypeVar("_T")
+_CAPTURING = (
+    threading.Lock()
+)  # all engines share one context, and waiting for it spoils another thread's capture, whatever its mode
 
 
 class Gpu:
@@ -80,7 +83,8 @@ class Gpu:
         """Wait for everything in the context, where there is one. Raises pycuda's error where an earlier one broke it: nothing in
         it can be freed then, and the thread must `park`."""
         if self._context is not None:
-            self._driver.Context.synchronize()
+            with _CAPTURING:
+                self._driver.Context.synchronize()
 
     def pop(self) -> None:
         """Undo `push`, on the same thread, when everything made since is freed. Where it raises pycuda's error, `park`."""
@@ -131,7 +135,8 @@ class Gpu:
         """See `cugraph.capture`."""
         if self._graphs is None:
             self._graphs = cugraph.open_library()
-        return cugraph.capture(self._graphs, int(stream.handle), enqueue, least_nodes)
+        with _CAPTURING:
+            return cugraph.capture(self._graphs, int(stream.handle), enqueue, least_nodes)
 
     # --- for each inference -------------------------------------------------------------------------------------------
     def to_device(self, address: int, source: Pixels, stream: Any) -> None:
@@ -144,9 +149,9 @@ class Gpu:
         """Copy `size` bytes from one address on the GPU to another."""
         self._driver.memcpy_dtod_async(target, source, size, stream)
 
-    def poison(self, address: int, stream: Any) -> None:
-        """Write a float32 that is not a number."""
-        self._driver.memset_d32_async(address, _NAN_BITS, 1, stream)
+    def poison(self, address: int, size: int, stream: Any) -> None:
+        """Set every bit of `size` bytes, a multiple of 4: as uint8 the highest level, as float32 not a number."""
+        self._driver.memset_d32_async(address, _ALL_BITS, size // 4, stream)
 
 
 # --- threads that have a context --------------------------------------------------------------------------------------

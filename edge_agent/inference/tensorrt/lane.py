@@ -35,7 +35,7 @@ class Lane:
         classes, rows, cols = shape
         self._gpu, self._memory, self._log = gpu, memory, log
         self._peak_at = -(-classes * rows * cols // _ALIGNED) * _ALIGNED
-        self.launched_s = 0.0
+        self.launched_s = self.seen_s = 0.0  # and when it was last seen under way
         self._graphs: list[Any] = []  # of everything; of everything but the copy of the picture
         self._device: list[Any] = []
         self.stream, self.event = gpu.stream(), gpu.event()
@@ -68,8 +68,9 @@ class Lane:
 
     # --- what one inference is ----------------------------------------------------------------------------------------
     def _run(self) -> None:
-        """Poison, compute, bring the answer. The device's peak is poisoned: its copy would bring a stale one over the host's."""
-        self._gpu.poison(self._output + self._peak_at, self.stream)
+        """Poison, compute, bring the answer. The device's is poisoned, the map's end and the peak after it: its copy would bring a
+        stale one over the host's."""
+        self._gpu.poison(self._output + self._peak_at - _ALIGNED, _ALIGNED + 4, self.stream)
         if not self._context.execute_async_v3(self.stream.handle):
             raise EngineError(f"TensorRT refused to enqueue an inference: {told(self._log, 'it gave no reason')}")
         if self._memory == COPIED:
@@ -118,7 +119,7 @@ class Lane:
             self._gpu.to_device(self._input, source, self.stream)
             self._start(1, self._run)
         self.event.record(self.stream)
-        self.launched_s = now_s
+        self.launched_s = self.seen_s = now_s
 
     def _start(self, graph: int, plain: Any) -> None:
         if self._graphs:

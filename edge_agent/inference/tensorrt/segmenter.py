@@ -37,7 +37,7 @@ _TRIALS = 20  # inferences by which mapped memory is held against copies
 _HANG_S = 5.0  # no answer for so long: the GPU hangs
 _TICK_S = 50e-6  # between looks, about when an answer is due; the kernel's own timer slack is as long
 _EARLY = 0.95  # of the usual time one sleeps before looking
-_FOLLOW = 0.1  # how fast the usual time follows the last one
+_FOLLOW = 0.1  # how fast the usual time changes with one inference
 _CLOSE_S = 10.0
 _STOP = object()
 _Work = tuple[TensorSlot, Pixels, Done]
@@ -211,13 +211,13 @@ class TensorRtSegmenter:
             lane, done = self._flying[0]
             if lane.is_done():
                 self._flying.popleft()
-                lasted_s = now_s - lane.launched_s
-                self._usual_s += _FOLLOW * (lasted_s - self._usual_s)
+                self._usual_s = next_usual_s(self._usual_s, lane.seen_s - lane.launched_s, now_s - lane.launched_s)
                 lane.slot.done_ns = time.monotonic_ns()
                 done(lane.slot)
             elif now_s - lane.launched_s > _HANG_S:
                 raise EngineError(f"the GPU gave no answer within {_HANG_S:g} s")
             else:
+                lane.seen_s = now_s
                 self._flying.rotate(-1)
 
     def _keep_warm(self) -> None:
@@ -289,6 +289,16 @@ class TensorRtSegmenter:
         while self._locked:
             self._gpu.unlock(self._locked.pop())
         self._gpu.pop()
+
+
+def next_usual_s(usual_s: float, under_way_s: float, done_s: float) -> float:
+    """The time to expect, after an inference that was seen under way so long after its launch, and next seen done.
+
+    One that nobody saw under way when it was due may have been done for long, for a sleep always lasts longer than asked for: to
+    follow `done_s` then would be to follow one's own oversleeping. So a little less is expected, until a look comes too early."""
+    if under_way_s < usual_s * _EARLY:
+        return min(usual_s, done_s) * (1 - _FOLLOW)
+    return usual_s + _FOLLOW * (done_s - usual_s)
 
 
 def _failure_of(work: Callable[[], None]) -> BaseException | None:

@@ -1,0 +1,141 @@
+"""What is asked of a line over the control socket: it outlives a start, and many who ask at once cost one thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+import yaml
+from bright import gray
+from running import wait_until
+from simulation import ask
+from stations import StationFolder
+
+from edge_agent.daemon import Daemon
+from edge_agent.settings import load_station
+from edge_agent.wire import Reply, Request
+
+
+class Running:
+    """A daemon between its start and its end, asked over its control socket."""
+
+    def __init__(self, station: StationFolder) -> None:
+        self.control = station.settings["plc"]["control"]
+        self.daemon = Daemon(load_station(station.write()))
+
+    def __enter__(self) -> Running:
+        self.daemon.start()
+        wait_until(lambda: self.daemon.lines[0].book.ready)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.daemon.close()
+
+    def ask(self, **words: str) -> Reply:
+        return ask(self.control, Request(line="line", **words), timeout_s=20)
+
+    def stands(self) -> tuple[str, str]:
+        line = self.daemon.publisher.heartbeat()["lines"]["line"]
+        return line["recipe"], line["mode"]
+
+
+@pytest.fixture
+def recipes(station: StationFolder) -> StationFolder:
+    """A station with the recipes part, which the settings name, strict and third."""
+    station.add_images([gray()])
+    station.settings["cameras"][0].update(trigger="software", repeat=True)
+    station.write()
+    for name in ("strict", "third"):
+        write(station, name)
+    return station
+
+
+def write(station: StationFolder, name: str, **changed: object) -> None:
+    (station.folder / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump({**station.recipe, "name": name, **changed}))
+
+
+def test_recipe_and_mode_outlive_a_start(recipes: StationFolder) -> None:
+    """Whoever crashes in the middle of a lot comes back within seconds: not with another product's recipe."""
+    with Running(recipes) as here:
+        assert here.ask(op="recipe", name="strict").ok
+        assert here.ask(op="mode", mode="offline").ok
+    with Running(recipes) as here:
+        assert here.stands() == ("strict", "offline")
+        assert here.ask(op="mode", mode="online").ok
+    with Running(recipes) as here:
+        assert here.stands() == ("strict", "online")
+
+
+def test_they_hold_until_the_settings_name_another(recipes: StationFolder) -> None:
+    with Running(recipes) as here:
+        assert here.ask(op="recipe", name="strict").ok
+        assert here.ask(op="mode", mode="shadow").ok
+    recipes.settings["lines"][0].update(recipe="third", mode="offline")
+    with Running(recipes) as here:
+        assert here.stands() == ("third", "offline")
+        assert here.ask(op="mode", mode="online").ok
+    recipes.settings["lines"][0].update(recipe="part")
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "online"), "strict was asked for instead of a part that is long over"
+
+
+def test_a_reload_that_names_another_ends_what_was_asked_for(recipes: StationFolder) -> None:
+    with Running(recipes) as here:
+        assert here.ask(op="recipe", name="strict").ok
+        for named in ("third", "part"):
+            recipes.settings["lines"][0]["recipe"] = named
+            recipes.write()
+            assert here.ask(op="reload").ok
+            assert here.stands()[0] == named
+    with Running(recipes) as here:
+        assert here.stands()[0] == "part"
+
+
+def test_a_recipe_that_is_gone_leaves_the_line_offline(recipes: StationFolder, capfd: pytest.CaptureFixture[str]) -> None:
+    with Running(recipes) as here:
+        assert here.ask(op="recipe", name="strict").ok
+    (recipes.folder / "recipes" / "strict.yaml").unlink()
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "offline")
+    said = "".join(capfd.readouterr())
+    assert said.count("line.recipe_gone") == 1
+    assert "strict.yaml" in said
+    write(recipes, "strict")
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "offline"), "until somebody says so"
+
+
+def test_of_many_who_ask_the_last_recipe_is_built_and_the_others_are_told(recipes: StationFolder) -> None:
+    """An engine takes minutes to build, and whoever gets no answer asks again."""
+    with Running(recipes) as here:
+        swapper, forge, begun, go_on = here.daemon._swapper, here.daemon._swapper._forge, threading.Event(), threading.Event()
+
+        def slow(*words: object, **more: object) -> object:
+            begun.set()
+            assert go_on.wait(10)
+            return forge(*words, **more)  # type: ignore[arg-type]
+
+        swapper._forge = slow  # type: ignore[assignment]
+        came: list[tuple[str, Reply]] = []
+
+        def asked(name: str) -> None:
+            swapper.change_recipe("line", name, lambda reply: came.append((name, reply)))
+
+        asked("strict")
+        assert begun.wait(10)
+        for name in ["third", "part"] * 50 + ["third"] * 50:
+            asked(name)
+        builders = [thread for thread in threading.enumerate() if thread.name == "build-bundle"]
+        assert len(builders) == 1
+        go_on.set()
+        wait_until(lambda: len(came) == 151)
+        assert Counter((name, reply.ok) for name, reply in came) == {
+            ("strict", True): 1,
+            ("third", False): 50,
+            ("part", False): 50,
+            ("third", True): 50,
+        }
+        why = next(reply.error for name, reply in came if not reply.ok)
+        assert "recipe part was asked for before third was begun" in why
+        assert here.stands()[0] == "third"
