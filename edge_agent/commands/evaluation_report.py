@@ -20,12 +20,13 @@ PICTURES = {
 _HEADER = ("threshold", "TP", "TN", "FP", "FN", "FP rate", "precision", "recall", "slip, % (bounds)", "false reject, % (bounds)")
 _WARNING = "WARNING: "
 _MOST_NAMES = 10
-_WIDTH = 124  # of the widest table, where the terminal is narrower or none
+_WIDTH = 124  # room for every table, where the terminal is narrower or none: it breaks a line, and no figure is cut off
 _SCORES = ("Dice", "IoU", "found", "pixel accuracy", "mean pixel accuracy")
 _SCORES_TOLD = (
     "Found: the share of its pixels that are called so. Pixel accuracy: the share of all pixels that are rightly of it or not; its "
     "mean: of found and of the same share of the other pixels."
 )
+_MEAN = "Threshold is the mean of the classes' own, by their log-odds; these are in evaluation.json, `recipe_at`."
 _TOLD = (
     "Positive means defective: TP are defective images rejected, FN slips (defective, passed), FP false rejects (good, rejected). "
     "Bounds are 95 %, exact binomial (Clopper and Pearson)."
@@ -88,9 +89,9 @@ def _decks_table(result: dict[str, Any]) -> Section:
 
 def _recipe_at(result: dict[str, Any]) -> Section:
     tenths = [each for each in result["recipe_at"] if round(each["threshold"] * 100) % 10 == 0]
-    rows = [(told_thresholds(each["thresholds"]), *_counts(each)) for each in tenths]
+    rows = [(f"{each['threshold']:.1f}", *_counts(each)) for each in tenths]
     note = "The recipe's verdicts, had it these thresholds (above its hysteresis) and all its other rules. Of these --pick chooses"
-    note += ", and moves single classes from there." if len(result["model"]["classes"]) > 1 else "."
+    note += f", and moves single classes from there. {_MEAN}" if len(result["model"]["classes"]) > 1 else "."
     return Section("The recipe at other thresholds", note, _HEADER, rows)
 
 
@@ -210,21 +211,27 @@ def print_report(result: dict[str, Any], out: Path, already_told: Collection[str
     """Print the tables. Of what a terminal has shown in full already, one short line is enough there."""
     console = Console(markup=False)  # a path may have brackets
     again = [each for each in already_told if console.is_terminal]
-    console = Console(width=max(console.width, _WIDTH), markup=False)
+    wide = Console(width=max(console.width, _WIDTH), markup=False)
+    console = console if console.is_terminal else wide
     lines = [line for line in headline(result) if line.removeprefix(_WARNING) not in again]
     for line in [*lines, *([f"{_WARNING}see what was told before the work."] if again else [])]:
         console.print(line, style="bold red" if line.startswith(("WARNING", "NOT")) else None, highlight=False)
     for section in sections(result):
         console.print(f"\n{section.title}", style="bold", highlight=False)
         console.print(section.note, highlight=False)
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for number, name in enumerate(section.header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
-        for row in section.rows:
-            table.add_row(*row)
-        console.print(table)
+        wide.print(_table(section))
     if result["pick"] is not None:
         console.print(told_pick(result["pick"], out), highlight=False)
+
+
+def _table(section: Section) -> Table:
+    """Narrow enough for a terminal of 100 columns: what a heading has in brackets stands below it."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for number, name in enumerate(section.header):
+        table.add_column(name.replace(" (", "\n("), justify="right" if number else "left", no_wrap=True)
+    for row in section.rows:
+        table.add_row(*row)
+    return table
 
 
 def told_pick(picked: dict[str, Any], folder: Path) -> str:
