@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.commands.evaluation_figures import FINE, Figures
+from edge_agent.commands.evaluation_labels import stagger
 from edge_agent.errors import EdgeAgentError
 from edge_agent.qualification.rates import Counts, Rate, count, rate
 
@@ -22,6 +23,7 @@ _DPI = 110
 _LEAST_SPAN = 10.0  # per cent: less would make one part in a thousand look like a cliff
 _NEAR = (0.15, 0.06)  # of the axes' width and height: numbers of places nearer to each other would run together
 _ON_WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+_NAME = "class"  # marks the texts that `stagger` is to place
 Place = tuple[float, float]
 
 
@@ -72,6 +74,9 @@ def write_plots(
     }.items():
         if caution:
             figure.supxlabel(caution, color=_SLIP, fontsize=11, fontweight="bold")
+        figure.draw_without_rendering()  # until then nothing has its place and size
+        for axes in figure.axes:
+            stagger(axes, [text for text in axes.texts if text.get_gid() == _NAME])
         figure.savefig(out / file)
 
 
@@ -119,8 +124,9 @@ def _lines(axes: Axes, marks: Sequence[Mark]) -> None:
                     "fontsize": 8,
                     "bbox": _ON_WHITE,
                     "color": mark.colour,
+                    "gid": _NAME,
                 }
-                axes.text(threshold, 0.42, f"{names} {threshold:g}", transform=axes.get_xaxis_transform(), **words)
+                axes.text(threshold, 0.5, f"{names} {threshold:g}", transform=axes.get_xaxis_transform(), **words)
 
 
 def _error(counts: Counts, is_slip: bool) -> Rate:
