@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from unet import Shape
@@ -22,7 +24,7 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str, note: str
         "## Data",
         f"Trained on `{training['data']}`. Terms: {training['terms'] or 'not stated'}. Split: {training['split']}.",
         f"    {training['command']}",
-        f"took {training['seconds']} s. {_kept(training)}",
+        f"took {training['seconds']} s. {_kept(training)}{_where(training['data'])}",
         "## Scores",
         "Per frame: defective when the highest probability reaches the threshold. TP are defective frames found, FN slips, "
         "FP false rejects. In brackets the exact 95 % bounds of each rate." + (f" {note}" if note else ""),
@@ -32,7 +34,8 @@ def card_of(papers: dict[str, Any], shape: Shape, export_command: str, note: str
             parts += [f"### {_heading(name, scores, training)}", _table(scores), *_notes(scores), *_kinds(scores)]
     parts += [
         "## Speed and agreement",
-        f"    {export_command}",
+        *_folds(papers["scores"], training["command"], export_command),
+        "\n".join(f"    {each}" for each in [*_brought(training["command"], export_command), export_command]),
         f"On OpenVINO, {engine['threads']} threads, one frame at a time: median {engine['median_ms']} ms. Against the network in "
         f"torch: {engine['pixels_off_by_more_than_1']} of {engine['pixels']} pixels of the map differ by more than one gray "
         f"level, the largest difference is {engine['largest_difference']}.",
@@ -47,6 +50,43 @@ def _kept(training: dict[str, Any]) -> str:
     if training.get("kept") == "the last check":
         return "The weights are those of the last check: what was held out chose nothing."
     return f"The weights are those of {training.get('kept', 'the check that was the best on what was held out')}."
+
+
+def _where(data: str) -> str:
+    return f" For `{data}` give the path of that folder, here and below." if data.startswith("folder:") else ""
+
+
+def _brought(training_command: str, export_command: str) -> list[str]:
+    """The command that brings the checkpoint from where it was trained to where it is exported; none where that is one folder."""
+    trained, words = _option(training_command, "--out"), shlex.split(export_command)
+    if not trained or len(words) < 3 or Path(trained[0]) == Path(words[2]):
+        return []
+    return [f"mkdir -p {shlex.quote(words[2])}; {shlex.join(['cp', f'{Path(trained[0])}/checkpoint.pt', words[2]])}"]
+
+
+def _folds(scores: dict[str, Any], training_command: str, export_command: str) -> list[str]:
+    """The command that trains the first fold, and how those of the others differ; nothing where the commands do not tell it."""
+    folders = _option(export_command, "--folds")
+    judged = next((each for each in scores.values() if "folds" in each), None)
+    if judged is None or not training_command or len(folders) != len(judged["folds"]):
+        return []
+    words = shlex.split(training_command)
+    for name in ("--folds", "--fold", "--out"):
+        if name in words:
+            del words[(at := words.index(name)) : at + 2]
+    number, *others = judged["folds"]
+    command = shlex.join([*words, "--folds", str(judged["of"]), "--fold", str(number), "--out", folders[0]])
+    told = ", ".join(f"`--fold {other} --out {folder}`" for other, folder in zip(others, folders[1:], strict=True))
+    but = f" but for {_listed(judged['differing'])}, which the folds had otherwise" if judged["differing"] else ""
+    told = f"Fold {number} is trained by this command{but}" + (f", the others with {told}" if told else "")
+    return [f"{told}. Then the model is exported.", f"    {command}"]
+
+
+def _option(command: str, name: str) -> list[str]:
+    """What is given to an option of a command, up to the next option; nothing where it is not there."""
+    words = shlex.split(command)
+    given = words[words.index(name) + 1 :] if name in words else []
+    return given[: next((at for at, word in enumerate(given) if word.startswith("--")), len(given))]
 
 
 def _heading(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str:
