@@ -91,7 +91,7 @@ def require_onnxruntime() -> Any:
         from onnxruntime import quantization
     except ImportError:
         message = "making candidates needs onnxruntime 1.31, which is not there"
-        remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; a station of 3.10 takes candidates by --gate-only."
+        remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; one of 3.10 tries candidates by --gate-only."
         raise ConfigurationError.of(message, remedy) from None
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it advises on the root logger
     return quantization
