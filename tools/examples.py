@@ -157,12 +157,19 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
         train, held, words = _read_split(Path(where), folds, fold, seed, shape)
     else:
         raise SystemExit(f"--data {data}: say generator:SEED or folder:DIR")
-    if len(held.pairs) and len(set(held.is_defective.tolist())) == 1:
-        only = "defective" if held.is_defective[0] else "good"
-        raise SystemExit(f"the {len(held.pairs)} frames held out are all {only}: they judge nothing. Hold out more, or nothing.")
+    if len(held.pairs):
+        require_both(held, f"the {len(held.pairs)} frames held out", "Hold out more, or nothing.")
     learnt = train.with_masks()
     lost = len(train.pairs) - len(learnt.pairs)
     return Split(learnt, held, words + f"; {lost} defective with next to nothing in the mask not trained on" * bool(lost))
+
+
+def require_both(examples: Examples, them: str, remedy: str) -> None:
+    """Raises SystemExit for frames, called `them`, that are not both good and defective: they have no AUC."""
+    found = set(examples.is_defective.tolist())
+    if len(found) < 2:
+        only = "defective" if True in found else "good"
+        raise SystemExit(f"{them} are all {only}: they judge nothing. {remedy}")
 
 
 def require_every_class(examples: Examples, classes: tuple[str, ...], drawn: Set[int]) -> None:

@@ -4,8 +4,8 @@
     python tools/export.py models/cap --folds out/cap-fold0 out/cap-fold1 out/cap-fold2 --data folder:my/parts
 
 The exported file is run on OpenVINO beside the network it came from, on parts nobody trained on (or on noise, without --check): the
-maps must agree to one gray level on all but a few pixels, and a weight made NaN must not leave the peak finite; else nothing is
-written. Each of the --folds is judged on OpenVINO too, by the weights of its last check on the groups it held out.
+maps must agree to one gray level on all but a few pixels, peaks must be finite, and a weight made NaN must not leave them so; else
+nothing is written. Each of the --folds is judged on OpenVINO too, by the weights of its last check on the groups it held out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 import platform
 import shlex
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,21 +27,29 @@ import torch
 import yaml
 from card import card_of
 from checkpoints import load_last, load_network
-from examples import Examples, asked_for, draw_examples, fit, read_examples
+from examples import Examples, asked_for, draw_examples, fit, read_examples, require_both
 from graph import graph_of
-from judged import compiled, scores_of
+from judged import compiled, finite, scores_of
 from lite import Lite
 from networks import Network
 from numpy.typing import NDArray
-from options import NOT_THE_TRAINING, Help, differences, refusing, seed_of, told_of
+from options import ENDLESS, NOT_THE_TRAINING, Help, differences, refusing, require_within, seed_of, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
 from unet import Shape, probabilities
 
 from edge_agent.dataset import read_dataset
+from edge_agent.inference.model import load_model
 
 PARTED_SHARE = 1e-4  # of the pixels may differ by more than one gray level: float rounding near steep edges
 TIMED_RUNS = 100
+BOUNDS: dict[
+    str, tuple[float, float]
+] = {  # a map's 255 levels span log-odds of 12: lowered by 100 it is empty, raised by as much it is full
+    **dict.fromkeys(("count", "threads"), (1, ENDLESS)),
+    "defect_share": (0, 1),
+    "lower_odds": (-100, 100),
+}
 
 
 def parse() -> argparse.Namespace:
@@ -64,23 +73,28 @@ def parse() -> argparse.Namespace:
     p.add_argument("--note", default="", help="a sentence for the card: what was chosen on what")
     p.add_argument("--threads", type=int, default=2, help="for OpenVINO")
     args = p.parse_args()
+    require_within(args, BOUNDS)
     if bool(args.folds) != args.data.startswith("folder:"):
         raise SystemExit(f"--folds and --data folder:DIR, which they are judged on, go together; --data is {args.data!r}")
     return args
 
 
 def load_check(args: argparse.Namespace, papers: dict[str, Any]) -> Examples | None:
-    """What to check on; None without --check. Raises SystemExit for what the model was trained on."""
+    """What to check on; None without --check. Raises SystemExit for what the model was trained on, and for what judges nothing."""
     if not args.check:
         return None
     seed, training = seed_of("--check", args.check), papers["training"]
     if seed is not None:
         if args.check in training["data"].split("; then "):
             raise SystemExit(f"--check {args.check}: the model was trained on it. Take another seed.")
-        return draw_examples(seed, 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
-    shape = Shape(**papers["shape"])
-    examples = read_examples(asked_for(read_dataset(Path(args.check.partition(":")[2])), shape).images, shape)
-    require_unseen(args.check, examples, training)
+        examples = draw_examples(seed, 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
+        remedy = f"Draw more than --count {args.count}, or another --defect-share than {args.defect_share:g}."
+    else:
+        shape = Shape(**papers["shape"])
+        examples = read_examples(asked_for(read_dataset(Path(args.check.partition(":")[2])), shape).images, shape)
+        require_unseen(args.check, examples, training)
+        remedy = "Give good parts and defective ones."
+    require_both(examples, f"--check {args.check}: its {len(examples.pairs)} frames", remedy)
     return examples
 
 
@@ -132,18 +146,21 @@ class Runner:
 
 
 def compare(network: Network, runner: Runner, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """The highest probability on each frame by the ONNX model's peak, and how its maps differ from the network's."""
+    """The highest probability on each frame by the ONNX model's peak, and how its maps differ from the network's.
+
+    Raises SystemExit for a peak that is not finite.
+    """
     peaks, worst, parted = [], 0, 0
     for frame in frames:
         found, peak = runner.run(frame)
+        peaks.append(finite(peak))
         with torch.no_grad():
             wanted = probabilities(network(torch.from_numpy(frame[None, None])), network.shape.head)[0].mul(255).round()
         cell = np.ones((1, network.shape.cell_px, network.shape.cell_px), np.int16)
         off = np.abs(found.astype(np.int16) - np.kron(wanted.numpy().astype(np.int16), cell))
         worst, parted = max(worst, int(off.max())), parted + int((off > 1).sum())
-        peaks.append(1 / (1 + math.exp(-peak)))
     parity = {"largest_difference": worst, "pixels_off_by_more_than_1": parted, "pixels": int(frames.size)}
-    return np.array(peaks), parity
+    return 1 / (1 + np.exp(-np.array(peaks))), parity
 
 
 def check_poison(network: Network, rows: int, cols: int, threads: int) -> None:
@@ -209,10 +226,13 @@ def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str
         told = papers["training"]
         if told["data"] != training["data"] or told["data"] != told_of(args.data):
             raise SystemExit(f"{folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
+        if not told["held_out"]:
+            raise SystemExit(f"{folder} held out nothing, so that nothing judges it. Leave it out, or train it with --folds.")
         words = shlex.split(told["command"])
         of, number = (int(words[words.index(name) + 1]) if name in words else 0 for name in ("--folds", "--fold"))
         differing |= set(differences(training["command"], told["command"], NOT_THE_TRAINING | {"folds", "fold"}))
         examples = read_examples(asked_for(dataset, network.shape).of_groups(told["held_out"]).images, network.shape)
+        require_both(examples, f"{folder}: the {len(examples.pairs)} frames that it held out", "Leave it out of --folds.")
         engine = compiled(graph_of(network, "fold"), papers["rows"], papers["cols"], args.threads)
         judged.append(scores_of(engine, examples, papers["rows"], papers["cols"]).as_dict())
         numbers.append(number)
@@ -224,6 +244,18 @@ def require_parity(args: argparse.Namespace, parity: dict[str, Any]) -> None:
     """Raises SystemExit where the exported graph is not the network it came from."""
     if parity["pixels_off_by_more_than_1"] > PARTED_SHARE * parity["pixels"]:
         raise SystemExit(f"{args.model} on OpenVINO is not the network it came from, and nothing was written: {parity}")
+
+
+def write(folder: Path, onnx_bytes: bytes, papers: dict[str, Any], card: str) -> None:
+    """Model, papers and card, once the station's own reader takes them; else ConfigurationError, and the folder is as it was."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="export-") as scratch:
+        made = Path(scratch)
+        (made / "model.onnx").write_bytes(onnx_bytes)
+        (made / "model.yaml").write_text(yaml.safe_dump(papers, sort_keys=False, default_flow_style=None, width=120))
+        (made / "README.md").write_text(card)
+        load_model(made)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
 
 
 @refusing()
@@ -260,9 +292,7 @@ def main() -> None:
 
     told = {**papers_of(args, shape, papers, hashlib.sha256(onnx_bytes).hexdigest()), "scores": scores}
     words = [told_of(each) if each in (args.check, args.data) else each for each in sys.argv[1:]]
-    (args.model / "model.onnx").write_bytes(onnx_bytes)
-    (args.model / "model.yaml").write_text(yaml.safe_dump(told, sort_keys=False, default_flow_style=None, width=120))
-    (args.model / "README.md").write_text(card_of(told, shape, shlex.join(["python", "tools/export.py", *words]), args.note))
+    write(args.model, onnx_bytes, told, card_of(told, shape, shlex.join(["python", "tools/export.py", *words]), args.note))
     console.print(f"{args.model}: model.onnx, model.yaml and README.md are written")
 
 

@@ -6,6 +6,7 @@ spaced among those trained on.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -48,10 +49,17 @@ def compiled(graph: Any, rows: int, cols: int, threads: int) -> Any:
 
 
 def scores_of(engine: Any, examples: Examples, rows: int, cols: int) -> Scores:
-    """Scores of an engine by its own peak, a logit."""
+    """Scores of an engine by its own peak, a logit. Raises SystemExit where one is not finite."""
     frames = (np.ascontiguousarray(fit(pair, rows, cols)[0])[None, None] for pair in examples.pairs)
-    logits = np.array([float(engine([frame])[1][0]) for frame in frames])
+    logits = np.array([finite(float(engine([frame])[1][0])) for frame in frames])
     return score(1 / (1 + np.exp(-logits)), examples.is_defective, examples.kinds, examples.groups)
+
+
+def finite(peak: float) -> float:
+    """The peak of a frame. Raises SystemExit where it is no number, which the map, uint8, does not show."""
+    if not math.isfinite(peak):
+        raise SystemExit(f"the peak of a frame is {peak}, which is not finite: the weights are broken. Train them again.")
+    return peak
 
 
 def medians_ms(engines: list[Any], frame: NDArray[np.uint8]) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,17 @@ def check(args: argparse.Namespace) -> None:
     _check_sizes(args)
 
 
-def _check_bounds(args: argparse.Namespace) -> None:
-    for name, (least, most) in BOUNDS.items():
+def require_within(args: argparse.Namespace, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raises SystemExit for an option beyond its least or most, or that is no number."""
+    for name, (least, most) in bounds.items():
         value = getattr(args, name)
-        if not least <= value <= most and not (name == "minutes" and args.steps):
+        if not least <= value <= most:
             upward = f"{least:g} or more" if most == ENDLESS else f"{least:g} to {most:g}"
             raise SystemExit(f"--{name.replace('_', '-')} {value}: take {upward}")
+
+
+def _check_bounds(args: argparse.Namespace) -> None:
+    require_within(args, {name: each for name, each in BOUNDS.items() if not (name == "minutes" and args.steps)})
     try:
         is_there = torch.cuda.is_available() or torch.device(args.device).type != "cuda"
     except RuntimeError:

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from stations import Program
 
+from edge_agent.inference.model import load_model
+
 Tool = Callable[[str], ModuleType]
 TOOLS = Path(__file__).parents[2] / "tools"
 SIDE = 64
@@ -54,9 +56,12 @@ def command(folds: str) -> str:
     return f"python tools/train.py --data folder:Class1 --steps 6 {folds} --out out/x"
 
 
+def every_group(data: Path) -> list[str]:
+    return [f"{half}/{file.name}" for half in ("Train", "Test") for file in sorted((data / half).glob("*.PNG"))]
+
+
 def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, data: Path, tmp_path: Path) -> None:
-    groups = [f"Train/{file.name}" for file in sorted((data / "Train").glob("*.PNG"))]
-    groups += [f"Test/{file.name}" for file in sorted((data / "Test").glob("*.PNG"))]
+    groups = every_group(data)
     leave(tool, tmp_path / "model", {"held_out": [], "trained_on": groups, "command": command("")})
     leave(tool, tmp_path / "fold", {"held_out": groups, "command": command("--folds 3 --fold 1 --rate 0.1")})
     done = export(tmp_path / "model", "--folds", tmp_path / "fold", "--data", f"folder:{data}", "--note", "Chosen on these.")
@@ -99,6 +104,11 @@ def test_a_fold_may_hold_out_no_image_of_some_class(tool: Tool, tmp_path: Path) 
         ("generator:abc", "--check generator:abc: say generator:SEED"),
         ("folder:/nowhere", "/nowhere"),
         ("folder:{data}", "24 of its 24 groups were trained on"),
+        ("generator:7 --defect-share 0 --count 4", "--check generator:7: its 4 frames are all good: they judge nothing. Draw more"),
+        ("generator:7 --lower-odds nan", "--lower-odds nan: take -100 to 100"),
+        ("generator:7 --count 0", "--count 0: take 1 or more"),
+        ("generator:7 --threads 0", "--threads 0: take 1 or more"),
+        ("generator:7 --defect-share 7", "--defect-share 7.0: take 0 to 1"),
     ],
 )
 def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_nothing(
@@ -106,7 +116,7 @@ def test_a_check_of_nothing_or_of_what_was_trained_on_is_refused_and_writes_noth
 ) -> None:
     names = sorted({file.name for file in data.rglob("*.PNG")})
     leave(tool, tmp_path / "model", {"held_out": [], "trained_on": [f"elsewhere/{name}" for name in names], "command": command("")})
-    done = export(tmp_path / "model", "--check", check.format(data=data))
+    done = export(tmp_path / "model", "--check", *check.format(data=data).split())
     assert done.returncode == 1
     assert told in done.stderr
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["checkpoint.pt", "last.pt"]
@@ -133,6 +143,7 @@ def test_other_pictures_of_the_same_names_are_judged_and_doubted(tool: Tool, dat
     done = export(tmp_path / "model", "--check", f"folder:{data}")
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "model" / "README.md").read_text()
+    assert load_model(tmp_path / "model").papers.scores["unseen"]["frames"] == 24
     assert "**No picture of it was trained on, but 12 of its parts have names that this model was trained on" in card
 
 
@@ -169,7 +180,7 @@ def test_papers_and_card_tell_that_frames_are_judged_as_turned(tool: Tool, tmp_p
 
 def test_folds_are_judged_as_turned_too(tool: Tool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_py = tool("export")
-    leave(tool, tmp_path / "fold", {"held_out": [], "command": command("--folds 3")}, encoder="lite0")
+    leave(tool, tmp_path / "fold", {"held_out": every_group(data), "command": command("--folds 3")}, encoder="lite0")
     judged: list[Any] = []
     monkeypatch.setattr(export_py, "graph_of", lambda network, _: judged.append(network.stem.before))
     monkeypatch.setattr(export_py, "compiled", lambda *_: None)
@@ -180,6 +191,31 @@ def test_folds_are_judged_as_turned_too(tool: Tool, data: Path, tmp_path: Path, 
     for args.turned in (False, True):
         export_py.judge_folds(args, {"data": "folder:Class1", "command": command("")})
     assert judged == [0, 1]
+
+
+def test_a_fold_that_nothing_judges_is_refused(tool: Tool, data: Path, tmp_path: Path) -> None:
+    leave(tool, tmp_path / "fold", {"held_out": [], "command": command("")})
+    args = argparse.Namespace(data=f"folder:{data}", folds=[tmp_path / "fold"], lower_odds=0.0, threads=1, turned=False)
+    with pytest.raises(SystemExit, match="fold held out nothing, so that nothing judges it"):
+        tool("export").judge_folds(args, {"data": "folder:Class1", "command": command("")})
+
+
+def test_peaks_that_are_no_numbers_are_refused(tool: Tool, tmp_path: Path) -> None:
+    export_py = tool("export")
+    leave(tool, tmp_path / "model", {})
+    network, _ = tool("checkpoints").load_network(tmp_path / "model" / "checkpoint.pt")
+    export_py.lower_odds(network, float("nan"))
+    runner = export_py.Runner(export_py.graph_of(network, "broken"), SIDE, SIDE, 1)
+    with pytest.raises(SystemExit, match=r"the peak of a frame is (inf|nan), which is not finite: the weights are broken"):
+        export_py.compare(network, runner, np.zeros((2, SIDE, SIDE), np.uint8))
+
+
+def test_papers_that_the_station_refuses_are_not_written(tool: Tool, tmp_path: Path) -> None:
+    leave(tool, tmp_path / "no name", {"held_out": [], "trained_on": ["1"], "command": command("")})
+    done = export(tmp_path / "no name")
+    assert done.returncode == 1
+    assert "name" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(file.name for file in (tmp_path / "no name").iterdir()) == ["checkpoint.pt", "last.pt"]
 
 
 def test_a_network_without_ends_of_its_own_is_not_turned(tool: Tool, tmp_path: Path) -> None:
