@@ -28,6 +28,7 @@ import yaml
 from card import card_of
 from checkpoints import load_last, load_network
 from examples import Examples, asked_for, draw_examples, fit, read_examples, require_both
+from folds import fold_of, require_one_split
 from graph import graph_of
 from judged import compiled, finite, scores_of
 from lite import Lite
@@ -219,23 +220,20 @@ def lower_odds(network: Network, by: float) -> None:
 def judge_folds(args: argparse.Namespace, training: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """What the scores of the folds are to be called, and these: of networks trained as this one, but for what they held out."""
     dataset = read_dataset(Path(args.data.partition(":")[2]))
-    judged, numbers, differing, of = [], [], set(), 0
-    for folder in args.folds:
-        network, papers = load_last(folder)
+    loaded = [load_last(folder) for folder in args.folds]
+    folds = [fold_of(folder, papers["training"]) for folder, (_, papers) in zip(args.folds, loaded, strict=True)]
+    require_one_split(folds)
+    judged, differing, of, numbers = [], set(), folds[0].of, [fold.number for fold in folds]
+    for fold, (network, papers) in zip(folds, loaded, strict=True):
         change(network, args)
         told = papers["training"]
         if told["data"] != training["data"] or told["data"] != told_of(args.data):
-            raise SystemExit(f"{folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
-        if not told["held_out"]:
-            raise SystemExit(f"{folder} held out nothing, so that nothing judges it. Leave it out, or train it with --folds.")
-        words = shlex.split(told["command"])
-        of, number = (int(words[words.index(name) + 1]) if name in words else 0 for name in ("--folds", "--fold"))
+            raise SystemExit(f"{fold.folder} was trained on {told['data']}, the model on {training['data']}; --data is {args.data}")
         differing |= set(differences(training["command"], told["command"], NOT_THE_TRAINING | {"folds", "fold"}))
-        examples = read_examples(asked_for(dataset, network.shape).of_groups(told["held_out"]).images, network.shape)
-        require_both(examples, f"{folder}: the {len(examples.pairs)} frames that it held out", "Leave it out of --folds.")
+        examples = read_examples(asked_for(dataset, network.shape).of_groups(fold.held_out).images, network.shape)
+        require_both(examples, f"{fold.folder}: the {len(examples.pairs)} frames that it held out", "Leave it out of --folds.")
         engine = compiled(graph_of(network, "fold"), papers["rows"], papers["cols"], args.threads)
         judged.append(scores_of(engine, examples, papers["rows"], papers["cols"]).as_dict())
-        numbers.append(number)
     name = "cross-validation" if sorted(numbers) == list(range(of)) else "held out"
     return name, {**pooled(judged), "folds": numbers, "of": of, "differing": sorted(differing)}
 

@@ -63,7 +63,7 @@ def every_group(data: Path) -> list[str]:
 def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, data: Path, tmp_path: Path) -> None:
     groups = every_group(data)
     leave(tool, tmp_path / "model", {"held_out": [], "trained_on": groups, "command": command("")})
-    leave(tool, tmp_path / "fold", {"held_out": groups, "command": command("--folds 3 --fold 1 --rate 0.1")})
+    leave(tool, tmp_path / "fold", {"held_out": groups, "command": command("--folds=3 --fold=1 --rate 0.1")})
     done = export(tmp_path / "model", "--folds", tmp_path / "fold", "--data", f"folder:{data}", "--note", "Chosen on these.")
     assert done.returncode == 0, done.stderr
     scores = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["scores"]["held out"]
@@ -198,6 +198,32 @@ def test_a_fold_that_nothing_judges_is_refused(tool: Tool, data: Path, tmp_path:
     args = argparse.Namespace(data=f"folder:{data}", folds=[tmp_path / "fold"], lower_odds=0.0, threads=1, turned=False)
     with pytest.raises(SystemExit, match="fold held out nothing, so that nothing judges it"):
         tool("export").judge_folds(args, {"data": "folder:Class1", "command": command("")})
+
+
+def test_folds_are_read_as_train_py_reads_them(tool: Tool) -> None:
+    told = {"held_out": ["1"], "command": command("--fold=1 --fold 2 --terms '--folds 9' --folds=4")}
+    fold = tool("folds").fold_of(Path("out"), told)
+    assert (fold.number, fold.of) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("folds", "told"),
+    [
+        ((("a", 0, 3, "1"), ("b", 1, 4, "2")), "a is a fold of --folds 3, b of --folds 4: give folds of one split"),
+        (
+            (("a", 0, 3, "1"), ("b", 1, 3, "2"), ("a", 0, 3, "1")),
+            "a and a both held out 1, one of 1 such groups: they would count twice",
+        ),
+        ((("a", 0, 3, "12"), ("b", 1, 3, "23")), "a and b both held out 2, one of 1 such groups"),
+    ],
+)
+def test_folds_of_several_splits_and_one_given_twice_are_refused(
+    tool: Tool, folds: tuple[tuple[str, int, int, str], ...], told: str
+) -> None:
+    given = [tool("folds").Fold(Path(name), number, of, frozenset(groups)) for name, number, of, groups in folds]
+    with pytest.raises(SystemExit, match=told):
+        tool("folds").require_one_split(given)
+    tool("folds").require_one_split(given[:1])
 
 
 def test_peaks_that_are_no_numbers_are_refused(tool: Tool, tmp_path: Path) -> None:
