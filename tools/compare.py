@@ -23,7 +23,20 @@ from checkpoints import at_of, cpu_seconds_of, load, load_last
 from examples import Split, load_split
 from judged import compiled, eightbit_of, floats_of, medians_of, scores_of
 from networks import Network, network_of
-from options import Help, check, differences, frame_of, parser, refusing, shape_of, size_of, told_of
+from options import (
+    ENDLESS,
+    Help,
+    check,
+    differences,
+    frame_of,
+    parser,
+    refusing,
+    require_within,
+    seed_of,
+    shape_of,
+    size_of,
+    told_of,
+)
 from rich.console import Console
 from scores import Scores
 
@@ -39,6 +52,7 @@ OURS = (
     "--resume",
     "--minutes",
 )  # not to be passed on
+BOUNDS = dict.fromkeys(("steps", "seeds", "threads"), (1.0, ENDLESS))
 CANDIDATES = {
     "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
     "decks' U-Net, 8 filters": "--stem 1 --levels 4 --filters 8",
@@ -79,15 +93,40 @@ def parse() -> argparse.Namespace:
     p.add_argument("--out", type=Path, required=True, help="Markdown file")
     args, more = p.parse_known_args()
     args.more = more
-    refused = sorted({word.partition("=")[0] for word in args.more} & set(OURS))
+    check_meant(args)
+    return args
+
+
+def check_meant(args: argparse.Namespace) -> None:
+    """Raises SystemExit for what cannot be meant, before anything is trained."""
+    bounds = BOUNDS if args.plain_seeds is None else {**BOUNDS, "plain_seeds": BOUNDS["seeds"]}
+    require_within(args, bounds)
+    name, _, words = args.also.partition("=")
+    if args.also and not (name and words.strip()):
+        raise SystemExit(f"--also {args.also}: say NAME=WORDS, such as 'mine=--stem 4 --levels 2 --coarse'")
+    refused = sorted({word.partition("=")[0] for word in [*args.more, *shlex.split(words)]} & set(OURS))
     if refused:
         raise SystemExit(f"{', '.join(refused)}: the same for all candidates, so that they compare. Leave it out.")
-    return args
+    if not args.untrained and seed_of("--data", args.data) is not None:
+        raise SystemExit(f"--data {args.data}: candidates are judged on a fold of a folder. Say folder:DIR, or --untrained.")
+    if args.out.is_dir() or not args.out.parent.is_dir():
+        raise SystemExit(f"--out {args.out}: name a file, in a folder that is there")
+
+
+def chosen_of(args: argparse.Namespace) -> dict[str, str]:
+    """The candidates asked for and the words of each. Raises SystemExit where there is none."""
+    chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
+    if args.also:
+        name, _, shape = args.also.partition("=")
+        chosen[name] = shape
+    if not chosen:
+        raise SystemExit(f"--only {args.only}: no candidate's name holds this. There are: {'; '.join(CANDIDATES)}")
+    return chosen
 
 
 def seeds_of(args: argparse.Namespace, shape: str) -> int:
     """How many seeds a candidate of this shape is trained with."""
-    is_plain = shape.split()[1] in ("1", "2")
+    is_plain = shape_of(parser().parse_args(words_of(args, shape, 0, args.work))).stem in (1, 2)
     return int(args.plain_seeds if is_plain and args.plain_seeds is not None else args.seeds)
 
 
@@ -220,10 +259,7 @@ def rows_of(args: argparse.Namespace, chosen: dict[str, str], console: Console) 
 @refusing()
 def main() -> None:
     args, console = parse(), Console()
-    chosen = {name: shape for name, shape in CANDIDATES.items() if args.only in name}
-    if args.also:
-        name, _, shape = args.also.partition("=")
-        chosen[name] = shape
+    chosen = chosen_of(args)
     if args.untrained:
         networks = {name: untrained(f"{shape} {shlex.join(args.more)}", args.frame) for name, shape in chosen.items()}
         lines = speeds_of(networks, *size_of(args.frame), args.threads)

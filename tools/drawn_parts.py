@@ -24,6 +24,7 @@ from edge_agent.camera.texture_families import FAMILIES
 from edge_agent.commands.draw_parts import CLASSES
 from edge_agent.commands.drawing import Picture, write
 from edge_agent.dataset import load, read_dataset
+from edge_agent.errors import EdgeAgentError
 
 SEED = 10
 SIDE, GAP, HEAD, LEFT = 256, 10, 28, 96  # of the picture, in pixels
@@ -90,9 +91,17 @@ def row_of(name: str, images: Sequence[Pixels]) -> str:
     return f"| {name}, {len(images)} | {' | '.join(told)} | {mean[7]:.2f} +- {spread[7]:.2f} |"
 
 
+def save(picture: Picture, file: Path) -> None:
+    """The picture as a file. Raises SystemExit where it cannot be one."""
+    if file.suffix != ".png" or not file.parent.is_dir() or not cv2.imwrite(str(file), picture):
+        raise SystemExit(f"--picture {file} cannot be written: name a .png file in a folder that is there")
+
+
 def beside(folder: Path, drawn: int, seed: int) -> list[str]:
     """The table's rows: all good images of the folder, and as many drawn moires as asked for."""
     real = [load(each).frame for each in read_dataset(folder).images if not each.is_defective]
+    if not real:
+        raise SystemExit(f"--beside {folder}: all of its images are defective; give a data set with good ones")
     moires = [draw_part(seed, n, defect_share=0, empty_share=0, families=("moire",)).pixels for n in range(drawn)]
     return [row_of("real", real), row_of("drawn", moires)]
 
@@ -111,7 +120,8 @@ def times_ms(count: int, seed: int) -> dict[str, float]:
     return found
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--picture", type=Path, metavar="FILE", help="write the picture of the six classes")
     p.add_argument("--beside", type=Path, metavar="FOLDER", help="compare drawn moires with the good images of this data set")
@@ -119,11 +129,25 @@ def main() -> None:
     p.add_argument("--time", type=int, metavar="N", help="time N parts of each surface")
     p.add_argument("--seed", type=int, default=SEED)
     args = p.parse_args()
+    if not (args.picture or args.beside or args.time is not None):
+        raise SystemExit("nothing is asked for: say --picture FILE, --beside FOLDER or --time N")
+    for name in ("drawn", "time"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise SystemExit(f"--{name} {getattr(args, name)}: take 1 or more")
+    return args
+
+
+def main() -> None:
+    args = parse()
     if args.picture:
-        cv2.imwrite(str(args.picture), picture_of(args.seed))
+        save(picture_of(args.seed), args.picture)
     if args.beside:
+        try:
+            rows = beside(args.beside, args.drawn, args.seed)
+        except EdgeAgentError as error:
+            raise SystemExit(str(error)) from error
         print("| | mean | deviation | skew | shading | 5 %, 50 %, 95 % | slope |\n|---|---|---|---|---|---|---|")
-        print("\n".join(beside(args.beside, args.drawn, args.seed)))
+        print("\n".join(rows))
     if args.time:
         print(", ".join(f"{family} {ms:.1f} ms" for family, ms in times_ms(args.time, args.seed).items()))
 

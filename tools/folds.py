@@ -38,6 +38,6 @@ def require_one_split(folds: list[Fold]) -> None:
             )
         if shared := sorted(one.held_out & other.held_out):
             raise SystemExit(
-                f"{one.folder} and {other.folder} both held out {shared[0]}, one of {len(shared)} such groups: they would count twice. "
-                "Give each fold once, all of one --split-seed."
+                f"{one.folder} and {other.folder} both held out {shared[0]}, one of {len(shared)} such groups: they would count "
+                "twice. Give each fold once, all of one --split-seed."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -89,9 +90,46 @@ def test_the_time_to_train_is_of_the_whole_training(tool: Tool, tmp_path: Path) 
 def test_words_that_would_make_the_judging_another_are_refused(
     compare: ModuleType, monkeypatch: pytest.MonkeyPatch, more: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["compare.py", "--out", "x.md", *more.split()])
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--out", "x.md", "--data", "folder:parts", *more.split()])
     with pytest.raises(SystemExit, match="the same for all candidates"):
         compare.parse()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--only nosuch", "--only nosuch: no candidate's name holds this. There are: tutorial's U-Net"),
+        ("--only nosuch --untrained", "--only nosuch: no candidate's name holds this"),
+        ("--also mine", "--also mine: say NAME=WORDS"),
+        ("--also mine=", "--also mine=: say NAME=WORDS"),
+        ("--also 'mine=--coarse --fold 1'", "--fold: the same for all candidates"),
+        ("--data generator:1", "--data generator:1: candidates are judged on a fold of a folder. Say folder:DIR"),
+        ("--data parts", "--data parts: say generator:SEED, a whole number, or folder:DIR"),
+        ("--seeds 0", "--seeds 0: take 1 or more"),
+        ("--plain-seeds 0", "--plain-seeds 0: take 1 or more"),
+        ("--steps 0", "--steps 0: take 1 or more"),
+        ("--out nowhere/x.md", "--out nowhere/x.md: name a file, in a folder that is there"),
+        ("--out .", "--out .: name a file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_training(
+    compare: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--out", "x.md", "--data", "folder:parts", *shlex.split(words)])
+    with pytest.raises(SystemExit, match=re.escape(told)):
+        compare.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("shape", "seeds"), [("--coarse", 3), ("--filters 1 --coarse", 3), ("--coarse --stem=2", 1), ("--filters 8 --stem 1", 1)]
+)
+def test_networks_with_a_small_stem_may_have_fewer_seeds(
+    compare: ModuleType, monkeypatch: pytest.MonkeyPatch, shape: str, seeds: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--out", "x.md", "--data", "folder:parts", "--plain-seeds", "1"])
+    assert compare.seeds_of(compare.parse(), shape) == seeds
 
 
 def test_a_candidate_has_all_options_of_a_network(compare: ModuleType) -> None:

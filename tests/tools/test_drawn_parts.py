@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -27,6 +29,26 @@ def test_a_row_tells_mean_and_deviation_between_images(tool: Tool) -> None:
     assert cells[0] == "| two, 2"
     mean, spread = (float(each) for each in cells[1].split(" +- "))
     assert (mean, spread) == pytest.approx((100, 10), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("", "nothing is asked for: say --picture FILE, --beside FOLDER or --time N"),
+        ("--beside nowhere", "nowhere"),
+        ("--beside nowhere --drawn 0", "--drawn 0: take 1 or more"),
+        ("--time 0", "--time 0: take 1 or more"),
+        ("--picture nowhere/x.png", "--picture nowhere/x.png cannot be written: name a .png file in a folder that is there"),
+        ("--picture x.txt", "--picture x.txt cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["drawn_parts.py", *words.split()])
+    with pytest.raises(SystemExit, match=told):
+        tool("drawn_parts").main()
 
 
 def test_the_picture_has_a_gap_between_good_and_defective(tool: Tool) -> None:
