@@ -217,9 +217,11 @@ def _check_sizes(args: argparse.Namespace) -> None:
 
 
 def told_of(data: str) -> str:
-    """The data for papers. Of a folder only its name is kept: where it lay tells nothing."""
+    """The data for papers. Of a folder only its name is kept, that of a link where it is one: where it lay tells nothing."""
     kind, _, where = data.partition(":")
-    return f"folder:{Path(where).name}" if kind == "folder" else data
+    folder = Path(where)
+    named = folder if folder.name.strip(".") else folder.resolve()
+    return f"folder:{named.name}" if kind == "folder" else data
 
 
 def differences(command: str, other: str, leave_out: set[str] = NOT_THE_TRAINING) -> list[str]:

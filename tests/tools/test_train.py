@@ -246,6 +246,21 @@ def test_what_cannot_be_meant_is_refused(tool: Callable[[str], ModuleType], more
         options.check(options.parser().parse_args([*map(str, HOW), "out", *more]))
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(".", "parts"), ("./", "parts"), ("..", "data"), ("Class1/", "Class1"), ("../a/b/..", "a"), ("link", "link")],
+)
+def test_papers_tell_the_name_of_a_folder_however_it_is_given(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, name: str
+) -> None:
+    parts = tmp_path / "data" / "parts"
+    parts.mkdir(parents=True)
+    (parts / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(parts)
+    assert tool("options").told_of(f"folder:{where}") == f"folder:{name}"
+    assert tool("options").told_of("generator:5") == "generator:5"
+
+
 def once(call: Callable[..., Any]) -> Callable[..., Any]:
     """The call, refused from the second time on."""
     calls = iter([call])
