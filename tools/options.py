@@ -154,6 +154,7 @@ def check(args: argparse.Namespace) -> None:
     _check_data(args)
     _check_augmentation(args)
     _check_sizes(args)
+    _check_effect(args)
 
 
 def require_within(args: argparse.Namespace, bounds: Mapping[str, tuple[float, float]]) -> None:
@@ -166,7 +167,7 @@ def require_within(args: argparse.Namespace, bounds: Mapping[str, tuple[float, f
 
 
 def _check_bounds(args: argparse.Namespace) -> None:
-    require_within(args, {name: each for name, each in BOUNDS.items() if not (name == "minutes" and args.steps)})
+    require_within(args, BOUNDS)
     try:
         is_there = torch.cuda.is_available() or torch.device(args.device).type != "cuda"
     except RuntimeError:
@@ -214,6 +215,23 @@ def _check_sizes(args: argparse.Namespace) -> None:
         )
     if args.rows > rows or args.cols > cols:
         raise SystemExit(f"--rows {args.rows} --cols {args.cols}: a crop is no larger than the frame, {rows}x{cols}")
+
+
+def _check_effect(args: argparse.Namespace) -> None:
+    """Refuses what is not left at its default and would change nothing beside the other options."""
+    is_drawn, defaults = seed_of("--data", args.data) is not None, parser().parse_args(["--data", "", "--out", ""])
+    without_effect = (
+        (is_drawn, ("folds", "fold", "split_seed"), "of drawn parts, --val are held out"),
+        (not is_drawn, ("count", "val"), "a folder is taken whole, and --folds hold some of it out"),
+        (not args.folds, ("split_seed",), "without --folds nothing is dealt out"),
+        (args.steps > 0, ("minutes",), f"it is --steps {args.steps} that say how long"),
+        (args.keep == "last", ("patience",), "only --keep best stops early"),
+        (args.encoder == "plain", ("encoder_rate",), "--encoder plain has learnt nothing before"),
+    )
+    for is_so, names, reason in without_effect:
+        for name in names:
+            if is_so and (value := getattr(args, name)) != getattr(defaults, name):
+                raise SystemExit(f"--{name.replace('_', '-')} {value} changes nothing: {reason}. Leave it out.")
 
 
 def told_of(data: str) -> str:

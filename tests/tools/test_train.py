@@ -22,6 +22,8 @@ HOW = [
     *("--seed", "3", "--out"),
 ]
 
+FOLDER = ("--data", "folder:x", "--count", "400", "--val", "100")  # the defaults, which a folder has no use for
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -106,18 +108,32 @@ def test_another_training_does_not_go_on_from_it(
     assert (out / "last.pt").read_bytes() == before
 
 
-def test_it_goes_on_on_more_threads_for_some_minutes_and_with_other_terms(
+def test_it_goes_on_on_more_threads_and_with_other_terms(
     trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path
 ) -> None:
     import torch
 
     out = shutil.copytree(trained[0], tmp_path / "out")
-    train(out, "--resume", "--threads", "2", "--minutes", "9", "--terms", "none", "--steps", "14", "--patience", "3")
+    train(out, "--resume", "--threads", "2", "--terms", "none", "--steps", "14")
     assert torch.load(out / "last.pt")["at"]["step"] == 14
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        (*FOLDER, "--folds", "4", "--split-seed", "2"),
+        ("--steps", "0", "--minutes", "5"),
+        ("--keep", "best", "--patience", "3"),
+        ("--encoder", "lite0", "--stem", "4", "--encoder-rate", "0"),
+    ],
+)
+def test_what_has_an_effect_is_taken(tool: Tool, more: tuple[str, ...]) -> None:
+    options = tool("options")
+    options.check(options.parser().parse_args([*map(str, HOW), "out", *more]))
+
+
 def folds_of(folder: Path, fold: int) -> list[str]:
-    return ["--data", f"folder:{folder}", "--frame", "64x64", "--folds", "3", "--fold", str(fold)]
+    return [*FOLDER, "--data", f"folder:{folder}", "--frame", "64x64", "--folds", "3", "--fold", str(fold)]
 
 
 @pytest.mark.parametrize("is_told_in_last", [True, False])
@@ -237,6 +253,14 @@ def test_the_best_check_is_kept_only_when_asked_for(
         (("--dropout", "nan"), r"--dropout nan: take 0 to 0\.99"),
         (("--defect-share", "1.5"), r"--defect-share 1\.5: take 0 to 1"),
         (("--device", "abacus"), "--device abacus: torch has no such device here"),
+        (("--folds", "4"), "--folds 4 changes nothing: of drawn parts, --val are held out. Leave it out"),
+        (("--split-seed", "2"), "--split-seed 2 changes nothing: of drawn parts"),
+        (("--data", "folder:x"), "--count 16 changes nothing: a folder is taken whole, and --folds hold some of it out"),
+        ((*FOLDER, "--val", "7"), "--val 7 changes nothing: a folder is taken whole"),
+        ((*FOLDER, "--split-seed", "2"), "--split-seed 2 changes nothing: without --folds nothing is dealt out"),
+        (("--minutes", "5"), r"--minutes 5\.0 changes nothing: it is --steps 12 that say how long"),
+        (("--patience", "3"), "--patience 3 changes nothing: only --keep best stops early"),
+        (("--encoder-rate", "0.1"), r"--encoder-rate 0\.1 changes nothing: --encoder plain has learnt nothing before"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tool: Callable[[str], ModuleType], more: tuple[str, ...], told: str) -> None:

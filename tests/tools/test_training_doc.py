@@ -1,4 +1,4 @@
-"""docs/training.md: its commands are train.py's and export.py's, and its recipe is one."""
+"""docs/training.md, the cards and the measurements: their commands are train.py's and export.py's, and the recipe is one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,22 @@ import pytest
 
 from edge_agent.recipe import load_recipe
 
-TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"\.venv/bin/python tools/(train|export)\.py ([^;#\n]+)", TEXT)
+TRAININGS = {
+    f"{file.relative_to(ROOT)}, {number}": words
+    for file in [*sorted(ROOT.glob("models/*/README.md")), *sorted(ROOT.glob("docs/measurements/*.md"))]
+    for number, words in enumerate(
+        re.findall(r"^    .*?python tools/train\.py (.+?)(?:; done.*)?$", file.read_text(encoding="utf-8"), re.M)
+    )
+}
+
+
+@pytest.mark.parametrize("words", TRAININGS.values(), ids=TRAININGS)
+def test_a_training_that_was_measured_can_be_done_again(tool: Callable[[str], ModuleType], words: str) -> None:
+    given = shlex.split(words.replace("$f", "1").replace("$s", "2"))
+    tool("options").check(tool("options").parser().parse_args(given))
 
 
 def test_every_command_is_found() -> None:
