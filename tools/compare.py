@@ -32,9 +32,9 @@ from options import (
     parser,
     refusing,
     require_within,
-    seed_of,
     shape_of,
     size_of,
+    source_of,
     told_of,
 )
 from rich.console import Console
@@ -107,7 +107,7 @@ def check_meant(args: argparse.Namespace) -> None:
     refused = sorted({word.partition("=")[0] for word in [*args.more, *shlex.split(words)]} & set(OURS))
     if refused:
         raise SystemExit(f"{', '.join(refused)}: the same for all candidates, so that they compare. Leave it out.")
-    if not args.untrained and seed_of("--data", args.data) is not None:
+    if not args.untrained and isinstance(source_of("--data", args.data), int):
         raise SystemExit(f"--data {args.data}: candidates are judged on a fold of a folder. Say folder:DIR, or --untrained.")
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise SystemExit(f"--out {args.out}: name a file, in a folder that is there")

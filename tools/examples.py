@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from options import source_of
 from unet import Shape
 
 from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
@@ -149,14 +150,12 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
 
     What is held out must show both good parts and defective ones, or nothing could be said of it.
     """
-    kind, _, where = data.partition(":")
-    if kind == "generator":
+    source = source_of("--data", data)
+    if isinstance(source, int):
         words = f"parts 0..{count - 1} to train on, {count}..{count + val - 1} to validate, half with a defect"
-        train, held = (draw_examples(int(where), first, each, rows, cols) for first, each in ((0, count), (count, val)))
-    elif kind == "folder":
-        train, held, words = _read_split(Path(where), folds, fold, seed, shape)
+        train, held = (draw_examples(source, first, each, rows, cols) for first, each in ((0, count), (count, val)))
     else:
-        raise SystemExit(f"--data {data}: say generator:SEED or folder:DIR")
+        train, held, words = _read_split(source, folds, fold, seed, shape)
     if len(held.pairs):
         require_both(held, f"the {len(held.pairs)} frames held out", "Hold out more, or nothing.")
     learnt = train.with_masks()

@@ -34,7 +34,7 @@ from judged import compiled, finite, scores_of
 from lite import Lite
 from networks import Network
 from numpy.typing import NDArray
-from options import ENDLESS, NOT_THE_TRAINING, Help, differences, refusing, require_within, seed_of, told_of
+from options import ENDLESS, NOT_THE_TRAINING, Help, differences, refusing, require_within, source_of, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
 from unet import Shape, probabilities
@@ -84,15 +84,15 @@ def load_check(args: argparse.Namespace, papers: dict[str, Any]) -> Examples | N
     """What to check on; None without --check. Raises SystemExit for what the model was trained on, and for what judges nothing."""
     if not args.check:
         return None
-    seed, training = seed_of("--check", args.check), papers["training"]
-    if seed is not None:
+    source, training = source_of("--check", args.check), papers["training"]
+    if isinstance(source, int):
         if args.check in training["data"].split("; then "):
             raise SystemExit(f"--check {args.check}: the model was trained on it. Take another seed.")
-        examples = draw_examples(seed, 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
+        examples = draw_examples(source, 0, args.count, papers["rows"], papers["cols"], defect_share=args.defect_share)
         remedy = f"Draw more than --count {args.count}, or another --defect-share than {args.defect_share:g}."
     else:
         shape = Shape(**papers["shape"])
-        examples = read_examples(asked_for(read_dataset(Path(args.check.partition(":")[2])), shape).images, shape)
+        examples = read_examples(asked_for(read_dataset(source), shape).images, shape)
         require_unseen(args.check, examples, training)
         remedy = "Give good parts and defective ones."
     require_both(examples, f"--check {args.check}: its {len(examples.pairs)} frames", remedy)

@@ -138,14 +138,14 @@ def frame_of(args: argparse.Namespace) -> tuple[int, int]:
     return size_of(args.frame) if args.frame else (args.rows, args.cols)
 
 
-def seed_of(option: str, data: str) -> int | None:
-    """The seed of generator:SEED, None of folder:DIR. Raises SystemExit for anything else."""
+def source_of(option: str, data: str) -> int | Path:
+    """The seed of generator:SEED, the folder of folder:DIR. Raises SystemExit for anything else."""
     kind, _, where = data.partition(":")
     if kind == "generator" and where.isdecimal():
         return int(where)
     if kind != "folder" or not where:
         raise SystemExit(f"{option} {data}: say generator:SEED, a whole number, or folder:DIR")
-    return None
+    return Path(where)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -177,7 +177,7 @@ def _check_bounds(args: argparse.Namespace) -> None:
 
 
 def _check_data(args: argparse.Namespace) -> None:
-    is_drawn = seed_of("--data", args.data) is not None
+    is_drawn = isinstance(source_of("--data", args.data), int)
     names = [name.casefold() for name in args.classes.split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise SystemExit(f"--classes {args.classes}: name each class once")
@@ -219,7 +219,7 @@ def _check_sizes(args: argparse.Namespace) -> None:
 
 def _check_effect(args: argparse.Namespace) -> None:
     """Refuses what is not left at its default and would change nothing beside the other options."""
-    is_drawn, defaults = seed_of("--data", args.data) is not None, parser().parse_args(["--data", "", "--out", ""])
+    is_drawn, defaults = isinstance(source_of("--data", args.data), int), parser().parse_args(["--data", "", "--out", ""])
     without_effect = (
         (is_drawn, ("folds", "fold", "split_seed"), "of drawn parts, --val are held out"),
         (not is_drawn, ("count", "val"), "a folder is taken whole, and --folds hold some of it out"),
