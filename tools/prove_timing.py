@@ -156,7 +156,7 @@ def hidden_copies(spans: Spans) -> tuple[int, int]:
 
 def _plain_spans(task: Task) -> Spans:
     gpu, spans = WatchedGpu(), list[Any]()
-    with opened_on(gpu, task, slots=3, graph=False) as engine:
+    with opened_on(gpu, task, slots=3, graph=False, memory="copied") as engine:  # a Jetson may choose to copy nothing
         run_many(engine, min(_WARM, task.order.inferences))
         _last(engine, gpu.begin)
         run_many(engine, min(_SHOWN, task.order.inferences))

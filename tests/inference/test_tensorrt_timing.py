@@ -7,6 +7,7 @@ import threading
 import pytest
 from fake_gpu import Error, World
 from fake_tensorrt import plan_of
+from running import wait_until
 
 from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference.tensorrt.api import load_library
@@ -51,6 +52,18 @@ def test_a_gpu_that_breaks_is_lost_and_its_thread_stays(world: World) -> None:
         with pytest.raises(EngineLost, match="illegal memory access"):
             measured(Gpu())
     assert world.pushed == len(threads()) - len(before) == 2
+
+
+def test_the_gpu_is_at_work_while_its_clocks_are_asked_for(world: World) -> None:
+    """Asking takes longer than what is under way: an idle GPU's power says nothing."""
+    began: list[int] = []
+
+    def look() -> None:
+        began.append(len(world.launched))
+        wait_until(lambda: len(world.launched) > began[0] + 20)
+
+    measure_plan(Gpu(), load_library(), plan_of(1, ROWS, COLS), 1, 0.01, look)
+    assert len(began) == 1
 
 
 def test_the_copy_gives_everything_back(world: World) -> None:

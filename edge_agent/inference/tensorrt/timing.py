@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ class _Batch:
 
 
 def measure_plan(gpu: Gpu, library: Library, plan: bytes, batch: int, seconds: float, look: Callable[[], None]) -> Timed:
-    """Run the plan for `seconds` alone and `seconds` flat out. `look` is called once while it is flat out, to ask for clocks.
+    """Run the plan for `seconds` alone and `seconds` flat out. `look` is called once while it is flat out, on another thread, to
+    ask for clocks.
 
     Raises EngineError, EngineUnavailable, EngineLost."""
 
@@ -161,23 +163,29 @@ def _alone_ms(batch: _Batch, seconds: float) -> list[float]:
 
 
 def _batches_per_s(batches: list[_Batch], seconds: float, look: Callable[[], None]) -> float:
-    """All in flight, the oldest awaited and started again; looked at in the middle, off the clock."""
-    rates = []
-    for turn in range(2):
-        began, done = time.perf_counter(), 0
-        for batch in batches:
-            batch.launch()
-        while done < _LEAST_RUNS or time.perf_counter() - began < seconds / 2:
-            batch = batches[done % len(batches)]
-            batch.stream.synchronize()
-            batch.launch()
-            done += 1
-        rates.append(done / (time.perf_counter() - began))
-        if not turn:
-            look()
-        for batch in batches:
-            batch.stream.synchronize()
+    """All in flight, the oldest awaited and started again; in the middle, off the clock, that goes on while `look` lasts."""
+    rates = [_rate(batches, lambda spent_s: spent_s < seconds / 2)]
+    looking = threading.Thread(target=look, name="look")
+    looking.start()
+    _rate(batches, lambda _: looking.is_alive())
+    rates.append(_rate(batches, lambda spent_s: spent_s < seconds / 2))
     return sum(rates) / len(rates)
+
+
+def _rate(batches: list[_Batch], goes_on: Callable[[float], bool]) -> float:
+    """Batches per second, with all of them in flight, while it `goes_on`: told the seconds spent."""
+    began, done = time.perf_counter(), 0
+    for batch in batches:
+        batch.launch()
+    while done < _LEAST_RUNS or goes_on(time.perf_counter() - began):
+        batch = batches[done % len(batches)]
+        batch.stream.synchronize()
+        batch.launch()
+        done += 1
+    rate = done / (time.perf_counter() - began)
+    for batch in batches:
+        batch.stream.synchronize()
+    return rate
 
 
 def copied_bytes_per_s(gpu: Gpu) -> float:
