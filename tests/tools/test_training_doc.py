@@ -32,7 +32,7 @@ def test_a_training_that_was_measured_can_be_done_again(tool: Callable[[str], Mo
 
 
 def test_every_command_is_found() -> None:
-    assert len(COMMANDS) == len(re.findall(r"python tools/", TEXT)) == 7
+    assert len(COMMANDS) == len(re.findall(r"python tools/(?!pool_folds)", TEXT)) == 7
 
 
 @pytest.mark.parametrize(("tool_name", "words"), COMMANDS)
