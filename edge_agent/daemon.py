@@ -171,6 +171,7 @@ class Daemon:
         guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
         book = PartBook(self.journal, [LineBook(line.name) for line in settings.lines], guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
+        self._closers.append(self.publisher.close)
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
         folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]

@@ -136,6 +136,11 @@ class Publisher:
         self._rouse()
         self.thread.join()
 
+    def close(self) -> None:
+        """Give the sockets back where the thread was never started, which does so at its end."""
+        if self.thread.ident is None and self._wake >= 0:
+            self._let_go()
+
     @property
     def seconds(self) -> float:
         """From the first trigger to the last published outcome."""
@@ -322,6 +327,9 @@ class Publisher:
         if self.part_log is not None:
             self.part_log.tell()
         self._beat(self._clock.monotonic_ns())
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.sockets.close()
         wake, self._wake = self._wake, -1
         os.close(wake)

@@ -13,6 +13,7 @@ from simulation import ask
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
+from edge_agent.errors import ConfigurationError
 from edge_agent.settings import load_station
 from edge_agent.wire import Reply, Request
 
@@ -139,3 +140,12 @@ def test_of_many_who_ask_the_last_recipe_is_built_and_the_others_are_told(recipe
         why = next(reply.error for name, reply in came if not reply.ok)
         assert "recipe part was asked for before third was begun" in why
         assert here.stands()[0] == "third"
+
+
+def test_a_start_that_is_refused_gives_its_addresses_back(recipes: StationFolder) -> None:
+    settings = load_station(recipes.write())
+    (recipes.folder / "recipes" / "part.yaml").unlink()
+    with pytest.raises(ConfigurationError, match=r"part\.yaml"):
+        Daemon(settings)
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "online")

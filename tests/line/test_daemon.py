@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from bright import gray, with_defect, write_bright_model
+from running import wait_until
 from simulation import ask
 from stations import StationFolder
 
@@ -160,6 +161,10 @@ class Peer:
         self.process = subprocess.Popen([*command, "--parts", str(parts)], stderr=subprocess.DEVNULL)
         self.heard: list[Verdict] = []
 
+    def await_ready(self) -> None:
+        """A trigger before that is FAULT not_ready."""
+        wait_until(lambda: ask(self.control, Request(op="status"), timeout_s=60).status["lines"]["line"]["state"] == "Ready", 60)
+
     def hear(self, count: int, timeout_s: float = 60) -> list[Verdict]:
         until = time.monotonic() + timeout_s
         while len(self.heard) < count and time.monotonic() < until:
@@ -200,6 +205,7 @@ def test_software_trigger_recipe_and_modes_over_the_control_socket(station: Stat
     station.add_images([gray(level=170)] * 3)
     station.settings["cameras"][0].update(trigger="software", repeat=True)
     daemon = peer()
+    daemon.await_ready()
     (station.folder / "recipes" / "strict.yaml").write_text(
         yaml.safe_dump({**station.recipe, "name": "strict", "rules": [{"rule": "peak_score", "max": 0.0}]})
     )
