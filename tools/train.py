@@ -6,7 +6,7 @@
 
 `--stem 1 --levels 4` with 8 filters is the U-Net of NVIDIA's decks, with 16 that of its tutorial. What a folder holds is told in
 edge_agent/dataset. The weights kept are those of the last check, for a fold as for the model trained on everything: what is held
-out then judges and chooses nothing. Beside them lie curves.png and last.pt, from which `--resume` goes on.
+out then judges and chooses nothing. Beside them lie curves.png, examples.png, and last.pt, from which `--resume` goes on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ from options import check, frame_of, parser, refusing, shape_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scores import Scores, score, table_of
+from sheet import draw_sheet
 from unet import Shape
 
 WARM_STEPS = 30
+SHOWN = 24  # examples in examples.png
 MEAN_OVER = 0.995  # the weights that are judged and kept are the running mean of those trained: steadier, and free
 
 
@@ -192,19 +195,27 @@ def speed_up(args: argparse.Namespace, network: Network, batch: Batch, steps: in
     return took_s[0] / took_s[1]
 
 
-def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console) -> Training:
-    """The training as it begins, or goes on. Without --window the examples are crops of frames as they are judged."""
+def sampler_of(args: argparse.Namespace, shape: Shape, split: Split) -> Callable[[], Sampler]:
+    """What makes the examples, from the first one on each time. Without --window they are crops of frames as they are judged."""
     how = Augmentation(
         args.rows, args.cols, args.window, args.light, args.offset, args.grain, args.paste, args.draw, args.keep_grain
     )
     examples = split.train if args.window else split.train.fitted(*frame_of(args))
-    flaws, is_gpu = flaws_of(args.flaws, shape.classes), args.device.startswith("cuda")
+    flaws = flaws_of(args.flaws, shape.classes)
     require_every_class(examples, shape.classes, {flaw.label for flaw in flaws})
+    return partial(Sampler, examples, how, flaws, args.seed)
+
+
+def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console) -> Training:
+    """The training as it begins, or goes on; `examples.png` shows what it learns from."""
+    sampler, is_gpu = sampler_of(args, shape, split), args.device.startswith("cuda")
+    frames, masks = sampler().batch(SHOWN)
+    draw_sheet(frames[:, 0].numpy(), masks.numpy(), shape.classes, args.out / "examples.png")
     network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed = is_gpu and not args.full_precision
 
     def batches() -> Iterator[Batch]:
-        return drawn(Sampler(examples, how, flaws, args.seed), args.batch, shape.cell_px, args.device)
+        return drawn(sampler(), args.batch, shape.cell_px, args.device)
 
     if is_mixed:
         faster = speed_up(args, network, next(batches()))
