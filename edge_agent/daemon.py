@@ -1,7 +1,7 @@
 """The only builder: opens what the settings name, starts the lines, waits, closes in reverse order.
 
-Order of opening: the state folder's lock, journal, outbox, publisher, what the last run left, engines, evidence, sender, lines. A
-stop drains: no further trigger, parts in flight get their outcome, the outbox commits, the collector gets what it takes in time.
+Order of opening: the state folder, engines, publisher, what the last run left, evidence, sender, lines. A stop drains: no further
+trigger, parts in flight get their outcome, the outbox commits, the collector gets what it takes in time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import faulthandler
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_agent import process
+from edge_agent.asked import Asked
 from edge_agent.bundle import Bundle, Foundry
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Camera
@@ -103,13 +103,14 @@ class Daemon:
         self._closers.append(self.journal.close)
         self.outbox = self._open_outbox(state / "outbox")
         self._closers.append(self.outbox.close)
-        self._open_publisher()
+        self._open_counters(state / "counters")
         building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
         self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open
         views = [(line, view) for line in settings.lines for view in line.each_view]
         bundles = {(line.name, view.name): self._first_bundle(line, view) for line, view in views}
         cameras = {view.camera: open_camera(self.station.camera(view.camera), self.station.base) for _, view in views}
+        self._open_publisher()
         self.evidence = EvidenceWorker(self.outbox)
         self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
@@ -132,22 +133,21 @@ class Daemon:
         batch, owner = min(MOST_BATCH, places // 4), f"{settings.station}@{process.machine_id()}"
         return Outbox(folder, settings.uplink.outbox_cap_mb, self.journal.commit, places * 3 // 4 - batch, batch, owner)
 
+    def _open_counters(self, folder: Path) -> None:
+        settings, now_us = self.station.settings, SystemClock().wall_us()
+        self._counters = Counters(folder, [line.name for line in settings.lines], settings.shifts, now_us)
+        self._closers.append(self._counters.close)
+        self._counters.recover(self.journal.unfinished, now_us)
+        self._asked = Asked(self._counters, settings.lines)
+
     def _first_bundle(self, line: LineSettings, view: ViewSettings) -> Bundle:
-        """Of the recipe asked for last. Where that cannot be used any more the line is offline: nobody asked for another."""
         extend_timeout(_BUNDLE_S)
-        kept = self._counters.lines[line.name]
-        recipe = kept.kept.asked.recipe or view.recipe
+        recipe = self._asked.recipe(line.name, view.recipe)
         try:
             return self._forge(recipe, 1, line.deadline_guard_ms, may_wait=True)
         except ConfigurationError as error:
-            if recipe == view.recipe:
-                raise
-            say("line.recipe_gone", line=line.name, recipe=recipe, named=view.recipe, why=str(error))
-        bundle = self._forge(view.recipe, 1, line.deadline_guard_ms, may_wait=True)
-        kept.name_recipe(view.recipe)
-        kept.ask_mode(OFFLINE)
-        self.publisher.book.lines[line.name].mode = OFFLINE
-        return bundle
+            recipe = self._asked.fall_back(line.name, recipe, error)
+        return self._forge(recipe, 1, line.deadline_guard_ms, may_wait=True)
 
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
@@ -167,20 +167,16 @@ class Daemon:
         return [self.publisher.pulse, self.outbox.pulse, self.evidence.pulse, *senders, *lines]
 
     def _open_publisher(self) -> None:
+        """After the engines: no request that reaches its sockets may wait there for minutes, and be carried out then."""
         settings = self.station.settings
         guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
-        book = PartBook(self.journal, [LineBook(line.name) for line in settings.lines], guard_ns)
+        books = [LineBook(line.name, self._asked.mode(line.name)) for line in settings.lines]
+        book = PartBook(self.journal, books, guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self._closers.append(self.publisher.close)
         self.publisher.control.on_trigger = self._trigger
         self.publisher.control.counters_of_cameras = self._counters_of_cameras
-        folder, names = self.station.path(settings.state) / "counters", [line.name for line in settings.lines]
-        now_us = self.publisher.now_us()
-        self.publisher.counters = self._counters = Counters(folder, names, settings.shifts, now_us)
-        self._closers.append(self._counters.close)
-        self._counters.recover(self.journal.unfinished, now_us)
-        for line in settings.lines:
-            book.lines[line.name].mode = self._counters.lines[line.name].begin(line.recipe or "", line.mode).mode
+        self.publisher.counters = self._counters
         self._recover()
 
     def _recover(self) -> None:
@@ -202,12 +198,11 @@ class Daemon:
         return sender
 
     def _open_challenge(self, line: LineSettings) -> None:
-        publisher, settings = self.publisher, line.challenge
+        publisher, settings, counters = self.publisher, line.challenge, self._counters.lines[line.name]
         if settings is None:
             return
-        pictures = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base)
-        book, counters = publisher.book.lines[line.name], self._counters.lines[line.name]
-        publisher.challenges[line.name] = LineChallenge(settings, book, counters, pictures.run, publisher.now_us())
+        pictures, book = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base), publisher.book
+        publisher.challenges[line.name] = LineChallenge(settings, book.lines[line.name], counters, pictures.run, publisher.now_us())
 
     def _open_metrics(self) -> MetricsServer | None:
         settings = self.station.settings
@@ -298,6 +293,7 @@ class Daemon:
             joiner.look()
 
     def start(self) -> None:
+        self._asked.run = self.publisher.call
         self.publisher.start()
         if self.sender is not None:
             self.sender.start()
@@ -338,9 +334,13 @@ class Daemon:
         self.publisher.alarms.limit_ng_run(line, most)
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
-        """The line judges by this recipe from here on, beyond the next start too; `is_named`, because the settings name it now."""
-        counters = self._counters.lines[line]
-        self.publisher.call(partial(counters.name_recipe if is_named else counters.ask_recipe, recipe))
+        self._asked.keep_recipe(line, recipe, is_named=is_named)
+
+    def fall_back(self, line: str, recipe: str, error: ConfigurationError) -> str:
+        """The settings' recipe, by which the line is offline; raises the error where it is the one that cannot be used."""
+        named = self._asked.fall_back(line, recipe, error)
+        self.publisher.book.lines[line].mode = OFFLINE
+        return named
 
     def tell_refusal(self, why: str) -> None:
         """Say in the service's status and the metrics that a reload was refused, '' that the last one was not."""

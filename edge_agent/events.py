@@ -46,6 +46,9 @@ EVENTS: dict[str, Event] = {
     "line.mode_changed": Event("info", "the line was set online, offline or shadow over the control socket"),
     "line.recipe_changed": Event("info", "a new recipe judges the parts from here on"),
     "line.recipe_refused": Event("error", "the new recipe cannot be used; the old one stays", "mend the recipe named"),
+    "line.asked_kept": Event(
+        "info", "what was asked for over the control socket stands, not what the settings name: they name the same as then"
+    ),
     "line.recipe_gone": Event(
         "error",
         "the recipe asked for before the start cannot be used any more; the line is offline, with the settings' one",
@@ -125,6 +128,7 @@ EVENTS: dict[str, Event] = {
     "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
     "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
+    "outbox.copied": Event("warning", "the outbox came from another station, or machine; what waits is shipped as a new stream"),
     "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
     "outbox.recovered": Event("info", "the outbox can be written again"),
     "outbox.shed": Event(

@@ -81,7 +81,9 @@ class Joiner:
 
     def trigger(self, view: str, part_id: str, trigger_ns: int) -> Part:
         """The part that this word of a view is of: one that lacks it, or a new one."""
-        at_ns = trigger_ns or time.monotonic_ns()
+        now_ns = time.monotonic_ns()
+        trigger_ns = min(trigger_ns, now_ns)  # a camera's clock may run ahead; the publisher takes none of the future either
+        at_ns = trigger_ns or now_ns
         with self._lock:
             lacking = [each for each in self._parts.values() if view not in each.came]
             mine = [each for each in lacking if each.part_id == part_id] if part_id else self._at(lacking, at_ns)

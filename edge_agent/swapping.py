@@ -32,6 +32,8 @@ class Owner(Protocol):
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
 
+    def fall_back(self, line: str, recipe: str, error: ConfigurationError) -> str: ...
+
     def tell_refusal(self, why: str) -> None: ...
 
     def fail(self, failure: EdgeAgentError) -> None: ...
@@ -108,8 +110,8 @@ class Swapper:
                 say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
                 return Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays.")
             line.swap(bundle)
-        self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
-        self._owner.keep_recipe(name, recipe, is_named=False)
+            self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+            self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
         return Reply(ok=True)
 
@@ -195,7 +197,11 @@ class Swapper:
         with self._building:
             for line in self._without_engine():
                 recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
-                bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
+                try:
+                    bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
+                except ConfigurationError as error:
+                    recipe = self._owner.fall_back(line.book.name, recipe, error)
+                    bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
                 line.swap(bundle)
                 if not isinstance(bundle.segmenter, AbsentSegmenter):
                     say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)

@@ -44,9 +44,8 @@ from edge_agent.inference.model import load_model
 
 PARTED_SHARE = 1e-4  # of the pixels may differ by more than one gray level: float rounding near steep edges
 TIMED_RUNS = 100
-BOUNDS: dict[
-    str, tuple[float, float]
-] = {  # a map's 255 levels span log-odds of 12: lowered by 100 it is empty, raised by as much it is full
+# A map's 255 levels span log-odds of 12: lowered by 100 it is empty, raised by as much it is full.
+BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("count", "threads"), (1, ENDLESS)),
     "defect_share": (0, 1),
     "lower_odds": (-100, 100),

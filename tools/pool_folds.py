@@ -37,6 +37,8 @@ class Fold:
     groups: frozenset[str]
     is_defective: NDArray[np.bool_]
     peaks: NDArray[np.float64]
+    unjudged: int = 0  # images without a map, which came out as a FAULT
+    unjudged_bad: int = 0
 
 
 def read_folds(folders: list[Path]) -> tuple[list[Fold], tuple[str, ...]]:
@@ -50,7 +52,7 @@ def read_folds(folders: list[Path]) -> tuple[list[Fold], tuple[str, ...]]:
             f"the folds tell of the classes {', '.join(map(str, sorted(classes))) or 'of none'}: give those of one network"
         )
     (names,) = classes
-    folds = [_fold(name, [row for row in rows if row["peaks"]], names) for name, rows in all_rows]
+    folds = [_fold(name, rows, names) for name, rows in all_rows]
     for number, fold in enumerate(folds):
         for other in folds[:number]:
             if shared := sorted(fold.groups & other.groups):
@@ -60,14 +62,23 @@ def read_folds(folders: list[Path]) -> tuple[list[Fold], tuple[str, ...]]:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise SystemExit(f"{folder}/results.jsonl: {error}. Give the --out of edge-agent evaluate.") from None
+    if not all(isinstance(row, dict) and {"group", "is_defective", "peaks"} <= row.keys() for row in rows):
+        raise SystemExit(
+            f"{folder}/results.jsonl tells no peaks, or is no evaluation's. Evaluate the fold again with this version."
+        )
+    return rows
 
 
-def _fold(name: str, rows: list[dict[str, Any]], classes: tuple[str, ...]) -> Fold:
+def _fold(name: str, all_rows: list[dict[str, Any]], classes: tuple[str, ...]) -> Fold:
+    rows = [row for row in all_rows if row["peaks"]]
     peaks = np.array([[row["peaks"][each] for each in classes] for row in rows], float).reshape(len(rows), len(classes))
-    return Fold(name, frozenset(row["group"] for row in rows), np.array([row["is_defective"] for row in rows], bool), peaks)
+    truth = np.array([row["is_defective"] for row in rows], bool)
+    bad = sum(row["is_defective"] for row in all_rows)
+    groups = frozenset(str(row["group"]) for row in rows)
+    return Fold(name, groups, truth, peaks, len(all_rows) - len(rows), bad - int(truth.sum()))
 
 
 def calls_of(folds: list[Fold]) -> Calls:
@@ -133,6 +144,9 @@ def main() -> None:
     except EdgeAgentError as error:
         raise SystemExit(str(error)) from None
     folds, classes = read_folds(args.folds)
+    for fold in folds:
+        if fold.unjudged:
+            print(f"{fold.name}: {fold.unjudged} images, {fold.unjudged_bad} of them defective, were not judged and are left out")
     tell(folds, classes, condition, Console())
 
 

@@ -206,11 +206,15 @@ def sampler_of(args: argparse.Namespace, shape: Shape, split: Split) -> Callable
     return partial(Sampler, examples, how, flaws, args.seed)
 
 
-def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console) -> Training:
-    """The training as it begins, or goes on; `examples.png` shows what it learns from."""
-    sampler, is_gpu = sampler_of(args, shape, split), args.device.startswith("cuda")
-    frames, masks = sampler().batch(SHOWN)
+def show(args: argparse.Namespace, shape: Shape, split: Split) -> None:
+    """Draw what the network is about to learn from."""
+    frames, masks = sampler_of(args, shape, split)().batch(SHOWN)
     draw_sheet(frames[:, 0].numpy(), masks.numpy(), shape.classes, args.out / "examples.png")
+
+
+def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console) -> Training:
+    """The training as it begins, or goes on."""
+    sampler, is_gpu = sampler_of(args, shape, split), args.device.startswith("cuda")
     network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed = is_gpu and not args.full_precision
 
@@ -258,6 +262,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
         require_same(args.out / "last.pt", origin_of(args, split))
+    show(args, shape, split)
     training = begin(args, shape, split, console)
     at = training.at
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:

@@ -129,10 +129,12 @@ class LineCounters:
     def begin(self, recipe: str, mode: str) -> Asked:
         """What to begin with, where the settings name this recipe and mode: what was asked for instead of them outlives a start."""
         self._named, asked = Asked(recipe, recipe, mode, mode), self.kept.asked
-        if asked.instead_of_recipe != recipe:
-            asked.recipe = asked.instead_of_recipe = recipe
-        if asked.instead_of_mode != mode:
-            asked.mode = asked.instead_of_mode = mode
+        if (asked.instead_of_recipe, asked.instead_of_mode) != (recipe, mode):
+            if asked.instead_of_recipe != recipe:
+                asked.recipe = asked.instead_of_recipe = recipe
+            if asked.instead_of_mode != mode:
+                asked.mode = asked.instead_of_mode = mode
+            self._keep()
         return asked
 
     def ask_recipe(self, recipe: str) -> None:
@@ -143,6 +145,11 @@ class LineCounters:
     def ask_mode(self, mode: str) -> None:
         """Keep that the line is to be in another mode than the settings'."""
         self.kept.asked.mode, self.kept.asked.instead_of_mode = mode, self._named.mode
+        self._keep()
+
+    def give_up(self, recipe: str, mode: str) -> None:
+        """Keep that the line is in this mode, by the settings' recipe, both at once: what was asked for cannot be used any more."""
+        self.kept.asked = Asked(recipe, self._named.recipe, mode, self._named.mode)
         self._keep()
 
     def name_recipe(self, recipe: str) -> None:

@@ -32,11 +32,9 @@ def is_taken(endpoint: str) -> bool:
     if not endpoint.startswith(_IPC):
         return False
     with socketlib.socket(socketlib.AF_UNIX) as probe:
-        try:
-            probe.connect(endpoint.removeprefix(_IPC))
-        except OSError:
-            return False
-    return True
+        probe.setblocking(False)  # whoever listens may be frozen
+        found = probe.connect_ex(endpoint.removeprefix(_IPC))
+    return found in (0, errno.EAGAIN, errno.EINPROGRESS)
 
 
 class PlcSockets:

@@ -54,14 +54,15 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> tuple[apsw.Connecti
         connection, stream = _open(file, cap_mb), None
     before = _meta(connection, "owner")
     if owner and stream is not None and before not in (None, owner):
-        say("outbox.replaced", file=str(file), why=f"it was made by {before}, and this is {owner}")
+        say("outbox.copied", file=str(file), made_by=before, owner=owner)
         stream = None
-    if owner and before != owner:
-        with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
-            connection.execute("insert or replace into meta values('owner', ?)", (owner,))
     if stream is None:
         stream = uuid.uuid4().hex
-        connection.execute("insert or replace into meta values('stream', ?)", (stream,))
+        with transaction(connection):
+            connection.execute("insert or replace into meta values('stream', ?), ('owner', ?)", (stream, owner or None))
+    elif owner and before != owner:
+        with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
+            connection.execute("insert or replace into meta values('owner', ?)", (owner,))
     if stream != expected:
         note_beside(file, stream)
     return connection, stream
@@ -102,7 +103,7 @@ def open_reader(file: Path) -> apsw.Connection:
 
 def _meta(connection: apsw.Connection, key: str) -> str | None:
     found = connection.execute("select v from meta where k=?", (key,)).fetchone()
-    return str(found[0]) if found else None
+    return str(found[0]) if found and found[0] is not None else None
 
 
 def _stream_beside(file: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 import yaml
@@ -12,8 +13,13 @@ from running import wait_until
 from simulation import ask
 from stations import StationFolder
 
+from edge_agent import swapping
+from edge_agent.bundle import Bundle
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
+from edge_agent.inference.absent import AbsentSegmenter
+from edge_agent.inference.model import load_model
+from edge_agent.plc.sockets import is_taken
 from edge_agent.settings import load_station
 from edge_agent.wire import Reply, Request
 
@@ -56,13 +62,14 @@ def write(station: StationFolder, name: str, **changed: object) -> None:
     (station.folder / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump({**station.recipe, "name": name, **changed}))
 
 
-def test_recipe_and_mode_outlive_a_start(recipes: StationFolder) -> None:
+def test_recipe_and_mode_outlive_a_start(recipes: StationFolder, capfd: pytest.CaptureFixture[str]) -> None:
     """Whoever crashes in the middle of a lot comes back within seconds: not with another product's recipe."""
     with Running(recipes) as here:
         assert here.ask(op="recipe", name="strict").ok
         assert here.ask(op="mode", mode="offline").ok
     with Running(recipes) as here:
         assert here.stands() == ("strict", "offline")
+        assert "line.asked_kept" in "".join(capfd.readouterr())
         assert here.ask(op="mode", mode="online").ok
     with Running(recipes) as here:
         assert here.stands() == ("strict", "online")
@@ -75,10 +82,9 @@ def test_they_hold_until_the_settings_name_another(recipes: StationFolder) -> No
     recipes.settings["lines"][0].update(recipe="third", mode="offline")
     with Running(recipes) as here:
         assert here.stands() == ("third", "offline")
-        assert here.ask(op="mode", mode="online").ok
-    recipes.settings["lines"][0].update(recipe="part")
+    recipes.settings["lines"][0].update(recipe="part", mode="online")
     with Running(recipes) as here:
-        assert here.stands() == ("part", "online"), "strict was asked for instead of a part that is long over"
+        assert here.stands() == ("part", "online"), "strict and shadow were asked for instead of what is long over"
 
 
 def test_a_reload_that_names_another_ends_what_was_asked_for(recipes: StationFolder) -> None:
@@ -149,3 +155,42 @@ def test_a_start_that_is_refused_gives_its_addresses_back(recipes: StationFolder
         Daemon(settings)
     with Running(recipes) as here:
         assert here.stands() == ("part", "online")
+
+
+def test_nothing_waits_at_the_sockets_while_engines_are_built(recipes: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger of minutes ago would become a verdict on a part that is long gone."""
+    listens: list[bool] = []
+    forge = Daemon._forge
+
+    def asked_meanwhile(daemon: Daemon, *words: Any, **more: Any) -> Any:
+        listens.append(is_taken(recipes.settings["plc"]["control"]))
+        return forge(daemon, *words, **more)
+
+    monkeypatch.setattr(Daemon, "_forge", asked_meanwhile)
+    with Running(recipes) as here:
+        assert is_taken(here.control)
+    assert listens == [False]
+
+
+def test_a_recipe_that_a_late_engine_shows_to_be_wrong_leaves_the_line_offline(
+    recipes: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Running(recipes) as here:
+        assert here.ask(op="recipe", name="strict").ok
+    monkeypatch.setattr(swapping, "_ENGINE_AGAIN_S", (0.05,))
+    forge, calls = Daemon._forge, Counter[str]()
+
+    def late(daemon: Daemon, recipe: str, *words: Any, **more: Any) -> Any:
+        calls[recipe] += 1
+        bundle = forge(daemon, recipe, *words, **more)
+        if calls.total() == 1:
+            model = load_model(daemon.station.path(daemon.station.settings.models) / bundle.recipe.model.name)
+            return Bundle(bundle.recipe, AbsentSegmenter(model, "no GPU yet"), bundle.identity, False, "no GPU yet")
+        if recipe == "strict":
+            raise ConfigurationError("golden picture good.png: is NG by recipe strict, and must be PASS.")
+        return bundle
+
+    monkeypatch.setattr(Daemon, "_forge", late)
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "offline")
+        assert here.daemon._failure is None

@@ -145,3 +145,13 @@ def test_both_views_of_an_offline_line_are_one_part(here: Bench) -> None:
     for view in "ab":
         here.loss(view, 0)
     assert here.outcomes(1) == (0, {"not_ready": 1})
+
+
+def test_views_whose_cameras_run_ahead_of_our_clock_meet_all_the_same(here: Bench) -> None:
+    for part in range(3):
+        at = (time.monotonic_ns() - here.began_ns) // MS + 200
+        here.picture("a", at, part)
+        here.picture("b", at + 1, part)
+        time.sleep(0.06)
+    assert here.outcomes(3) == (3, {})
+    assert list(here.shown.values()) == [{f"a{part}", f"b{part}"} for part in range(3)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import pytest
 from stations import Program
 
@@ -62,6 +63,9 @@ def test_a_training_leaves_weights_papers_and_curves_and_is_repeatable(
     assert kept[0]["training"]["kept"] == "the last check"
     assert (kept[0]["rows"], kept[0]["cols"]) == (64, 128)
     assert (first / "curves.png").read_bytes().startswith(b"\x89PNG")
+    sheet = cv2.imread(str(first / "examples.png"))
+    assert sheet is not None
+    assert ((sheet.max(axis=2) - sheet.min(axis=2)) > 100).any(), "defects have outlines in a colour, surfaces have none"
 
 
 def test_a_training_goes_on_where_it_stopped(trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path) -> None:

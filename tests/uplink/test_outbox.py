@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import DeliveryError
 from edge_agent.shipping import MOST_MESSAGE_BYTES
+from edge_agent.uplink import schema
 from edge_agent.uplink.outbox import Outbox, count_records
 from edge_agent.uplink.schema import LOST, PICTURE, RECORD
 
@@ -354,3 +355,19 @@ def test_an_outbox_without_an_owner_gets_one_and_keeps_its_stream(tmp_path: Path
     again = Outbox(tmp_path / "outbox", 16, owner="hall3@1")
     again.close()
     assert again.stream == before.stream
+
+
+def test_a_kill_as_a_copy_begins_its_stream_leaves_it_to_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Outbox(tmp_path / "outbox", 16, owner="master@1")
+    image.close()
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema.uuid, "uuid4", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Outbox(tmp_path / "outbox", 16, owner="a@1")
+    copy = Outbox(tmp_path / "outbox", 16, owner="a@1")
+    copy.close()
+    assert copy.stream != image.stream

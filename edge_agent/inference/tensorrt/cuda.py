@@ -26,9 +26,8 @@ _NO_DEVICE = ("no cuda-capable device", "no device", "not initialized", "unknown
 _OLD_DRIVER = ("insufficient", "forward compat")
 _MIXED_DRIVER = ("unsupported display driver", "driver mismatch", "version mismatch")
 _T = TypeVar("_T")
-_CAPTURING = (
-    threading.Lock()
-)  # all engines share one context, and waiting for it spoils another thread's capture, whatever its mode
+# All engines share one context, and waiting for it spoils another thread's capture, whatever its mode.
+_CAPTURING = threading.Lock()
 
 
 class Gpu:
