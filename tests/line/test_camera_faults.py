@@ -105,7 +105,7 @@ class Both:
         assert self.record.summary["triggers"] == self.record.summary["outcomes"] == len(self.record.verdicts)
 
 
-def pulse(camera: SimulatedCamera, count: int, rate_hz: float = 50.0) -> None:
+def pulse(camera: SimulatedCamera, count: int, rate_hz: float = 20.0) -> None:
     for _ in range(count):
         camera.pulse()
         time.sleep(1 / rate_hz)
