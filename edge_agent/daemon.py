@@ -119,8 +119,8 @@ class Daemon:
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
             self._open_challenge(line)
-        reloader = Reloader(self.station, self._views, self._forge)
-        self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop)
+        self._swapper = Swapper(self._views, self._forge, Reloader(self.station, self._views, self._forge), self, self._stop)
+        self._closers.append(self._swapper.close)
         self.publisher.control.on_recipe = self._swapper.change_recipe
         self.publisher.control.on_reload = self._swapper.reload
         books = [line.book for line in self.lines]

@@ -23,6 +23,7 @@ from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _READY_AGAIN_S = 0.1
+_CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one that is being built takes longer
 
 
 class Owner(Protocol):
@@ -61,6 +62,11 @@ class Swapper:
         self._wanted: dict[str, _Wanted] = {}  # by line: the recipe that is to be built next
         self._changing: set[str] = set()  # lines with a thread that builds what is wanted
         self._wanted_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Begin no change any more, and wait a while for the one under way: an engine that nobody closes, because it came after
+        the end, may end the process by a signal."""
+        self._building.acquire(timeout=_CLOSES_S)
 
     def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
         """Build the new bundle aside, swap between two parts, answer then; one is built for a line at a time, and of those that
