@@ -34,7 +34,7 @@ from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
-from edge_agent.plc.parts import OFFLINE, LineBook, PartBook
+from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
@@ -142,12 +142,7 @@ class Daemon:
 
     def _first_bundle(self, line: LineSettings, view: ViewSettings) -> Bundle:
         extend_timeout(_BUNDLE_S)
-        recipe = self._asked.recipe(line.name, view.recipe)
-        try:
-            return self._forge(recipe, 1, line.deadline_guard_ms, may_wait=True)
-        except ConfigurationError as error:
-            recipe = self._asked.fall_back(line.name, recipe, error)
-        return self._forge(recipe, 1, line.deadline_guard_ms, may_wait=True)
+        return self.forge_asked(line.name, self._asked.recipe(line.name, view.recipe), 1, line.deadline_guard_ms)
 
     def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
@@ -170,8 +165,7 @@ class Daemon:
         """After the engines: no request that reaches its sockets may wait there for minutes, and be carried out then."""
         settings = self.station.settings
         guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
-        books = [LineBook(line.name, self._asked.mode(line.name)) for line in settings.lines]
-        book = PartBook(self.journal, books, guard_ns)
+        book = PartBook(self.journal, list(self._asked.books.values()), guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self._closers.append(self.publisher.close)
         self.publisher.control.on_trigger = self._trigger
@@ -336,11 +330,14 @@ class Daemon:
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
         self._asked.keep_recipe(line, recipe, is_named=is_named)
 
-    def fall_back(self, line: str, recipe: str, error: ConfigurationError) -> str:
-        """The settings' recipe, by which the line is offline; raises the error where it is the one that cannot be used."""
-        named = self._asked.fall_back(line, recipe, error)
-        self.publisher.book.lines[line].mode = OFFLINE
-        return named
+    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float) -> Bundle:
+        """The first bundle of a line, whose engine may come later. Where the recipe asked for cannot be used, the line is offline,
+        by the settings' one."""
+        try:
+            return self._forge(recipe, generation, guard_ms, may_wait=True)
+        except ConfigurationError as error:
+            recipe = self._asked.fall_back(line, recipe, error)
+        return self._forge(recipe, generation, guard_ms, may_wait=True)
 
     def tell_refusal(self, why: str) -> None:
         """Say in the service's status and the metrics that a reload was refused, '' that the last one was not."""

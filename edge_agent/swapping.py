@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_agent import process
+from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
@@ -33,7 +34,7 @@ class Owner(Protocol):
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
 
-    def fall_back(self, line: str, recipe: str, error: ConfigurationError) -> str: ...
+    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float) -> Bundle: ...
 
     def tell_refusal(self, why: str) -> None: ...
 
@@ -66,6 +67,7 @@ class Swapper:
     def close(self) -> None:
         """Begin no change any more, and wait a while for the one under way: an engine that nobody closes, because it came after
         the end, may end the process by a signal."""
+        self._stop.set()  # a lock is not fair: whoever let go of it may have it again
         self._building.acquire(timeout=_CLOSES_S)
 
     def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
@@ -95,7 +97,7 @@ class Swapper:
         while True:
             with self._wanted_lock:
                 wanted = self._wanted.pop(name, None)
-                if wanted is None:
+                if wanted is None or self._stop.is_set():
                     self._changing.remove(name)
                     return
             reply = self._build(name, line, wanted.recipe)
@@ -203,11 +205,7 @@ class Swapper:
         with self._building:
             for line in self._without_engine():
                 recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
-                try:
-                    bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
-                except ConfigurationError as error:
-                    recipe = self._owner.fall_back(line.book.name, recipe, error)
-                    bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
+                bundle = self._owner.forge_asked(line.book.name, recipe, generation, line.guard_ms)
                 line.swap(bundle)
                 if not isinstance(bundle.segmenter, AbsentSegmenter):
                     say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)

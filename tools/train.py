@@ -206,15 +206,15 @@ def sampler_of(args: argparse.Namespace, shape: Shape, split: Split) -> Callable
     return partial(Sampler, examples, how, flaws, args.seed)
 
 
-def show(args: argparse.Namespace, shape: Shape, split: Split) -> None:
+def show(sampler: Sampler, classes: tuple[str, ...], file: Path) -> None:
     """Draw what the network is about to learn from."""
-    frames, masks = sampler_of(args, shape, split)().batch(SHOWN)
-    draw_sheet(frames[:, 0].numpy(), masks.numpy(), shape.classes, args.out / "examples.png")
+    frames, masks = sampler.batch(SHOWN)
+    draw_sheet(frames[:, 0].numpy(), masks.numpy(), classes, file)
 
 
-def begin(args: argparse.Namespace, shape: Shape, split: Split, console: Console) -> Training:
+def begin(args: argparse.Namespace, shape: Shape, sampler: Callable[[], Sampler], console: Console) -> Training:
     """The training as it begins, or goes on."""
-    sampler, is_gpu = sampler_of(args, shape, split), args.device.startswith("cuda")
+    is_gpu = args.device.startswith("cuda")
     network = begun(shape).to(args.device, memory_format=torch.channels_last)
     is_mixed = is_gpu and not args.full_precision
 
@@ -262,8 +262,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
         require_same(args.out / "last.pt", origin_of(args, split))
-    show(args, shape, split)
-    training = begin(args, shape, split, console)
+    sampler = sampler_of(args, shape, split)
+    show(sampler(), shape.classes, args.out / "examples.png")
+    training = begin(args, shape, sampler, console)
     at = training.at
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("training", total=1.0)

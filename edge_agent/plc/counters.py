@@ -111,7 +111,6 @@ class LineCounters:
         self._generation = places[0][0] if places else 0
         self._before = places[1][1] if len(places) > 1 else None
         self.kept = places[0][1] if places else Kept(Tally(now_us), Tally(now_us))
-        self._named = Asked()  # by the settings
 
     def recover(self, left: Iterable[Entry]) -> None:
         """Bring the count in line with what the last run left in its journal. May run again, should this start be cut short."""
@@ -128,33 +127,36 @@ class LineCounters:
 
     def begin(self, recipe: str, mode: str) -> Asked:
         """What to begin with, where the settings name this recipe and mode: what was asked for instead of them outlives a start."""
-        self._named, asked = Asked(recipe, recipe, mode, mode), self.kept.asked
-        if (asked.instead_of_recipe, asked.instead_of_mode) != (recipe, mode):
-            if asked.instead_of_recipe != recipe:
-                asked.recipe = asked.instead_of_recipe = recipe
-            if asked.instead_of_mode != mode:
-                asked.mode = asked.instead_of_mode = mode
+        asked = self.kept.asked
+        stands = Asked(
+            asked.recipe if asked.instead_of_recipe == recipe else recipe,
+            recipe,
+            asked.mode if asked.instead_of_mode == mode else mode,
+            mode,
+        )
+        if stands != asked:
+            self.kept.asked = stands
             self._keep()
-        return asked
+        return stands
 
     def ask_recipe(self, recipe: str) -> None:
         """Keep that the line is to judge by another recipe than the settings'."""
-        self.kept.asked.recipe, self.kept.asked.instead_of_recipe = recipe, self._named.recipe
+        self.kept.asked.recipe = recipe
         self._keep()
 
     def ask_mode(self, mode: str) -> None:
         """Keep that the line is to be in another mode than the settings'."""
-        self.kept.asked.mode, self.kept.asked.instead_of_mode = mode, self._named.mode
+        self.kept.asked.mode = mode
         self._keep()
 
-    def give_up(self, recipe: str, mode: str) -> None:
+    def give_up(self, mode: str) -> None:
         """Keep that the line is in this mode, by the settings' recipe, both at once: what was asked for cannot be used any more."""
-        self.kept.asked = Asked(recipe, self._named.recipe, mode, self._named.mode)
+        self.kept.asked.recipe, self.kept.asked.mode = self.kept.asked.instead_of_recipe, mode
         self._keep()
 
     def name_recipe(self, recipe: str) -> None:
         """The settings name a recipe anew: whatever was asked for before is over."""
-        self._named.recipe = recipe
+        self.kept.asked.instead_of_recipe = recipe
         self.ask_recipe(recipe)
 
     def count(self, epoch: int, seq: int, outcome: str, reasons: tuple[str, ...]) -> None:

@@ -199,21 +199,23 @@ def test_a_recipe_that_a_late_engine_shows_to_be_wrong_leaves_the_line_offline(
 def test_a_stop_waits_for_the_engine_that_is_being_opened(recipes: StationFolder) -> None:
     """Opened after the others were closed, it would stay open."""
     order: list[str] = []
-    begun = threading.Event()
+    begun, closing = threading.Event(), threading.Event()
     with Running(recipes) as here:
         swapper, foundry = here.daemon._swapper, here.daemon._foundry
         forge, close = swapper._forge, foundry.close
 
         def slow(*words: Any, **more: Any) -> Any:
             begun.set()
-            assert not threading.Event().wait(0.5)
+            assert closing.wait(10)
             bundle = forge(*words, **more)
             order.append("opened")
             return bundle
 
         swapper._forge = slow  # type: ignore[assignment]
         here.daemon._closers[here.daemon._closers.index(close)] = lambda: (order.append("closed"), close())[1]
+        stop = here.daemon._closers.index(swapper.close)
+        here.daemon._closers[stop] = lambda: (threading.Timer(0.1, closing.set).start(), type(swapper).close(swapper))[1]
         swapper.change_recipe("line", "strict", lambda _: None)
         assert begun.wait(10)
-        threading.Timer(0.1, swapper.change_recipe, ("line", "third", lambda _: None)).start()
+        swapper.change_recipe("line", "third", lambda _: None)
     assert order == ["opened", "closed"]

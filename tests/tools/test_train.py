@@ -327,5 +327,6 @@ def test_crops_are_of_frames_as_they_are_judged(tool: Callable[[str], ModuleType
     for words in ([], ["--window", "0.8", "--frame", ""]):
         args = options.parser().parse_args([*map(str, HOW), "out", *words])
         options.check(args)
-        train_py.begin(args, options.shape_of(args), examples.Split(large, large, ""), Console(quiet=True))
+        shape = options.shape_of(args)
+        train_py.begin(args, shape, train_py.sampler_of(args, shape, examples.Split(large, large, "")), Console(quiet=True))
     assert [each.pairs[0][0].shape for each in seen] == [(64, 128), (256, 512)]  # a window is stretched by itself
