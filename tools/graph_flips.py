@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from edge_agent.bundle import load_pair
-from edge_agent.commands.calibrate_images import read_golden, require_some, tensors, unseen
-from edge_agent.commands.calibrate_manifest import read_manifest
+from edge_agent.commands.calibrating.images import read_golden, require_some, tensors, unseen
+from edge_agent.commands.calibrating.manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.base import infer

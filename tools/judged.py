@@ -19,7 +19,7 @@ from scores import Scores, score
 
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.ranges import measure_ranges
-from edge_agent.commands.calibrate_images import spread
+from edge_agent.commands.calibrating.images import spread
 from edge_agent.inference.cpu import AS_WRITTEN, load_openvino
 from edge_agent.inference.unsigned import as_unsigned
 

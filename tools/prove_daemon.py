@@ -22,9 +22,9 @@ import yaml
 import zmq
 from proving import ROOT, TOOLS, Task, opened, require, run_many
 
-from edge_agent.commands import bareloop
-from edge_agent.commands.benchmark_engine import BATCHES
-from edge_agent.commands.benchmark_station import run_station
+from edge_agent.commands.benchmarks import bareloop
+from edge_agent.commands.benchmarks.engine import BATCHES
+from edge_agent.commands.benchmarks.station import run_station
 from edge_agent.inference.tensorrt.api import load_library
 from edge_agent.inference.tensorrt.build import build_aside
 from edge_agent.inference.tensorrt.cuda import Gpu

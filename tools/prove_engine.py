@@ -90,7 +90,7 @@ def _precisions(task: Task) -> Iterator[tuple[str, Model]]:
 def _candidates(task: Task) -> dict[str, Any]:
     from edge_agent.calibration.candidates import CANDIDATES, make, prepare
     from edge_agent.calibration.ranges import measure_ranges
-    from edge_agent.commands.calibrate_manifest import read_manifest
+    from edge_agent.commands.calibrating.manifest import read_manifest
     from edge_agent.inference.graph import finish, load_network, read_network
 
     if task.order.candidates:

@@ -11,7 +11,7 @@ from edge_agent.errors import CameraError
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Answer:
     """What a camera says it is, as in `find_devices`; its whole sensor's size, 0 where it does not say; has it a master already?"""
 
     device: dict[str, str]
@@ -20,7 +20,7 @@ class Asked:
     is_held: bool
 
 
-def ask_device(address: str) -> Asked:
+def ask_device(address: str) -> Answer:
     """Ask the camera at this address; nothing of it is set. Blocks for 2.5 s where none answers. Raises CameraError."""
     arv = library()
     camera = look(arv, address)
@@ -30,7 +30,7 @@ def ask_device(address: str) -> Asked:
         is_gige = bool(arv.call("camera_is_gv_device", camera))
         rows, cols = most_pixels(arv, camera)
         device = {"protocol": "GigEVision" if is_gige else "USB3Vision", "address": address, **told, "id": address}
-        return Asked(device, rows, cols, is_held(arv, camera))
+        return Answer(device, rows, cols, is_held(arv, camera))
     finally:
         arv.unref(camera)
 

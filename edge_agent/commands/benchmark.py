@@ -19,12 +19,12 @@ from rich.table import Table
 
 from edge_agent.activation import processor
 from edge_agent.commands import output
-from edge_agent.commands.benchmark_camera import measure_camera
-from edge_agent.commands.benchmark_engine import measure_engines, table_of
-from edge_agent.commands.benchmark_metrics import measure_metrics
-from edge_agent.commands.benchmark_plumbing import measure_plumbing
-from edge_agent.commands.benchmark_station import measure_station
-from edge_agent.commands.benchmark_triggers import measure_triggers
+from edge_agent.commands.benchmarks.camera import measure_camera
+from edge_agent.commands.benchmarks.engine import measure_engines, table_of
+from edge_agent.commands.benchmarks.metrics import measure_metrics
+from edge_agent.commands.benchmarks.plumbing import measure_plumbing
+from edge_agent.commands.benchmarks.station import measure_station
+from edge_agent.commands.benchmarks.triggers import measure_triggers
 from edge_agent.errors import UsageError
 
 _MOST_S = 3600.0

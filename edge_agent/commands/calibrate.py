@@ -23,10 +23,10 @@ from edge_agent.bundle import load_pair
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
-from edge_agent.commands.calibrate_images import Golden, fingerprint, read_golden, require_some, spread, tensors, unseen
-from edge_agent.commands.calibrate_manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
-from edge_agent.commands.calibrate_trial import REPORT, Trial, activate, hold_trial
-from edge_agent.commands.evaluation_plots import new_figure
+from edge_agent.commands.calibrating.images import Golden, fingerprint, read_golden, require_some, spread, tensors, unseen
+from edge_agent.commands.calibrating.manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
+from edge_agent.commands.calibrating.trial import REPORT, Trial, activate, hold_trial
+from edge_agent.commands.evaluation.plots import new_figure
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.inference.graph import finish, read_network

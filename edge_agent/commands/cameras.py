@@ -15,7 +15,7 @@ import yaml
 from rich.table import Table
 
 from edge_agent.camera import v4l2_kernel as k
-from edge_agent.camera.aravis_find import Asked, ask_device
+from edge_agent.camera.aravis_find import Answer, ask_device
 from edge_agent.camera.aravis_library import find_devices, library
 from edge_agent.camera.aravis_words import held
 from edge_agent.camera.gige_discovery import discover
@@ -121,7 +121,7 @@ def find_cameras(kernel: k.Kernel) -> tuple[list[Found], list[str]]:
     return cameras, notes
 
 
-def _asked(device: dict[str, str]) -> Asked | None:
+def _asked(device: dict[str, str]) -> Answer | None:
     """What a camera that was heard says when it is asked; None where it does not answer."""
     try:
         return ask_device(device["id"] if device["protocol"] == _USB3 else device["address"])
@@ -129,11 +129,11 @@ def _asked(device: dict[str, str]) -> Asked | None:
         return None
 
 
-def _of_aravis(device: dict[str, str], names: set[str], asked: Asked | None = None) -> Found:
-    """With what it was asked, where it answered, so that `check` can say what it needs of the machine."""
+def _of_aravis(device: dict[str, str], names: set[str], answer: Answer | None = None) -> Found:
+    """With what it says of itself, where it answered, so that `check` can say what it needs of the machine."""
     name = camera_name(device["model"], device["serial"], names)
     key = "serial" if device["protocol"] == _USB3 else "address"
-    size = f", width: {asked.cols}, height: {asked.rows}" if asked is not None and asked.cols and asked.rows else ""
+    size = f", width: {answer.cols}, height: {answer.rows}" if answer is not None and answer.cols and answer.rows else ""
     settings = f"{{name: {name}, kind: aravis, {key}: {_quoted(device[key])}{size}, trigger: free_run}}"
     return Found("aravis", device["address"], device["serial"], device["vendor"], device["model"], settings)
 

@@ -19,11 +19,14 @@ import msgspec
 from edge_agent import strictyaml
 from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
-from edge_agent.commands import doctor, doctor_engine, doctor_machine, doctor_station
-from edge_agent.commands.check_cameras import check_cameras, this_machine
-from edge_agent.commands.check_files import check_pictures, check_service
-from edge_agent.commands.doctor import Look
-from edge_agent.commands.service import Service, service_of
+from edge_agent.commands.doctor import engine as engine_looks
+from edge_agent.commands.doctor import looks
+from edge_agent.commands.doctor import machine as machine_looks
+from edge_agent.commands.doctor import station as station_looks
+from edge_agent.commands.doctor.cameras import check_cameras, this_machine
+from edge_agent.commands.doctor.files import check_pictures, check_service
+from edge_agent.commands.doctor.looks import Look
+from edge_agent.commands.doctor.service import Service, service_of
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
@@ -120,20 +123,20 @@ class Examination:
 
     def surroundings(self, station: Station | None) -> None:
         """Look at the machine and, where there is one, at what the station needs of it."""
-        self.looks += doctor_machine.of_python()
-        self.looks += doctor_machine.of_libraries(station)
-        self.looks += doctor_machine.of_gpu(station)
-        self.looks += doctor_machine.of_kernel(station, this_machine())
-        self.looks += doctor_machine.of_clock()
+        self.looks += machine_looks.of_python()
+        self.looks += machine_looks.of_libraries(station)
+        self.looks += machine_looks.of_gpu(station)
+        self.looks += machine_looks.of_kernel(station, this_machine())
+        self.looks += machine_looks.of_clock()
         if station is None:
             return
-        self.looks += doctor_engine.of_engines(station)
-        self.looks += doctor_machine.of_state(station)
-        is_running, lines = doctor_station.of_running(station, self.service)
+        self.looks += engine_looks.of_engines(station)
+        self.looks += machine_looks.of_state(station)
+        is_running, lines = station_looks.of_running(station, self.service)
         self.looks += lines
-        self.looks += doctor_station.of_ports(station, is_running, self.service)
-        self.looks += doctor_station.of_cameras(station)
-        self.looks += doctor_station.of_collector(station)
+        self.looks += station_looks.of_ports(station, is_running, self.service)
+        self.looks += station_looks.of_cameras(station)
+        self.looks += station_looks.of_collector(station)
 
     def model(self, folder: Path) -> Model:
         """Return a model that runs; what is doubtful in it becomes a warning. Raises ConfigurationError."""
@@ -156,7 +159,7 @@ class Examination:
 
     def report(self, as_json: bool) -> int:
         """Print everything; return the exit code of the worst."""
-        is_hindered = any(look.level == doctor.PROBLEM for look in self.looks)
+        is_hindered = any(look.level == looks.PROBLEM for look in self.looks)
         if as_json:
             problems, warnings = ([_plain(p) for p in these] for these in (self.problems, self.warnings))
             is_ok = not (problems or is_hindered)
@@ -164,16 +167,16 @@ class Examination:
             print(msgspec.json.encode(told).decode())
         else:
             every = [*self.looks, *self._of_files()]
-            doctor.show(every)
+            looks.show(every)
             levels = [look.level for look in every]
-            print(doctor.summary(levels.count(doctor.PROBLEM), levels.count(doctor.NOTE)))
+            print(looks.summary(levels.count(looks.PROBLEM), levels.count(looks.NOTE)))
         return EXIT_CONFIGURATION if self.problems else EXIT_FAILURE if is_hindered else EXIT_OK
 
     def _of_files(self) -> list[Look]:
         return [
-            *(doctor.well("files", each) for each in self.seen),
-            *(doctor.note("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.warnings),
-            *(doctor.problem("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.problems),
+            *(looks.well("files", each) for each in self.seen),
+            *(looks.note("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.warnings),
+            *(looks.problem("files", str(dataclasses.replace(each, remedy="")), each.remedy) for each in self.problems),
         ]
 
 

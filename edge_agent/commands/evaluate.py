@@ -16,15 +16,16 @@ import msgspec
 from rich.progress import Progress
 
 from edge_agent.bundle import load_pair
-from edge_agent.commands import evaluation_split, output
-from edge_agent.commands.evaluation_figures import Figures
-from edge_agent.commands.evaluation_gallery import write_gallery
-from edge_agent.commands.evaluation_line import Judged, Observer, run_line
-from edge_agent.commands.evaluation_papers import read_papers
-from edge_agent.commands.evaluation_pick import picked
-from edge_agent.commands.evaluation_plots import new_figure, write_plots
-from edge_agent.commands.evaluation_report import PICTURES, markdown, print_report
-from edge_agent.commands.evaluation_room import make_room, written_files
+from edge_agent.commands import output
+from edge_agent.commands.evaluation import split
+from edge_agent.commands.evaluation.figures import Figures
+from edge_agent.commands.evaluation.gallery import write_gallery
+from edge_agent.commands.evaluation.line import Judged, Observer, run_line
+from edge_agent.commands.evaluation.papers import read_papers
+from edge_agent.commands.evaluation.pick import picked
+from edge_agent.commands.evaluation.plots import new_figure, write_plots
+from edge_agent.commands.evaluation.report import PICTURES, markdown, print_report
+from edge_agent.commands.evaluation.room import make_room, written_files
 from edge_agent.commands.replay import find_model, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pick", metavar="CONDITION", help="such as 'precision>=0.9925' or 'false_reject<=0.1%%'; also recall, slip"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables: evaluation.json")
-    evaluation_split.add_arguments(parser)
+    split.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     folder = find_model(args.model)
     model, recipe = load_pair(folder, args.recipe)
     papers = read_papers(model.papers)
-    dataset, selection = evaluation_split.choose(read_dataset(args.data), papers, args)
-    warnings = _warnings(dataset, model, evaluation_split.warning_of(dataset, papers))
-    note = evaluation_split.note_of(dataset, papers, args.held_out)
+    dataset, selection = split.choose(read_dataset(args.data), papers, args)
+    warnings = _warnings(dataset, model, split.warning_of(dataset, papers))
+    note = split.note_of(dataset, papers, args.held_out)
     _require_libraries()
     _require_pictures(dataset)
     make_room(args.out, args.data, args.recipe, args.pick is not None)

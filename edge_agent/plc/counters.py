@@ -67,7 +67,7 @@ def _add(counts: dict[str, int], reasons: tuple[str, ...]) -> None:
         counts[key] = counts.get(key, 0) + 1
 
 
-class Asked(msgspec.Struct):
+class Standing(msgspec.Struct):
     """Recipe and mode asked for over the control socket, and what the settings named then: until they name another, these hold."""
 
     recipe: str = ""
@@ -86,7 +86,7 @@ class Kept(msgspec.Struct):
     challenged_us: int = 0  # when the last challenge with master parts was passed
     challenge_failed: str = ""
     challenge_brought: bool = False  # a master part that was brought failed: stored pictures do not end that
-    asked: Asked = msgspec.field(default_factory=Asked)
+    asked: Standing = msgspec.field(default_factory=Standing)
 
 
 _OUT = msgspec.json.Encoder()
@@ -125,10 +125,10 @@ class LineCounters:
             self._keep()
         self._before = None
 
-    def begin(self, recipe: str, mode: str) -> Asked:
+    def begin(self, recipe: str, mode: str) -> Standing:
         """What to begin with, where the settings name this recipe and mode: what was asked for instead of them outlives a start."""
         asked = self.kept.asked
-        stands = Asked(
+        stands = Standing(
             asked.recipe if asked.instead_of_recipe == recipe else recipe,
             recipe,
             asked.mode if asked.instead_of_mode == mode else mode,

@@ -8,7 +8,7 @@ import pytest
 from aravis import require_aravis
 from stations import Program
 
-from edge_agent.commands import benchmark_metrics
+from edge_agent.commands.benchmarks import metrics as benchmark_metrics
 
 PLUMBING = {"parts_per_s", "ng_share", "unaccounted", "p50_ms", "p99_ms", "rss_growth_kb", "bare_parts_per_s"}
 STATION = {"station_fps", "engine_fps", "ratio", "cpu_ms_per_part"}

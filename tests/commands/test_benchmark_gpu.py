@@ -19,9 +19,9 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 import onnx
 
 from edge_agent.calibration.candidates import CANDIDATES
-from edge_agent.commands import benchmark_gpu
-from edge_agent.commands.benchmark_engine import graphs_of, table_of
-from edge_agent.commands.benchmark_gpu import measure_gpu, throttling
+from edge_agent.commands.benchmarks import gpu as benchmark_gpu
+from edge_agent.commands.benchmarks.engine import graphs_of, table_of
+from edge_agent.commands.benchmarks.gpu import measure_gpu, throttling
 from edge_agent.errors import EngineError
 from edge_agent.inference.model import load_model
 from edge_agent.inference.tensorrt.network import Network

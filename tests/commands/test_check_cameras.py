@@ -14,8 +14,8 @@ from stations import ROOT, Program, StationFolder
 
 from edge_agent import strictyaml
 from edge_agent.commands import check
-from edge_agent.commands import check_cameras as module
-from edge_agent.commands.check_cameras import Machine, check_cameras, frame_bytes
+from edge_agent.commands.doctor import cameras as module
+from edge_agent.commands.doctor.cameras import Machine, check_cameras, frame_bytes
 from edge_agent.errors import Problem
 from edge_agent.settings import load_station
 

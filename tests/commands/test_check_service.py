@@ -18,8 +18,9 @@ import pytest
 from services import Tell, systemctl
 from stations import Program, StationFolder, an_ordinary_user, open_folder
 
-from edge_agent.commands import doctor_holders, doctor_station
-from edge_agent.commands.service import parse
+from edge_agent.commands.doctor import holders as doctor_holders
+from edge_agent.commands.doctor import station as doctor_station
+from edge_agent.commands.doctor.service import parse
 from edge_agent.settings import load_station
 
 __all__ = ["systemctl"]

@@ -22,8 +22,9 @@ import pytest
 import zmq
 from stations import ROOT, Program, StationFolder, an_ordinary_user, open_folder
 
-from edge_agent.commands import doctor_machine, doctor_station
-from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
+from edge_agent.commands.doctor import machine as doctor_machine
+from edge_agent.commands.doctor import station as doctor_station
+from edge_agent.commands.doctor.looks import NOTE, PROBLEM, WELL, Look
 from edge_agent.daemon import Daemon
 from edge_agent.events import EVENTS
 from edge_agent.plc import alarms

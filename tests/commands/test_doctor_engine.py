@@ -19,9 +19,9 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 from edge_agent.activation import Choice, processor, read_choice, rules_hash, write_choice
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.commands.build_engine import models_of
-from edge_agent.commands.doctor import NOTE, PROBLEM, WELL, Look
-from edge_agent.commands.doctor_engine import of_engines
-from edge_agent.commands.doctor_machine import of_tensorrt
+from edge_agent.commands.doctor.engine import of_engines
+from edge_agent.commands.doctor.looks import NOTE, PROBLEM, WELL, Look
+from edge_agent.commands.doctor.machine import of_tensorrt
 from edge_agent.inference import open_segmenter, tensorrt
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model

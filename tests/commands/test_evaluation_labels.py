@@ -6,8 +6,8 @@ from itertools import combinations
 
 import pytest
 
-from edge_agent.commands.evaluation_labels import Box, places, stagger
-from edge_agent.commands.evaluation_plots import new_figure
+from edge_agent.commands.evaluation.labels import Box, places, stagger
+from edge_agent.commands.evaluation.plots import new_figure
 
 ROOM = Box(0, 0, 640, 460)
 RECIPE = {"Blowhole": 0.87, "Break": 0.6, "Crack": 0.82, "Uneven": 0.5}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from stations import ROOT
 
-from edge_agent.commands.evaluation_papers import Papers, read_papers
-from edge_agent.commands.evaluation_split import choose, note_of, warning_of
+from edge_agent.commands.evaluation.papers import Papers, read_papers
+from edge_agent.commands.evaluation.split import choose, note_of, warning_of
 from edge_agent.dataset import Dataset, read_dataset
 from edge_agent.errors import UsageError
 from edge_agent.inference.model import load_model

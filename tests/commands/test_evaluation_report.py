@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.commands.evaluation_report import markdown, print_report, sections
+from edge_agent.commands.evaluation.report import markdown, print_report, sections
 from edge_agent.qualification.rates import Counts
 
 COLUMNS = 100

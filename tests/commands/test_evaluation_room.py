@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.commands.evaluation_room import RESULT, make_room, written_files
+from edge_agent.commands.evaluation.room import RESULT, make_room, written_files
 from edge_agent.errors import UsageError
 
 

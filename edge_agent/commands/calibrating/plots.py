@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.evaluation_plots import new_figure
+from edge_agent.commands.evaluation.plots import new_figure
 from edge_agent.qualification.gate import Case
 
 if TYPE_CHECKING:

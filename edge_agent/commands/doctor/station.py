@@ -27,9 +27,9 @@ from edge_agent.camera_settings import (
     VideoCamera,
     is_stream,
 )
-from edge_agent.commands.doctor import Look, note, problem, well
-from edge_agent.commands.doctor_holders import holder_of, is_one_of, runs_of
-from edge_agent.commands.service import Service
+from edge_agent.commands.doctor.holders import holder_of, is_one_of, runs_of
+from edge_agent.commands.doctor.looks import Look, note, problem, well
+from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, DeliveryError
 from edge_agent.events import alarm_event
 from edge_agent.plc.gateway import ask

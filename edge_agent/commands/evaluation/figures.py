@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.commands.evaluation_line import Judged
+from edge_agent.commands.evaluation.line import Judged
 from edge_agent.qualification.pixels import Table, overlap, pixel_scores, size_bins
 from edge_agent.qualification.rates import Counts, by_group, count, count_at, rate, reaches, roc_auc
 from edge_agent.qualification.refine import Calls

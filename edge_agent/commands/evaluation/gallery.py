@@ -9,7 +9,7 @@ import cv2
 
 from edge_agent.commands.drawing import FALSE_REJECT, RIGHT, SLIP, card, heat, outline, overlay, sheet, told
 from edge_agent.commands.drawing import Picture as Drawn
-from edge_agent.commands.evaluation_line import Judged, Picture
+from edge_agent.commands.evaluation.line import Judged, Picture
 from edge_agent.dataset import MASK_ABOVE
 from edge_agent.recipe import Recipe
 

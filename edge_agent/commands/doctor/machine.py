@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.camera_settings import AravisCamera
-from edge_agent.commands.check_cameras import Machine
-from edge_agent.commands.doctor import Look, note, problem, well
+from edge_agent.commands.doctor.cameras import Machine
+from edge_agent.commands.doctor.looks import Look, note, problem, well
 from edge_agent.inference.tensorrt.api import LIBRARIES as TENSORRT
 from edge_agent.settings import AutoEngine, CpuEngine, EngineSettings, Station, TensorRtEngine
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.cost import FLOAT, Cost, cost_of
 from edge_agent.calibration.ranges import measure_ranges
-from edge_agent.commands.benchmark_gpu import measure_gpu
-from edge_agent.commands.calibrate_manifest import read_manifest
+from edge_agent.commands.benchmarks.gpu import measure_gpu
+from edge_agent.commands.calibrating.manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.inference.cpu import open_batch
 from edge_agent.inference.graph import finish, load_network, read_network

@@ -69,7 +69,7 @@ def _bare_parts_per_s(parts: int, folder: Path) -> float:
     """The bare loop in a process of its own, a subscriber here."""
     endpoint = f"ipc://{folder}/bare"
     code = (
-        "import sys, numpy; from edge_agent.commands.bareloop import parts_per_s; sys.setswitchinterval(0.0005);"
+        "import sys, numpy; from edge_agent.commands.benchmarks.bareloop import parts_per_s; sys.setswitchinterval(0.0005);"
         f"maps, order = (numpy.load({str(folder)!r} + name) for name in ('/maps.npy', '/order.npy'));"
         f"print(parts_per_s(maps, order.tolist(), {parts}, {endpoint!r}))"
     )

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from edge_agent.bundle import Inspection
-from edge_agent.commands.calibrate_images import Golden
+from edge_agent.commands.calibrating.images import Golden
 from edge_agent.commands.replay import run_folder
 from edge_agent.errors import EdgeAgentError, EngineError
 from edge_agent.inference.base import Segmenter, TensorSlot

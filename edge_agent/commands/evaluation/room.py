@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.commands import output
-from edge_agent.commands.evaluation_report import PICTURES
+from edge_agent.commands.evaluation.report import PICTURES
 from edge_agent.errors import UsageError
 
 RESULT = "evaluation.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_agent.commands.evaluation_figures import Figures
+from edge_agent.commands.evaluation.figures import Figures
 from edge_agent.errors import EdgeAgentError
 from edge_agent.qualification.classes import rules_of_several
 from edge_agent.qualification.pick import Condition, pick

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.commands.service import Service
+from edge_agent.commands.doctor.service import Service
 
 _PROC = Path("/proc")
 _LISTENS = "0A"  # of /proc/net/tcp's column st

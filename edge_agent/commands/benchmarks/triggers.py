@@ -11,7 +11,7 @@ from typing import Any
 from edge_agent.camera.aravis import AravisCamera
 from edge_agent.camera.base import Due, Lost
 from edge_agent.camera_settings import AravisCamera as Settings
-from edge_agent.commands.benchmark_camera import parse_size, simulated
+from edge_agent.commands.benchmarks.camera import parse_size, simulated
 from edge_agent.errors import CameraError, UsageError
 from edge_agent.ring import Ring
 

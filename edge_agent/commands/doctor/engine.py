@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge_agent.activation import FOLDER, Choice, ForeignChoice, read_choice, require_engine
-from edge_agent.commands.doctor import Look, note, problem, well
-from edge_agent.commands.doctor_machine import is_closed
+from edge_agent.commands.doctor.looks import Look, note, problem, well
+from edge_agent.commands.doctor.machine import is_closed
 from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable, remedy_of
 from edge_agent.inference import ENGINES, kept_engine
 from edge_agent.inference.cpu import cpu_engine_id

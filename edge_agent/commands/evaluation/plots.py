@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.commands.evaluation_figures import FINE, Figures
-from edge_agent.commands.evaluation_labels import stagger
+from edge_agent.commands.evaluation.figures import FINE, Figures
+from edge_agent.commands.evaluation.labels import stagger
 from edge_agent.errors import EdgeAgentError
 from edge_agent.qualification.rates import Counts, Rate, count, rate
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent.commands.benchmark_plumbing import run_daemon, write_maps
+from edge_agent.commands.benchmarks.plumbing import run_daemon, write_maps
 
 _SIDES = ("off", "on", "scraped")
 _ROUNDS = 5

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
-from edge_agent.commands.evaluation_papers import Match, Papers, is_image, match, names_in_training
+from edge_agent.commands.evaluation.papers import Match, Papers, is_image, match, names_in_training
 from edge_agent.dataset import Dataset
 from edge_agent.errors import UsageError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_agent.camera.aravis_library import library
 from edge_agent.camera.aravis_stream import may_open_packet_socket
 from edge_agent.camera_settings import AravisCamera, V4l2Camera
-from edge_agent.commands.service import properties_of, show
+from edge_agent.commands.doctor.service import properties_of, show
 from edge_agent.errors import CameraError, Problem
 from edge_agent.settings import Station
 from edge_agent.strictyaml import Document

@@ -17,10 +17,10 @@ from rich.status import Status
 from rich.table import Table
 
 from edge_agent.activation import Choice, ForeignChoice, processor, read_choice, rules_hash, withdraw_choice, write_choice
-from edge_agent.commands.calibrate_gate import Judged, Speed, judge, measure_speeds
-from edge_agent.commands.calibrate_images import Golden, fingerprint, require_some, spread, tensors
-from edge_agent.commands.calibrate_manifest import Manifest, subset, this_machine
-from edge_agent.commands.calibrate_report import Report, write_report
+from edge_agent.commands.calibrating.gate import Judged, Speed, judge, measure_speeds
+from edge_agent.commands.calibrating.images import Golden, fingerprint, require_some, spread, tensors
+from edge_agent.commands.calibrating.manifest import Manifest, subset, this_machine
+from edge_agent.commands.calibrating.report import Report, write_report
 from edge_agent.commands.output import listed
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.camera.folder import list_images, read_gray
 from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
-from edge_agent.commands.service import Service
+from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
 from edge_agent.inference.model import load_model
 from edge_agent.recipe import load_recipe

@@ -1,0 +1,1 @@
+"""What `edge-agent benchmark` measures, one subject each."""
