@@ -32,6 +32,7 @@ from edge_agent.masters import MasterPictures
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.challenge import LineChallenge
+from edge_agent.plc.control import Control
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
@@ -121,8 +122,8 @@ class Daemon:
             self._open_challenge(line)
         self._swapper = Swapper(self._views, self._forge, Reloader(self.station, self._views, self._forge), self, self._stop)
         self._closers.append(self._swapper.close)
-        self.publisher.control.on_recipe = self._swapper.change_recipe
-        self.publisher.control.on_reload = self._swapper.reload
+        self._control.on_recipe = self._swapper.change_recipe
+        self._control.on_reload = self._swapper.reload
         books = [line.book for line in self.lines]
         self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), books, building)
         self.metrics = self._open_metrics()
@@ -168,8 +169,9 @@ class Daemon:
         book = PartBook(self.journal, list(self._asked.books.values()), guard_ns)
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self._closers.append(self.publisher.close)
-        self.publisher.control.on_trigger = self._trigger
-        self.publisher.control.counters_of_cameras = self._counters_of_cameras
+        self._control = Control(self.publisher)
+        self._control.on_trigger = self._trigger
+        self._control.counters_of_cameras = self._counters_of_cameras
         self.publisher.counters = self._counters
         self._recover()
 

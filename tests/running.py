@@ -11,6 +11,7 @@ from typing import Any
 import zmq
 
 from edge_agent.clock import Clock, SystemClock
+from edge_agent.plc.control import Control
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import Publisher
@@ -39,6 +40,7 @@ class Station:
         self.outbox_has_room = True
         book = PartBook(self.journal, self.lines, dict.fromkeys(modes, GUARD_MS * 1000000))
         self.publisher = Publisher("hall3", settings, self.journal, book, self._take, clock)
+        self.control = Control(self.publisher)
         self._context = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         self._is_stopped = False

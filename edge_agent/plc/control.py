@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.plc.parts import MODES
+from edge_agent.plc.publisher import Publisher
 from edge_agent.wire import NAME, Reply, Request, encode_json, read_request
-
-if TYPE_CHECKING:
-    from edge_agent.plc.publisher import Publisher
 
 Later = Callable[[Reply], None]
 _MOST_SEQS = 4096
@@ -21,10 +18,11 @@ _MOST_REPLY_BYTES = 256 << 10
 
 
 class Control:
-    """Answers requests. The daemon hangs in `on_trigger`, `on_recipe` and `on_reload`, which belong to other rooms."""
+    """Answers what is asked of a publisher. The daemon hangs in what belongs to other rooms: trigger, recipe, reload, cameras."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        publisher.answer = self.answer
         self.on_trigger: Callable[[str, str], None] | None = None  # line, part id
         self.counters_of_cameras: Callable[[], dict[str, dict[str, int]]] = dict  # by line
         self.on_recipe: Callable[[str, str, Later], None] | None = None  # line, recipe, answer

@@ -21,14 +21,13 @@ from edge_agent.errors import Reason
 from edge_agent.events import say
 from edge_agent.plc.alarms import Alarms
 from edge_agent.plc.challenge import LineChallenge
-from edge_agent.plc.control import Control
 from edge_agent.plc.counters import Counters
 from edge_agent.plc.journal import BODY_BYTES, Journal
 from edge_agent.plc.latency import Latencies
 from edge_agent.plc.partlog import PartLog
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.replay import ReplayBuffer
-from edge_agent.plc.sockets import PlcSockets
+from edge_agent.plc.sockets import Answer, PlcSockets
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
 from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
@@ -79,7 +78,7 @@ class Publisher:
         self._stop = threading.Event()
         self.sockets = PlcSockets(station, settings, journal.epoch, self._wake)
         self.alarms = Alarms(settings)
-        self.control = Control(self)
+        self.answer: Answer = lambda _identity, _request: None  # to what is asked on the control socket; see plc/control.py
         self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}
         self._next_heartbeat_ns = 0
         self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -312,7 +311,7 @@ class Publisher:
         while not self._calls.empty():
             self._calls.get()()
         try:
-            self.sockets.serve(self.control.answer)
+            self.sockets.serve(self.answer)
         except zmq.ZMQError as error:
             say("plc.request_refused", why=str(error))
 

@@ -138,13 +138,13 @@ def test_trigger_and_recipe_reach_whoever_serves_them(station: Start) -> None:
     here = station()
     asked: list[tuple[str, str]] = []
     later: list[threading.Thread] = []
-    here.publisher.control.on_trigger = lambda line, part_id: asked.append((line, part_id))
+    here.control.on_trigger = lambda line, part_id: asked.append((line, part_id))
 
     def change(line: str, name: str, answer: Callable[..., None]) -> None:
         later.append(threading.Thread(target=lambda: answer(msgspec.structs.replace(OK, error=f"{line} {name}"))))
         later[0].start()
 
-    here.publisher.control.on_recipe = change
+    here.control.on_recipe = change
     assert here.ask(op="trigger", line="one", part_id="A").ok
     assert not here.ask(op="trigger", line="one", part_id="x" * 65).ok
     assert asked == [("one", "A")]
