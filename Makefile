@@ -42,7 +42,7 @@ prove-gpu: .venv/.installed-gpu
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,nvidia,calibrate,rtx]' setuptools
 	mkdir -p out/pycuda
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary pycuda --dest out/pycuda 'pycuda>=2024.1'
-	tools/build_pycuda.sh "$$(ls -t out/pycuda/pycuda-*.tar.gz | head -n 1)" out/pycuda $(BIN)/python
+	tools/gpu/build_pycuda.sh "$$(ls -t out/pycuda/pycuda-*.tar.gz | head -n 1)" out/pycuda $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --find-links out/pycuda -e '.[gpu]'
 	touch .venv/.installed-gpu
 

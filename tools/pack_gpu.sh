@@ -26,7 +26,7 @@ ls "$built"/pycuda-*.tar.gz >"$work/log" 2>&1 ||
 if ls "$built"/pycuda-*-"$tag"-*.whl 2>"$work/log"; then
     echo "pycuda was built before"
 elif [ -e "${CUDA_ROOT:-/usr/local/cuda}/include/cuda.h" ]; then
-    "$root/tools/build_pycuda.sh" "$(ls -t "$built"/pycuda-*.tar.gz | head -n 1)" "$built" "$work/venv/bin/python"
+    "$root/tools/gpu/build_pycuda.sh" "$(ls -t "$built"/pycuda-*.tar.gz | head -n 1)" "$built" "$work/venv/bin/python"
 else
     echo "no CUDA headers here: pycuda will be built on the GPU machine"
 fi

@@ -9,7 +9,7 @@ python=${PYTHON:-$root/.venv/bin/python}
 export PYTHONUNBUFFERED=1
 case " $* " in
 *" --help "* | *" -h "*)
-    "$python" "$root/tools/prove_gpu.py" --help 2>/dev/null && exit 0
+    "$python" "$root/tools/gpu/prove_gpu.py" --help 2>/dev/null && exit 0
     sed -n '2,5s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
@@ -20,4 +20,4 @@ nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,power.draw --fo
     echo "$python is not there: run \`make prove-gpu\` or tools/unpack_gpu.sh, or name an interpreter by PYTHON=" >&2
     exit 2
 }
-exec "$python" "$root/tools/prove_gpu.py" "$@"
+exec "$python" "$root/tools/gpu/prove_gpu.py" "$@"

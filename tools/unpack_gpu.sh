@@ -27,7 +27,7 @@ loads() { pip --no-deps "$wheels"/pycuda-*.whl && "$venv/bin/python" -c 'import 
 if ! ls "$wheels"/pycuda-*.whl >"$work/log" 2>&1 || { ! loads >"$work/log" 2>&1 && ! grep -q 'libcuda.so.1: cannot open' "$work/log"; }; then
     echo "pycuda is built here: $(tail -n 1 "$work/log")"
     rm -f "$wheels"/pycuda-*.whl
-    tools/build_pycuda.sh "$wheels"/pycuda-*.tar.gz "$wheels" "$venv/bin/python"
+    tools/gpu/build_pycuda.sh "$wheels"/pycuda-*.tar.gz "$wheels" "$venv/bin/python"
 fi
 pip --no-build-isolation -e '.[cpu,nvidia,rtx]' && pip onnxruntime pycuda
 "$venv/bin/python" -c 'import pycuda.driver as driver; print("pycuda for CUDA", ".".join(map(str, driver.get_version())))' ||

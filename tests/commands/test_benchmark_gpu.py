@@ -74,7 +74,7 @@ def test_the_roofline_is_of_the_listed_operations_and_the_measured_bytes(world: 
 
 
 def test_a_gpu_that_is_not_listed_has_no_roofline(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(benchmark_gpu._PER_CLOCK, "7.5")
+    monkeypatch.delitem(benchmark_gpu.PER_CLOCK, "7.5")
     row = rows_of(tmp_path, [])[0]
     assert (row["roofline_ms"], row["roofline_share"], row["peak_gop_per_s"]) == (None, None, {})
     assert "not listed" in row["peak"]

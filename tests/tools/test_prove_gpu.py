@@ -23,9 +23,9 @@ SIDE = 32
 
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Imports a file of tools/ or tools/stand_in/ by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools" / "stand_in"))
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    """Imports a file of tools/gpu/ or tools/gpu/stand_in/ by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "gpu" / "stand_in"))
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "gpu"))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     return importlib.import_module
 
@@ -132,7 +132,7 @@ def test_what_is_not_installed_is_skipped_and_no_failure(
     script = tmp_path / "without_rtx.py"
     script.write_text(
         "import importlib.util, sys\n"
-        f"sys.path[:0] = [{str(ROOT / 'tools')!r}, {str(ROOT)!r}]\n"
+        f"sys.path[:0] = [{str(ROOT / 'tools' / 'gpu')!r}, {str(ROOT)!r}]\n"
         "real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *more: None if name == 'tensorrt_rtx' else real(name, *more)\n"
         "import prove_steps\nprove_steps.main()\n"

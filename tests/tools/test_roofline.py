@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-TOOLS = Path(__file__).parents[2] / "tools"
+TOOLS = Path(__file__).parents[2] / "tools" / "gpu"
 TUTORIAL = 1_942_289  # trainable weights of the tutorial's network in Keras
 
 

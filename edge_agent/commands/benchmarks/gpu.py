@@ -25,7 +25,7 @@ from edge_agent.inference.tensorrt.timing import IN_FLIGHT, copied_bytes_per_s, 
 # CUDA cores (CUDA C++ Programming Guide, "Arithmetic Instructions"); float16 and int8 on tensor cores, dense, from NVIDIA's
 # white papers on each architecture. Times multiprocessors and clock they are what the data sheets say, in TFLOPS of float16: T4 65,
 # A100 312, A10 125, AGX Orin 43, L4 121, H100 989, RTX 5090 419.
-_PER_CLOCK = {
+PER_CLOCK = {
     "7.5": (128, 1024, 2048),
     "8.0": (128, 2048, 4096),
     "8.6": (256, 1024, 2048),
@@ -105,7 +105,7 @@ def measure_gpu(
 
 
 def peak_of(gpu: Gpu) -> Peak:
-    per_clock = _PER_CLOCK.get(gpu.capability)
+    per_clock = PER_CLOCK.get(gpu.capability)
     clocks = gpu.multiprocessors * gpu.listed_mhz * 1e6
     if per_clock is None or not clocks:  # a guest, or a Jetson, may list no clock
         return Peak(None, copied_bytes_per_s(gpu))

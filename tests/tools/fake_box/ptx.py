@@ -1,4 +1,4 @@
-"""As much of PTX as the kernels of tools/stand_in use, computed for all threads of a grid at once on this machine's own memory.
+"""As much of PTX as the kernels of tools/gpu/stand_in use, computed for all threads of a grid at once on this machine's own memory.
 
 Threads that branched apart go on with whichever stands first in the text, as long as any runs.
 """

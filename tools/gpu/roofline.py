@@ -17,7 +17,7 @@ from stand_in_model import PAPERS, fingerprint
 
 from edge_agent.calibration.cost import cost_of
 from edge_agent.commands.benchmarks.engine import graphs_of
-from edge_agent.commands.benchmarks.gpu import _PER_CLOCK as PER_CLOCK
+from edge_agent.commands.benchmarks.gpu import PER_CLOCK
 from edge_agent.inference.model import Model, load_model
 
 LEVELS = 4

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds a wheel of pycuda from its sources: there is none to be had. No GPU is needed, and no driver.
-#   tools/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]
+#   tools/gpu/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]
 # Needs g++, Python's headers, setuptools and numpy in PYTHON, and CUDA's cuda.h and cudart under CUDA_ROOT (/usr/local/cuda).
 set -euo pipefail
-usage='usage: tools/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]'
+usage='usage: tools/gpu/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]'
 sources=$(readlink -f "${1:?$usage}") out=$(readlink -f "${2:?$usage}") python=${3:-python3}
 cuda=$(readlink -f "${CUDA_ROOT:-/usr/local/cuda}")
 [ -e "$cuda/include/cuda.h" ] || { echo "no $cuda/include/cuda.h: install CUDA's toolkit, or name it: CUDA_ROOT=DIR"; exit 1; }

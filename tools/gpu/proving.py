@@ -29,7 +29,7 @@ from edge_agent.records import Pixels
 from edge_agent.settings import TensorRtEngine
 
 TOOLS = Path(__file__).parent
-ROOT = TOOLS.parent
+ROOT = TOOLS.parents[1]
 WAIT_S = 60.0
 Settings = dict[str, Any]  # of a TensorRtEngine, what is not as by itself
 

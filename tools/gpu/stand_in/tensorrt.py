@@ -2,7 +2,7 @@
 
 It has as much of TensorRT 10's interface as edge_agent/inference/tensorrt/api.py uses, so that everything around the network is
 the station's own: the builder's process, engine files, the GPU thread, lanes, streams, graphs, memory, parity, and losses.
-The one network it takes is that of tools/stand_in_model.py, whose map is known for each gray level.
+The one network it takes is that of tools/gpu/stand_in_model.py, whose map is known for each gray level.
 """
 
 from __future__ import annotations

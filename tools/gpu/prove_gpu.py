@@ -1,7 +1,7 @@
 """Proves the TensorRT engine on a real GPU, step by step, each in a process of its own and with a time limit.
 
 The report is written anew after every step; one that fails, hangs or dies does not stop the others. Where TensorRT refuses the GPU,
-a stand-in does the rest (tools/stand_in): CUDA kernels in the network's place, everything around it the station's own.
+a stand-in does the rest (tools/gpu/stand_in): CUDA kernels in the network's place, everything around it the station's own.
 """
 
 from __future__ import annotations
