@@ -12,7 +12,7 @@ demo: $(STAMP)
 
 # Two files of tests at a time: much of their time they wait, for clocks, cameras and processes.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -rsR -n 2 --dist loadfile
 
 check: lint imports types test
 
