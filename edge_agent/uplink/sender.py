@@ -121,6 +121,8 @@ class Sender:
                 self._is_other_past = False
                 self._outbox.begin_stream("the collector has rows of this stream that were never sent", _MOST_PATIENCE_S)
                 return
+            if self.is_connected and not self._in_flight and not socket.poll(0, zmq.POLLOUT):
+                return  # the collector has gone, and nothing waits for its answer
             if self._in_flight and time.monotonic() - self._progress_at > self._patience_s:
                 self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
                 self.resent += len(self._in_flight)

@@ -165,3 +165,18 @@ def test_drain_gives_up_soon_where_there_is_no_collector(outbox: Outbox, tmp_pat
     assert not alone.drain(30)
     assert time.monotonic() - began < 3
     alone.close()
+
+
+def test_a_collector_that_goes_while_nothing_is_under_way_is_not_connected_any_more(
+    outbox: Outbox, collector: Collector, sender: Sender
+) -> None:
+    sender.start()
+    collector.hear_hello()
+    collector.say(shipping.WELCOME, 0)
+    eventually(lambda: sender.is_connected)
+    collector.socket.close()
+    eventually(lambda: not sender.is_connected)
+    fill(outbox, 1)
+    began = time.monotonic()
+    assert not sender.drain(30), "nobody takes the row"
+    assert time.monotonic() - began < 5
