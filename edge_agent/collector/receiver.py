@@ -66,16 +66,14 @@ class Receiver:
         rows: list[Arrived] = []
         answers: dict[bytes, bytes] = {}
         began = dict(self._upto)
-        for frames in self._waiting():
-            try:
-                self._take(frames, rows, answers)
-            except (DeliveryError, IndexError) as error:
-                self.refused += 1
-                say("collector.refused", why=str(error))
-            except sqlalchemy.exc.SQLAlchemyError as error:
-                say("collector.failed", why=cause(error))  # the station says HELLO again
-        moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
         try:
+            for frames in self._waiting():
+                try:
+                    self._take(frames, rows, answers)
+                except (DeliveryError, IndexError) as error:
+                    self.refused += 1
+                    say("collector.refused", why=str(error))
+            moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
             if rows:
                 self._store.commit(rows, moved)
         except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:

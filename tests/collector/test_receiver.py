@@ -12,6 +12,7 @@ import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from edge_agent import shipping
 from edge_agent.collector.opening import open_store
@@ -40,8 +41,11 @@ class Station:
         self.socket.linger = 0
         self.socket.connect(self.endpoint)
 
-    def hello(self, station: str = "s") -> shipping.Credit:
+    def say_hello(self, station: str = "s") -> None:
         self.socket.send_multipart([shipping.HELLO, shipping.pack(shipping.Hello(station=station, stream=self.stream))])
+
+    def hello(self, station: str = "s") -> shipping.Credit:
+        self.say_hello(station)
         kind, credit = self.hear()
         assert kind == shipping.WELCOME
         return credit
@@ -150,6 +154,35 @@ def test_a_store_that_fails_is_tried_again_and_the_station_starts_from_what_is_s
 
 def _disk_is_full(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_store_that_is_away_is_asked_once_a_turn_however_many_say_hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time it is asked may take `connect_timeout`, and the service's watchdog waits for the turn."""
+    monkeypatch.setattr("edge_agent.collector.receiver._RETRY_S", 0)
+    store = open_store(str(tmp_path / "store"))
+    asked: list[str] = []
+
+    def is_away(stream: str) -> int:
+        asked.append(stream)
+        raise OperationalError("connect", {}, TimeoutError())
+
+    monkeypatch.setattr(store, "upto", is_away)
+    receiver = Receiver(f"ipc://{tmp_path}/uplink", store)
+    stations = [Station(receiver.endpoint, f"stream-{n}") for n in range(5)]
+    try:
+        for station in stations:
+            station.say_hello()
+        waiting = receiver._waiting()
+        while len(waiting) < len(stations):
+            waiting += receiver._waiting()
+        monkeypatch.setattr(receiver, "_waiting", lambda: waiting)
+        receiver.serve_batch()
+        assert len(asked) == 1
+    finally:
+        for station in stations:
+            station.close()
+        receiver.close()
+        store.close()
 
 
 def test_a_wrong_crc_is_dropped_counted_and_can_come_again(site: Site, station: Station) -> None:
