@@ -142,7 +142,11 @@ EVENTS: dict[str, Event] = {
     "collector.refused": Event(
         "warning", "a message cannot be used; rows of one are kept in the table `refused`", "see `why`", sums=("count",)
     ),
-    "collector.contradicted": Event("error", "a part arrived a second time with another outcome; both are kept", "see the table"),
+    "collector.contradicted": Event(
+        "error",
+        "a part arrived a second time as another, or with another outcome; both are kept",
+        "see the table; a name for each station",
+    ),
     "collector.failed": Event(
         "error", "the store cannot be written; nothing is acknowledged meanwhile", "see `why`: disk, database"
     ),

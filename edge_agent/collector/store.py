@@ -26,6 +26,7 @@ from edge_agent.wire import PictureNote, Verdict, read_verdict_json
 
 _NOTE = msgspec.msgpack.Decoder(PictureNote)
 _KEY = ("station", "line", "epoch", "seq")
+_SAME = ("outcome", "part_id", "trigger_time_us")  # what a part that comes again has again; another station of its name has not
 _MOST_EPOCH = 1 << 40
 
 
@@ -142,9 +143,10 @@ class Store:
         if self._insert(connection, tables.records, {**key, **values, "reasons": json.dumps(verdict.reasons), "body": body}):
             return
         table = tables.records
-        known = connection.execute(sa.select(table.c.outcome).where(*(table.c[name] == key[name] for name in _KEY))).scalar()
-        if known != verdict.outcome:
-            say("collector.contradicted", **key, known=known, now=verdict.outcome)
+        columns = [table.c[name] for name in _SAME]
+        known = connection.execute(sa.select(*columns).where(*(table.c[name] == key[name] for name in _KEY))).one()
+        if known != tuple(values[name] for name in _SAME):
+            say("collector.contradicted", **key, known=known.outcome, now=verdict.outcome)
             self._insert(connection, tables.contradictions, {**key, "outcome": verdict.outcome, "body": body})
 
     def _keep_picture(self, connection: sa.Connection, note: PictureNote, data: bytes) -> None:

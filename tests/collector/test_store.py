@@ -100,6 +100,14 @@ def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_i
     assert store.count("contradictions") == 1
 
 
+def test_a_part_of_another_station_of_the_same_name_is_kept_as_a_contradiction(store: Store) -> None:
+    """Two stations from one image that begin in the same second number the parts of the same line and epoch."""
+    store.commit([record(1, 1)], {"stream": ("s", 1)})
+    store.commit([Arrived("other", 1, "record", verdict_json(verdict(1, trigger_time_us=2)), b"")], {"other": ("s", 1)})
+    assert [v.trigger_time_us for v in store.verdicts()] == [1]
+    assert store.count("contradictions") == 1
+
+
 def test_a_second_picture_of_the_same_name_leaves_the_first_as_it_is(store: Store) -> None:
     other = cv2.imencode(".png", PIXELS + 1)[1].tobytes()
     store.commit([picture(1), picture(2), picture(3, other)], {"stream": ("s", 3)})
