@@ -271,7 +271,7 @@ class Outbox:
                 for kind, n in losses.items():
                     self._losses.add(kind, n)
                 self._losses.add(RECORD, 0, lost)
-                with contextlib.suppress(apsw.Error):
+                with contextlib.suppress(apsw.Error, OSError):
                     self._make_room(error, puts, attempt)
                 continue
             self._after_commit(puts, lost)
@@ -332,6 +332,7 @@ class Outbox:
     def _make_room(self, error: Exception, puts: list[Put], attempt: int) -> None:
         if isinstance(error, (apsw.FullError, apsw.IOError)):
             self._shedder.free_ballast()
+            self._fit_to_disk()
         if not isinstance(error, apsw.FullError):
             return
         wanted = 2 * sum(len(put.body) + len(put.data) for put in puts) + 64 * PAGE_BYTES

@@ -211,13 +211,36 @@ outbox.close()
 """
 
 
-def test_a_full_disk_sheds_pictures_keeps_records_and_recovers(tmp_path: Path) -> None:
+BALLAST = """
+import contextlib, sys
+from pathlib import Path
+from edge_agent.uplink.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]) / "outbox", 64)
+for n in range(300):
+    assert outbox.put_record(bytes(500), 2)
+    if n == 200:
+        assert outbox.flush(10)
+        with open(Path(sys.argv[1]) / "hog", "wb", buffering=0) as out:
+            for size in (1 << 16, 512):
+                with contextlib.suppress(OSError):
+                    while True:
+                        out.write(bytes(size))
+assert outbox.flush(10)
+stats = outbox.stats()
+assert (stats.records_committed, stats.records_lost) == (300, 0), stats
+assert stats.writer_failures, "the disk was not full"
+outbox.close()
+"""
+
+
+@pytest.mark.parametrize(("size", "script"), [("20m", FILL_A_DISK), ("100m", BALLAST)], ids=["to the end", "but for the ballast"])
+def test_a_full_disk_sheds_pictures_keeps_records_and_recovers(tmp_path: Path, size: str, script: str) -> None:
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("needs root and unshare, for a small disk of its own")
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = f'mount -t tmpfs -o size=20m tmpfs {disk} || exit 77; exec {sys.executable} -c "$0" {disk}'
-    run = subprocess.run(["unshare", "-m", "bash", "-c", command, FILL_A_DISK], capture_output=True, text=True, timeout=60)
+    command = f'mount -t tmpfs -o size={size} tmpfs {disk} || exit 77; exec {sys.executable} -c "$0" {disk}'
+    run = subprocess.run(["unshare", "-m", "bash", "-c", command, script], capture_output=True, text=True, timeout=60)
     if run.returncode == 77:
         pytest.skip("mounting a tmpfs is not allowed here")
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
