@@ -193,6 +193,8 @@ class Outbox:
         self.thread.join()
         if self._reader is not None:
             self._reader.close()
+        with contextlib.suppress(apsw.Error):
+            self._connection.execute("pragma journal_size_limit=0")  # what the database has by now, its WAL need not keep
         self._connection.close()
 
     # --- the sender's thread --------------------------------------------------------------------------------------

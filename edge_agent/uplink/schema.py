@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import time
 import uuid
@@ -71,6 +72,8 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> tuple[apsw.Connecti
 def _open(file: Path, cap_mb: int) -> apsw.Connection:
     connection = apsw.Connection(str(file))
     connection.set_busy_timeout(5000)
+    is_kept = ctypes.c_int(1)  # the WAL's index outlives a stop: on a full disk a start would have no room for another
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(is_kept))
     connection.execute(f"pragma page_size={PAGE_BYTES}; pragma journal_mode=wal; pragma synchronous=full")
     connection.execute("pragma wal_autocheckpoint=1000; pragma journal_size_limit=16777216; pragma cache_size=-4096")
     if next(iter(connection.execute("pragma quick_check(1)")))[0] != "ok":

@@ -1,4 +1,4 @@
-"""kill -9 while the disk is full: the station comes up again, says its verdicts, and loses no part's record."""
+"""kill -9, and a stop, while the disk is full: the station comes up again, says its verdicts, and loses no part's record."""
 
 from __future__ import annotations
 
@@ -63,20 +63,22 @@ run = started(log)
 wait_until(lambda: published() >= 20 and failed(log), run, log)
 assert "journal.recovered" in log.read_text()
 run.kill(), run.wait()
-log = disk.parent / "log3"
-run = started(log)
-wait_until(lambda: published() >= 20, run, log)
-hog.unlink()
-before = published()
-wait_until(lambda: published() >= before + 20, run, log)
-run.send_signal(signal.SIGTERM)
-assert run.wait(30) == 0, log.read_text()[-2000:]
+for name in ("log3", "log4"):  # after kill -9, and after a stop in good order
+    fill()
+    log = disk.parent / name
+    run = started(log)
+    wait_until(lambda: published() >= 20, run, log)
+    hog.unlink()
+    before = published()
+    wait_until(lambda: published() >= before + 20, run, log)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 0, log.read_text()[-2000:]
 connection = open_reader(disk / "state" / "outbox" / "outbox.db")
 kinds = [kind for (kind,) in connection.execute("select kind from rows")]
 assert kinds.count("lost") == 0, kinds.count("lost")
 stored = [read_verdict_json(body) for (body,) in connection.execute("select body from rows where kind = 'record'")]
 epochs = sorted({verdict.epoch for verdict in stored})
-assert len(epochs) == 3, epochs
+assert len(epochs) == 4, epochs
 for epoch in epochs:
     seqs = sorted({verdict.seq for verdict in stored if verdict.epoch == epoch})
     assert seqs == list(range(1, len(seqs) + 1)), (epoch, seqs)
