@@ -111,7 +111,7 @@ def _meta(connection: apsw.Connection, key: str) -> str | None:
 
 def _stream_beside(file: Path) -> str:
     try:
-        return file.with_suffix(".stream").read_text().strip()
+        return file.with_suffix(".stream").read_text(errors="replace").strip()
     except OSError:
         return ""
 

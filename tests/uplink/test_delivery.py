@@ -197,6 +197,16 @@ def test_what_is_declared_lost_is_delivered_by_nobody_else(tmp_path: Path) -> No
     assert handed_back == ["ticket"]
 
 
+def test_a_damaged_note_of_the_stream_is_written_anew(tmp_path: Path) -> None:
+    before = Outbox(tmp_path / "outbox", 16)
+    before.close()
+    note = tmp_path / "outbox" / "outbox.stream"
+    note.write_bytes(b"\xff\xfe")
+    again = Outbox(tmp_path / "outbox", 16)
+    again.close()
+    assert (again.stream, note.read_text().strip()) == (before.stream, before.stream)
+
+
 def test_a_damaged_database_is_put_aside_and_a_new_stream_begins(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
     outbox.put_record(verdict_json(verdict(1)), 2)
