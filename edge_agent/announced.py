@@ -138,9 +138,10 @@ class Announced:
     def _new(self, trigger_ns: int) -> Registered | None:
         registered = self._register(trigger_ns)
         if registered is not None:
-            while self._shown and self._shown[0][0] < trigger_ns - 2 * self._window_ns:
+            at_ns = trigger_ns or registered[0].trigger_ns
+            while self._shown and self._shown[0][0] < at_ns - 2 * self._window_ns:
                 self._shown.popleft()
-            self._shown.append((trigger_ns or registered[0].trigger_ns, registered[0]))
+            self._shown.append((at_ns, registered[0]))
         return registered
 
     def _end(self, entry: _Entry, reason: Reason) -> None:
