@@ -33,7 +33,7 @@ from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.control import Control
-from edge_agent.plc.counters import Counters
+from edge_agent.plc.counters import FOLDER, Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
 from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
@@ -104,7 +104,7 @@ class Daemon:
         self._closers.append(self.journal.close)
         self.outbox = self._open_outbox(state / "outbox")
         self._closers.append(self.outbox.close)
-        self._open_counters(state / "counters")
+        self._open_counters(state / FOLDER)
         building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
         self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open

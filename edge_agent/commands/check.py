@@ -24,14 +24,15 @@ from edge_agent.commands.doctor import looks
 from edge_agent.commands.doctor import machine as machine_looks
 from edge_agent.commands.doctor import station as station_looks
 from edge_agent.commands.doctor.cameras import check_cameras, this_machine
-from edge_agent.commands.doctor.files import check_pictures, check_service
+from edge_agent.commands.doctor.files import check_golden, check_pictures, check_service
 from edge_agent.commands.doctor.looks import Look
 from edge_agent.commands.doctor.service import Service, service_of
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
+from edge_agent.plc.counters import Standing
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import RecordedEngine, Station, load_station
+from edge_agent.settings import LineSettings, RecordedEngine, Station, load_station
 
 T = TypeVar("T")
 
@@ -100,15 +101,31 @@ class Examination:
         for i in range(len(settings.cameras)):
             self.attempt(partial(self._camera, station, document, i))
         for line, view in ((each, view) for each in settings.lines for view in each.each_view):
-            file = station.path(settings.recipes) / f"{view.recipe}.yaml"
-            recipe = self.attempt(partial(load_recipe, file))
-            if recipe is None:
-                continue
-            folder = station.path(settings.models) / recipe.model.name
-            model = self.attempt(partial(load_model if isinstance(settings.engine, RecordedEngine) else self.model, folder))
-            if model is not None:
-                self.attempt(partial(self._fit, recipe, model, file))
-            self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
+            self._recipe(station, line, view.recipe)
+
+    def _recipe(self, station: Station, line: LineSettings, name: str) -> tuple[Recipe, Path] | None:
+        """Look at a recipe that is to judge on the line, and its model; None where it cannot be read."""
+        settings = station.settings
+        file = station.path(settings.recipes) / f"{name}.yaml"
+        recipe = self.attempt(partial(load_recipe, file))
+        if recipe is None:
+            return None
+        folder = station.path(settings.models) / recipe.model.name
+        model = self.attempt(partial(load_model if isinstance(settings.engine, RecordedEngine) else self.model, folder))
+        if model is not None:
+            self.attempt(partial(self._fit, recipe, model, file))
+        self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
+        return recipe, file
+
+    def asked(self, station: Station, asked: list[tuple[LineSettings, Standing]]) -> None:
+        """Look at what was asked for over the control socket: it stands beyond a start, which has to be able to use it."""
+        for line, stands in asked:
+            found = Examination(None)
+            if stands.recipe != (line.recipe or "") and (read := found._recipe(station, line, stands.recipe)) is not None:
+                found.problems += check_golden(*read)
+            self.looks += station_looks.of_asked(station, line, stands, found.problems)
+            self.seen += found.seen
+            self._note([], found.warnings)
 
     def files(self, station: Station, document: strictyaml.Document) -> None:
         """Look at what cameras need of this machine, at pictures, and at what the installed service may read of all that."""
@@ -130,10 +147,12 @@ class Examination:
         self.looks += machine_looks.of_clock()
         if station is None:
             return
-        self.looks += engine_looks.of_engines(station)
+        asked = station_looks.asked_of(station)
+        self.looks += engine_looks.of_engines(station, [stands.recipe for line, stands in asked if line.recipe])
         self.looks += machine_looks.of_state(station)
         is_running, lines = station_looks.of_running(station, self.service)
         self.looks += lines
+        self.asked(station, asked)
         self.looks += station_looks.of_ports(station, is_running, self.service)
         self.looks += station_looks.of_cameras(station)
         self.looks += station_looks.of_collector(station)

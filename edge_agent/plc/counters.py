@@ -25,6 +25,7 @@ from edge_agent.events import say
 from edge_agent.plc.journal import Entry
 from edge_agent.records import FAULT, NG, PASS
 
+FOLDER = "counters"  # of the state folder, a file for each line
 PLACE_BYTES = 32 << 10
 _HEADER = struct.Struct("<IIQ")  # CRC-32 of the rest, length of the body, generation
 _MOST_REASONS = 40  # told apart, of each outcome; more are counted together
@@ -75,6 +76,15 @@ class Standing(msgspec.Struct):
     mode: str = ""
     instead_of_mode: str = ""
 
+    def under(self, recipe: str, mode: str) -> Standing:
+        """What stands where the settings name this recipe and mode."""
+        return Standing(
+            self.recipe if self.instead_of_recipe == recipe else recipe,
+            recipe,
+            self.mode if self.instead_of_mode == mode else mode,
+            mode,
+        )
+
 
 class Kept(msgspec.Struct):
     """What a place holds. `last` is the part counted last (epoch, seq); of the epoch `recovered` all that was left is counted."""
@@ -105,7 +115,7 @@ class LineCounters:
                 self._map = mmap.mmap(handle.fileno(), 2 * PLACE_BYTES)
         except OSError as error:
             raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. Free space there.") from None
-        places = sorted((found for at in (0, PLACE_BYTES) if (found := _read(self._map, at))), key=lambda found: -found[0])
+        places = _places(self._map)
         if not places and any(self._map[: _HEADER.size]):
             say("counters.replaced", file=str(file))
         self._generation = places[0][0] if places else 0
@@ -127,14 +137,8 @@ class LineCounters:
 
     def begin(self, recipe: str, mode: str) -> Standing:
         """What to begin with, where the settings name this recipe and mode: what was asked for instead of them outlives a start."""
-        asked = self.kept.asked
-        stands = Standing(
-            asked.recipe if asked.instead_of_recipe == recipe else recipe,
-            recipe,
-            asked.mode if asked.instead_of_mode == mode else mode,
-            mode,
-        )
-        if stands != asked:
+        stands = self.kept.asked.under(recipe, mode)
+        if stands != self.kept.asked:
             self.kept.asked = stands
             self._keep()
         return stands
@@ -201,7 +205,18 @@ class LineCounters:
         self._map[at : at + 4 + len(rest)] = zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
-def _read(memory: mmap.mmap, at: int) -> tuple[int, Kept] | None:
+def standing_in(file: Path) -> Standing:
+    """What the line of this file was asked for, read beside a station that may be running. Raises OSError."""
+    places = _places(file.read_bytes().ljust(2 * PLACE_BYTES, b"\0"))
+    return places[0][1].asked if places else Standing()
+
+
+def _places(memory: mmap.mmap | bytes) -> list[tuple[int, Kept]]:
+    """The places that can be believed, the newer one first."""
+    return sorted((found for at in (0, PLACE_BYTES) if (found := _read(memory, at))), key=lambda found: -found[0])
+
+
+def _read(memory: mmap.mmap | bytes, at: int) -> tuple[int, Kept] | None:
     """Generation and content of a place; None where it is empty or was not written to its end."""
     crc, length, generation = _HEADER.unpack_from(memory, at)
     end = at + _HEADER.size + length

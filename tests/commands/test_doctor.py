@@ -13,12 +13,14 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 import zmq
 from stations import ROOT, Program, StationFolder, an_ordinary_user, open_folder
 
@@ -28,6 +30,7 @@ from edge_agent.commands.doctor.looks import NOTE, PROBLEM, WELL, Look
 from edge_agent.daemon import Daemon
 from edge_agent.events import EVENTS
 from edge_agent.plc import alarms
+from edge_agent.plc.counters import FOLDER, LineCounters
 from edge_agent.settings import Station, load_station
 
 Images = Callable[[int], list[np.ndarray]]
@@ -203,6 +206,68 @@ def test_a_running_station_tells_how_its_lines_are(station: StationFolder, image
         assert "'test'" in look.told
     finally:
         daemon.close()
+
+
+def ask_of(station: StationFolder, recipe: str, mode: str) -> None:
+    """Leave what a daemon does that was asked for these over the control socket."""
+    line = LineCounters(station.folder / "state" / FOLDER / "line", 1)
+    line.begin("part", "online")
+    line.ask_recipe(recipe)
+    line.ask_mode(mode)
+    line.close()
+
+
+def of_station(told: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(look["level"], look["told"]) for look in told["machine"] if look["area"] == "station" and look["level"] != WELL]
+
+
+def test_what_was_asked_for_instead_of_the_settings_is_a_note(within: Program, station: StationFolder, images: Images) -> None:
+    station.add_images(images(1))
+    file = station.write()
+    check = partial(within, "check", "--config", file, "--json")
+    assert of_station(json.loads(check().stdout)) == []
+    other = station.folder / "recipes" / "other.yaml"
+    other.write_text((station.folder / "recipes" / "part.yaml").read_text().replace("name: part", "name: other"))
+    ask_of(station, "other", "offline")
+    was = {each: each.read_bytes() for each in (station.folder / "state").rglob("*") if each.is_file()}
+    result = check()
+    recipe, mode = of_station(json.loads(result.stdout))
+    assert (result.returncode, recipe[0], mode[0]) == (0, NOTE, NOTE)
+    assert recipe[1] == "line line judges by recipe other, asked for instead of the settings' part"
+    assert mode[1] == "line line is offline, asked for instead of the settings' online"
+    assert "recipe other: the model bright as it is" in result.stdout
+    assert {each: each.read_bytes() for each in was} == was
+    station.settings["lines"][0]["mode"] = "shadow"
+    station.write()
+    assert [told for _, told in of_station(json.loads(check().stdout))] == [recipe[1]]
+    assert within("check", "--config", file, "--files", "--json").stdout.count("other") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (None, "the file does not exist"),
+        ({"deadline_ms": -5}, "deadline_ms"),
+        ({"model": {"name": "gone"}}, "gone"),
+        ({"classes": {"scratch": {"threshold": 0.5}}}, "'scratch'"),
+        ({"golden": {"good": ["../images/0000.png"], "bad": ["gone.png"]}}, "gone.png, which cannot be read"),
+    ],
+)
+def test_a_recipe_asked_for_that_a_start_cannot_use_is_a_problem(
+    within: Program, station: StationFolder, images: Images, change: dict[str, Any] | None, why: str
+) -> None:
+    station.add_images(images(1))
+    file = station.write()
+    if change is not None:
+        (station.folder / "recipes" / "other.yaml").write_text(yaml.safe_dump({**station.recipe, "name": "other", **change}))
+    ask_of(station, "other", "online")
+    result = within("check", "--config", file, "--json")
+    told = json.loads(result.stdout)
+    problems = [text for level, text in of_station(told) if level == PROBLEM]
+    assert (result.returncode, told["problems"]) == (1, [])
+    assert len(problems) == 1, problems
+    assert problems[0].startswith("line line: a start would leave it offline, for recipe other cannot be used any more: ")
+    assert why in problems[0]
 
 
 def test_a_line_that_cannot_judge_is_a_problem() -> None:

@@ -4,7 +4,7 @@ is built. Builds nothing and changes nothing."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,13 +43,13 @@ class _Judge:
         return f"recipe {self.recipe}: calibrated {each.label} ({gate})"
 
 
-def of_engines(station: Station) -> Iterator[Look]:
-    """What judges by each recipe of the settings; of files that cannot be read the files' part tells, of a state folder that this
-    user may not look into its own look."""
+def of_engines(station: Station, asked: Iterable[str] = ()) -> Iterator[Look]:
+    """What judges by each recipe of the settings, and by those asked for instead; of files that cannot be read the files' part
+    tells, of a state folder that this user may not look into its own look."""
     settings = station.settings
     if is_closed(station.path(settings.state)):
         return
-    for name in dict.fromkeys(view.recipe for line in settings.lines for view in line.each_view):
+    for name in dict.fromkeys((*(view.recipe for line in settings.lines for view in line.each_view), *asked)):
         try:
             recipe = load_recipe(station.path(settings.recipes) / f"{name}.yaml")
             model = load_model(station.path(settings.models) / recipe.model.name)

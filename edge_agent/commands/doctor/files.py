@@ -13,7 +13,7 @@ from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
 from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
 from edge_agent.inference.model import load_model
-from edge_agent.recipe import load_recipe
+from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import RecordedEngine, Station
 from edge_agent.strictyaml import Document, Keys
 
@@ -28,6 +28,13 @@ def check_pictures(station: Station, document: Document) -> list[Problem]:
         if (told := _unreadable(file)) is not None:
             found.append(document.problem(keys, *told))
     return found
+
+
+def check_golden(recipe: Recipe, file: Path) -> list[Problem]:
+    """Problems of the golden pictures of one recipe, of this file."""
+    names = (*recipe.golden.good, *recipe.golden.bad) if recipe.golden is not None else ()
+    told = (_unreadable(file.parent / name) for name in names)
+    return [Problem(str(file), 0, "golden", *each) for each in told if each is not None]
 
 
 def _unreadable(file: Path) -> tuple[str, str] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,11 @@ from edge_agent.camera_settings import (
 from edge_agent.commands.doctor.holders import holder_of, is_one_of, runs_of
 from edge_agent.commands.doctor.looks import Look, note, problem, well
 from edge_agent.commands.doctor.service import Service
-from edge_agent.errors import CameraError, ConfigurationError, DeliveryError
+from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem
 from edge_agent.events import alarm_event
+from edge_agent.plc.counters import FOLDER, Standing, standing_in
 from edge_agent.plc.gateway import ask
-from edge_agent.settings import Station
+from edge_agent.settings import LineSettings, Station
 from edge_agent.wire import Request
 
 _ANSWER_S = 1.0
@@ -68,6 +71,31 @@ def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
     for alarm in status["alarms"]:
         name, event = alarm_event(alarm)
         yield note("station", f"alarm {alarm}: {event.meaning} (event {name})", event.remedy)
+
+
+def asked_of(station: Station) -> list[tuple[LineSettings, Standing]]:
+    """The lines of which another recipe or mode than the settings' was asked for, and what stands beyond a start."""
+    found = []
+    for line in station.settings.lines:
+        with suppress(OSError):  # no start yet; of a state folder that this user may not look into its own look tells
+            asked = standing_in(station.path(station.settings.state) / FOLDER / line.name)
+            if (stands := asked.under(line.recipe or "", line.mode)) != Standing().under(line.recipe or "", line.mode):
+                found.append((line, stands))
+    return found
+
+
+def of_asked(station: Station, line: LineSettings, stands: Standing, problems: list[Problem]) -> Iterator[Look]:
+    """What stands instead of the settings; `problems` are those of the recipe asked for."""
+    ask = f"edge-agent control --config {station.file}"
+    for what, stood, named in (("recipe", stands.recipe, line.recipe or ""), ("mode", stands.mode, line.mode)):
+        if stood != named:
+            does = "judges by recipe" if what == "recipe" else "is"
+            told = f"line {line.name} {does} {stood}, asked for instead of the settings' {named}"
+            yield note("station", told, f"where that is over, while the station runs: {ask} {what} {named} --line {line.name}")
+    for each in problems:
+        told = f"line {line.name}: a start would leave it offline, for recipe {stands.recipe} cannot be used any more"
+        remedy = f"{each.remedy.removesuffix('.')}; or ask for another: {ask} recipe {line.recipe} --line {line.name}"
+        yield problem("station", f"{told}: {replace(each, remedy='')}", remedy)
 
 
 def _is_own(control: str, pids: set[int]) -> bool:
