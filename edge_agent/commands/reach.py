@@ -35,7 +35,11 @@ def address(args: argparse.Namespace, end: End = "control") -> str:
         named = yaml.safe_load(args.config.read_text(encoding="utf-8"))["plc"][end]
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         named = None
-    endpoint = named if isinstance(named, str) else _DEFAULTS[end]
+    return of_this_machine(named if isinstance(named, str) else _DEFAULTS[end])
+
+
+def of_this_machine(endpoint: str) -> str:
+    """Where to connect to what listens there: at every address of this machine is at its own, too."""
     return endpoint.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
 
 

@@ -189,6 +189,23 @@ def test_ports_are_free_or_held_by_somebody_with_a_name(station: StationFolder) 
     assert by_level(list(doctor_station.of_ports(loaded(station), False))) == [WELL, WELL]
 
 
+def test_a_station_at_every_address_is_seen_running_and_its_ports_held(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        verdicts, control = (f"tcp://*:{each.getsockname()[1]}" for each in (first, second))
+    station.settings["cameras"][0].update(repeat=True, rate_hz=20)
+    station.settings["plc"].update(verdicts=verdicts, control=control, allow_plaintext=True)
+    settings = loaded(station)
+    daemon = Daemon(settings)
+    daemon.start()
+    try:
+        assert doctor_station.of_running(settings)[0]
+        assert not {WELL} & {*by_level(list(doctor_station.of_ports(settings, False)))}
+    finally:
+        daemon.close()
+    assert by_level(list(doctor_station.of_ports(settings, False))) == [WELL, WELL]
+
+
 def test_a_running_station_tells_how_its_lines_are(station: StationFolder, images: Images) -> None:
     station.add_images(images(3))
     station.settings["cameras"][0].update(repeat=True, rate_hz=20)

@@ -32,6 +32,7 @@ from edge_agent.camera_settings import (
 from edge_agent.commands.doctor.holders import holder_of, is_one_of, runs_of
 from edge_agent.commands.doctor.looks import Look, note, problem, well
 from edge_agent.commands.doctor.service import Service
+from edge_agent.commands.reach import of_this_machine
 from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem
 from edge_agent.events import alarm_event
 from edge_agent.plc.counters import FOLDER, Standing, standing_in
@@ -51,7 +52,7 @@ def of_running(station: Station, service: Service | None = None) -> tuple[bool, 
     if control.endswith(":*"):
         return False, []
     try:
-        status = ask(control, Request(op="status"), timeout_s=_ANSWER_S).status
+        status = ask(of_this_machine(control), Request(op="status"), timeout_s=_ANSWER_S).status
     except DeliveryError:
         return False, [well("station", "is not running")]
     if status.get("station") != station.settings.station:
@@ -117,7 +118,8 @@ def of_ports(station: Station, is_running: bool, service: Service | None = None)
             yield well("ports", f"{key} {endpoint}: the running station's")
         else:
             host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-            yield _port_look(key, host.strip("[]"), int(port), station.file, service)
+            host = "0.0.0.0" if host == "*" else host.strip("[]")  # what ZeroMQ means by it; looked at, not listened on
+            yield _port_look(key, host, int(port), station.file, service)
 
 
 def _port_look(key: str, host: str, port: int, settings: str, service: Service | None) -> Look:
