@@ -11,7 +11,7 @@ from functools import partial
 from edge_agent.errors import ConfigurationError
 from edge_agent.events import say
 from edge_agent.plc.counters import Counters
-from edge_agent.plc.parts import OFFLINE, LineBook
+from edge_agent.plc.parts import OFFLINE, ONLINE, LineBook
 from edge_agent.settings import LineSettings
 
 
@@ -28,10 +28,13 @@ class Asked:
         self._named = {line.name: line.recipe or "" for line in lines}  # '' of a line with views: each has its own
         self.books: dict[str, LineBook] = {}
         for line in lines:
-            stands = self._lines[line.name].begin(self._named[line.name], line.mode)
+            stands, is_preview = self._lines[line.name].begin(self._named[line.name], line.mode), line.delivery == "latest"
+            if is_preview and stands.mode == ONLINE:  # asked for before the settings made a preview of it
+                self._lines[line.name].ask_mode(line.mode)
+                stands = self._lines[line.name].kept.asked
             if (stands.recipe, stands.mode) != (self._named[line.name], line.mode):
                 say("line.asked_kept", line=line.name, recipe=stands.recipe, mode=stands.mode)
-            self.books[line.name] = LineBook(line.name, stands.mode)
+            self.books[line.name] = LineBook(line.name, stands.mode, is_preview=is_preview)
 
     def recipe(self, line: str, named: str) -> str:
         """The recipe to judge by, where the settings name this one for the line or its view."""

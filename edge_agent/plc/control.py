@@ -8,7 +8,7 @@ import msgspec
 
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
-from edge_agent.plc.parts import MODES
+from edge_agent.plc.parts import MODES, ONLINE
 from edge_agent.plc.publisher import Publisher
 from edge_agent.wire import NAME, Reply, Request, encode_json, read_request
 
@@ -107,7 +107,12 @@ class Control:
     def _mode(self, request: Request) -> Reply:
         if request.mode not in MODES:
             raise DeliveryError(f"mode {request.mode!r} is not known; one of {', '.join(MODES)}")
-        self._publisher.book.lines[self._known(request.line)].mode = request.mode
+        line = self._publisher.book.lines[self._known(request.line)]
+        if line.is_preview and request.mode == ONLINE:
+            raise DeliveryError(
+                f"line {line.name} leaves pictures out, which no machine may rely on: set lines.*.delivery: every, and restart"
+            )
+        line.mode = request.mode
         if self._publisher.counters is not None:
             self._publisher.counters.lines[request.line].ask_mode(request.mode)
         say("line.mode_changed", line=request.line, mode=request.mode)

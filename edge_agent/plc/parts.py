@@ -37,6 +37,7 @@ class LineBook:
     why_not_ready: str = STARTING
     hold: str = ""  # why no part may pass, whatever the cameras do: a challenge that failed
     challenge: str = ""  # the master part that comes next
+    is_preview: bool = False  # it leaves pictures out, and is never online
     verified: bool = True  # a second source counts the line's triggers
     identity: Identity | None = None
     triggers: int = 0

@@ -75,6 +75,21 @@ def test_recipe_and_mode_outlive_a_start(recipes: StationFolder, capfd: pytest.C
         assert here.stands() == ("strict", "online")
 
 
+def test_a_line_that_leaves_pictures_out_is_never_online(recipes: StationFolder) -> None:
+    line = recipes.settings["lines"][0]
+    line.update(mode="shadow")
+    with Running(recipes) as here:
+        assert here.ask(op="mode", mode="online").ok
+    line.update(delivery="latest")
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "shadow")
+        refused = here.ask(op="mode", mode="online")
+        assert (refused.ok, "delivery: every" in refused.error, here.stands()) == (False, True, ("part", "shadow"))
+        assert here.ask(op="mode", mode="offline").ok
+    with Running(recipes) as here:
+        assert here.stands() == ("part", "offline")
+
+
 def test_they_hold_until_the_settings_name_another(recipes: StationFolder) -> None:
     with Running(recipes) as here:
         assert here.ask(op="recipe", name="strict").ok
