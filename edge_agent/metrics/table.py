@@ -58,7 +58,7 @@ METRICS = _table(
     ("published_total", "counter", "", "verdicts published"),
     ("acknowledged_total", "counter", "", "verdicts that the gateway acknowledged"),
     ("unacknowledged", "gauge", "", "verdicts published and not acknowledged, as far as they are kept for a replay"),
-    ("unacknowledged_age_seconds", "gauge", "", "how long the oldest of them waits"),
+    ("unacknowledged_age_seconds", "gauge", "", "how long the oldest waits, kept or not"),
     ("subscribers", "gauge", "", "subscriptions to verdicts"),
     ("dropped_messages_total", "counter", "", "how often a message found somebody's queue full"),
     ("alarm", "gauge", "alarm", "1 for each alarm of the heartbeat that is on"),

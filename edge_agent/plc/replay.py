@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 Key = tuple[str, int, int]  # line, epoch, seq
 
 
@@ -13,6 +15,7 @@ class ReplayBuffer:
         self.acknowledged = 0
         self._verdicts: dict[Key, bytes] = {}
         self._waiting: dict[Key, int] = {}  # insertion order is order of publishing
+        self._let_go: dict[str, int] = {}  # by line: when the first was published that made room and that nobody had acknowledged
 
     def add(self, key: Key, verdict: bytes, now_ns: int, is_live: bool = True) -> None:
         """Keep one published verdict; the oldest makes room."""
@@ -23,17 +26,22 @@ class ReplayBuffer:
         if len(verdicts) > self.limit:
             oldest = next(iter(verdicts))
             del verdicts[oldest]
-            self._waiting.pop(oldest, None)
+            waited_since_ns = self._waiting.pop(oldest, None)
+            if waited_since_ns is not None:
+                self._let_go.setdefault(oldest[0], waited_since_ns)
 
     def acknowledge(self, line: str, epoch: int, seqs: tuple[int, ...]) -> int:
         """Note acknowledgements; return how many were new."""
         new = sum(self._waiting.pop((line, epoch, seq), None) is not None for seq in seqs)
         self.acknowledged += new
+        if new:
+            self._let_go.pop(line, None)  # somebody acknowledges again
         return new
 
     def oldest_waiting_ns(self) -> int | None:
-        """When the oldest verdict without acknowledgement was published."""
-        return next(iter(self._waiting.values()), None)
+        """When the oldest verdict was published that waits for an acknowledgement; where the line has had none since, that one too
+        which is kept no more."""
+        return min((*self._let_go.values(), *itertools.islice(self._waiting.values(), 1)), default=None)
 
     @property
     def waiting(self) -> int:

@@ -122,6 +122,21 @@ def test_verdicts_without_acknowledgement_raise_an_alarm_until_they_have_one(sta
     wait_until(lambda: here.publisher.alarms.active == set())
 
 
+def test_verdicts_kept_for_less_time_than_an_acknowledgement_may_take_raise_it_too(station: Start) -> None:
+    clock = HeldClock()
+    here = station(clock, expect_acknowledgement_s=2, replay_parts=16)
+    judge_all(here, 2)
+    wait_until(lambda: here.publisher.published == 2)
+    clock.advance_ms(1000)
+    judge_all(here, 18)
+    wait_until(lambda: here.publisher.published == 20)
+    clock.advance_ms(1100)
+    wait_until(lambda: here.publisher.alarms.active == {"unacknowledged"})
+    here.ask(op="ack", line="one", epoch=here.journal.epoch, seqs=(20,))
+    clock.advance_ms(100)
+    wait_until(lambda: here.publisher.alarms.active == set())
+
+
 def test_ng_in_a_row_raise_an_alarm_and_a_pass_ends_it(station: Start) -> None:
     here = station()
     here.publisher.alarms.limit_ng_run("one", 3)
