@@ -76,7 +76,7 @@ class Publisher:
         self._is_asleep = False
         self._asleep_until_ns = 0
         self._stop = threading.Event()
-        self.sockets = PlcSockets(station, settings, journal.epoch, self._wake)
+        self.sockets = PlcSockets(station, settings, journal.epoch, self._wake, book.lines)
         self.alarms = Alarms(settings)
         self.answer: Answer = lambda _identity, _request: None  # to what is asked on the control socket; see plc/control.py
         self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}

@@ -11,7 +11,7 @@ import os
 import socket as socketlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import zmq
 
@@ -40,8 +40,9 @@ def is_taken(endpoint: str) -> bool:
 class PlcSockets:
     """Binds both sockets. Raises EdgeAgentError naming the address where it is taken."""
 
-    def __init__(self, station: str, settings: PlcSettings, epoch: int, wake: int) -> None:
+    def __init__(self, station: str, settings: PlcSettings, epoch: int, wake: int, lines: Iterable[str] = ()) -> None:
         self.station = station
+        self._live = tuple(topic for line in lines for topic in self.topics(line, shadow=False))
         self.heartbeat_topic = f"heartbeat/{station}".encode()
         self.subscribers = 0
         self._prefixes: Counter[bytes] = Counter()
@@ -159,7 +160,7 @@ class PlcSockets:
             self._prefixes[prefix] += 1 if is_new else -1
             self._prefixes = +self._prefixes
             self._is_wanted.clear()
-            if prefix.startswith(b"verdict") or prefix == b"":  # shadow results are for no gateway
+            if any(topic.startswith(prefix) for topic in self._live):  # shadow results are for no gateway
                 self.subscribers = max(0, self.subscribers + (1 if is_new else -1))
 
     def close(self) -> None:

@@ -68,6 +68,16 @@ def test_subscribers_come_and_go_and_are_counted(station: Start) -> None:
     wait_until(lambda: here.publisher.sockets.subscribers == 1)
 
 
+def test_who_is_subscribed_to_what_no_line_publishes_hears_no_verdict(station: Start) -> None:
+    """A name that is spelled wrong, say: the alarm `unsubscribed` must tell of it."""
+    here = station()
+    stranger = here.subscriber("heartbeat/")
+    for topic in ("verdict.json/hall4/one", "verdict.bin/hall3/two", "verdict.bin/hall3/one"):
+        stranger.subscribe(topic)
+    wait_until(lambda: b"verdict.bin/hall3/one" in here.publisher.sockets._prefixes)
+    assert here.ask(op="status").status["subscribers"] == 1
+
+
 def test_a_message_sent_upstream_is_no_unsubscription(station: Start) -> None:
     here = station()
     hearing = here.subscriber("verdict.bin/")
