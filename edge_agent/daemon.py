@@ -85,6 +85,7 @@ class Daemon:
         self.lines: list[Line] = []  # one for each view
         self._views: dict[str, list[Line]] = {}  # by the name of their line
         self._joiners: list[Joiner] = []
+        self._sources: list[Callable[[], None]] = []  # of parts beside the cameras: asks them to stop
         process.prepare()
         self._core = process.choose_core(station.settings)
         before, threading.excepthook = threading.excepthook, self._on_thread_failure  # engines have threads from their opening on
@@ -198,6 +199,7 @@ class Daemon:
         if settings is None:
             return
         pictures, book = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base), publisher.book
+        self._sources.append(pictures.ask_to_stop)
         publisher.challenges[line.name] = LineChallenge(settings, book.lines[line.name], counters, pictures.run, publisher.now_us())
 
     def _open_metrics(self) -> MetricsServer | None:
@@ -363,8 +365,8 @@ class Daemon:
         self._cpu = _cpu_seconds()
         notify(STOPPING=1, STATUS="draining: finishing parts in flight")
         extend_timeout(self.station.settings.drain_s + _CLOSES_S)
-        for line in self.lines:
-            line.grabber.ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
+        for ask_to_stop in (*self._sources, *(line.grabber.ask_to_stop for line in self.lines)):
+            ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
         self.look_at_views()  # not ready any more
         hangs_s = time.monotonic() + _HANGS_S
         for line in self.lines:

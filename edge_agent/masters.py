@@ -25,6 +25,13 @@ class MasterPictures:
         self._publisher = publisher
         self._files = {master.name: (base / master.image).resolve() for master in settings.parts if master.image}
         self._running = threading.Lock()
+        self._is_stopping = False
+        self._opening = threading.Lock()  # over that, and over a part that is opened before it
+
+    def ask_to_stop(self) -> None:
+        """Open no part any more: nobody would give it an outcome."""
+        with self._opening:
+            self._is_stopping = True
 
     def run(self) -> None:
         """Begin a run, unless one is under way. Returns at once."""
@@ -47,7 +54,10 @@ class MasterPictures:
         except EdgeAgentError as error:
             say("challenge.unreadable", line=self._line.book.name, master=name, why=str(error))
         bundle = self._line.bundle
-        part = self._publisher.trigger(self._line.book, name, bundle.identity, challenge=name)
+        with self._opening:
+            if self._is_stopping:
+                return
+            part = self._publisher.trigger(self._line.book, name, bundle.identity, challenge=name)
         if pixels is None:
             self._publisher.judged(part, Judgement(FAULT, ("bad_frame",)))
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,8 +15,10 @@ from running import wait_until
 from simulation import ask
 from stations import Program, StationFolder
 
+from edge_agent.camera.folder import read_gray
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
+from edge_agent.records import Pixels
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict
 
@@ -65,6 +69,32 @@ def test_pictures_of_master_parts_prove_the_line_while_it_runs(station: StationF
         assert "bad1" in again.publisher.book.lines["line"].hold
     finally:
         again.close()
+
+
+def test_a_stop_between_two_master_parts_opens_no_part_that_nobody_would_end(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.add_images([gray()])
+    station.settings["cameras"][0].update(repeat=True, trigger="software")
+    masters(station, with_defect(gray(), 10, 20, 8, 6))
+    daemon = Daemon(load_station(station.write()))
+    readers: list[threading.Thread] = []
+
+    def read_after_the_end(file: Path) -> Pixels:
+        readers.append(threading.current_thread())
+        daemon.publisher.thread.join(30)
+        return read_gray(file)
+
+    monkeypatch.setattr("edge_agent.masters.read_gray", read_after_the_end)
+    daemon.start()
+    try:
+        assert ask(daemon.station.settings.plc.control, Request(op="challenge", line="line")).ok
+        wait_until(lambda: bool(readers))
+    finally:
+        daemon.close()
+    readers[0].join(10)
+    book = daemon.publisher.book.lines["line"]
+    assert (readers[0].is_alive(), book.triggers, book.open) == (False, 0, 0)
 
 
 @pytest.mark.parametrize(("bad", "code", "came"), [(with_defect(gray(), 10, 20, 8, 6), 0, "NG"), (gray(), 1, "PASS")])
