@@ -209,7 +209,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: dict[str, Any] = {}
 
 
+class _Named(msgspec.Struct):
+    id: str = ""
+
+
 _REQUEST = msgspec.json.Decoder(Request)
+_NAMED = msgspec.json.Decoder(_Named)
 _REPLY = msgspec.json.Decoder(Reply)
 
 
@@ -218,6 +223,14 @@ def read_request(body: bytes) -> Request:
         return _REQUEST.decode(body)
     except UNREADABLE as error:
         raise DeliveryError(f"not a request: {error}") from None
+
+
+def id_of(body: bytes) -> str:
+    """The id of a request that is none, where that much of it can be read."""
+    try:
+        return _NAMED.decode(body).id
+    except UNREADABLE:
+        return ""
 
 
 def read_reply(body: bytes) -> Reply:

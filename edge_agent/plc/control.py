@@ -10,7 +10,7 @@ from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.plc.parts import MODES, ONLINE
 from edge_agent.plc.publisher import Publisher
-from edge_agent.wire import NAME, Reply, Request, encode_json, read_request
+from edge_agent.wire import NAME, Reply, Request, encode_json, id_of, read_request
 
 Later = Callable[[Reply], None]
 _MOST_SEQS = 4096
@@ -35,6 +35,8 @@ class Control:
             request = read_request(body)
             reply = self._dispatch(identity, request)
         except EdgeAgentError as error:
+            if not request.op:
+                request = Request(op="", id=id_of(body))
             say("plc.request_refused", op=request.op, why=str(error))
             reply = Reply(ok=False, error=str(error))
         return None if reply is None else encode_json(_for(reply, request))

@@ -89,6 +89,16 @@ def test_rubbish_is_answered_and_the_next_request_is_served(station: Start, fram
     assert here.ask(op="status").ok
 
 
+@pytest.mark.parametrize("wrong", ['"epoch":"1"', '"epoch":1.5', '"seqs":["1"]', '"reset":1', '"part_id":7', '"op":null'])
+def test_a_value_of_the_wrong_type_is_refused_with_the_requests_id(station: Start, wrong: str) -> None:
+    here = station()
+    client = here.client()
+    client.send(f'{{"op":"ack","line":"one","id":"17",{wrong}}}'.encode())
+    assert client.poll(5000)
+    reply = json.loads(client.recv())
+    assert (reply["ok"], reply.get("id"), "not a request" in reply["error"]) == (False, "17", True)
+
+
 def test_a_request_beyond_the_limit_ends_its_sender_only(station: Start) -> None:
     here = station()
     client = here.client()
