@@ -258,19 +258,31 @@ def _index(items: list[Any], key: str, override: str) -> int:
 
 def _contradictions(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
     return [
-        *_twice(document, "cameras", [camera.name for camera in settings.cameras]),
-        *_twice(document, "lines", [line.name for line in settings.lines]),
+        *_twice(document, ("cameras",), [camera.name for camera in settings.cameras]),
+        *_twice(document, ("lines",), [line.name for line in settings.lines]),
+        *_twice_in_a_line(settings, document),
         *_wiring(settings, document),
         *_plaintext(settings, document),
     ]
 
 
-def _twice(document: strictyaml.Document, key: str, names: list[str]) -> list[Problem]:
+def _twice(document: strictyaml.Document, keys: strictyaml.Keys, names: list[str]) -> list[Problem]:
+    at = ".".join(map(str, keys))
     return [
-        document.problem((key, i, "name"), f"is {name!r}, which {key}.{names.index(name)} has already.", "choose another name.")
+        document.problem((*keys, i, "name"), f"is {name!r}, which {at}.{names.index(name)} has already.", "choose another name.")
         for i, name in enumerate(names)
         if name in names[:i]
     ]
+
+
+def _twice_in_a_line(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    """Views and master parts are told apart by their names: of two with the same one only one would be looked at."""
+    problems = []
+    for i, line in enumerate(settings.lines):
+        problems += _twice(document, ("lines", i, "views"), [view.name for view in line.views])
+        masters = line.challenge.parts if line.challenge is not None else ()
+        problems += _twice(document, ("lines", i, "challenge", "parts"), [master.name for master in masters])
+    return problems
 
 
 def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:

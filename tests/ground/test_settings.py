@@ -136,6 +136,35 @@ def test_wiring_that_leads_nowhere_is_refused(tmp_path: Path, old: str, new: str
     assert (key, line) in [(problem.key, problem.line) for problem in problems_of(tmp_path, GOOD.replace(old, new))]
 
 
+VIEWS = """\
+station: hall3
+cameras:
+  - {name: a, kind: synthetic}
+  - {name: b, kind: folder, path: images}
+lines:
+  - name: one
+    views:
+      - {name: top, camera: a, recipe: r}
+      - {name: side, camera: b, recipe: r}
+    challenge:
+      parts:
+        - {name: bad, expect: NG}
+        - {name: good, expect: PASS}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "line"),
+    [("name: side", "name: top", "lines.0.views.1.name", 9), ("name: good", "name: bad", "lines.0.challenge.parts.1.name", 13)],
+)
+def test_two_of_one_name_in_a_line_are_refused(tmp_path: Path, old: str, new: str, key: str, line: int) -> None:
+    """Of two views each picture would be a part; of two master parts the first would never have to come out right."""
+    load(tmp_path, VIEWS)
+    (problem,) = problems_of(tmp_path, VIEWS.replace(old, new))
+    assert (problem.key, problem.line) == (key, line)
+    assert f"{key.removesuffix('.1.name')}.0 has already" in problem.message
+
+
 def test_both_sockets_on_one_address_are_refused_unless_the_system_chooses(tmp_path: Path) -> None:
     assert problems_of(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:5556")[0].key == "plc.control"
     load(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:*", "plc.verdicts=tcp://127.0.0.1:*")
