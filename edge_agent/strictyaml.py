@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ Keys = tuple[str | int, ...]
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.S)
 _MOST_PROBLEMS = 50
 _MOST_DEEP = 20
+_SHOWN = 6
 _MEND = "mend this line or what comes before it: each bracket and quote closed, `: ` behind each key, spaces and no tabs before it."
 
 
@@ -68,12 +70,28 @@ def read(file: Path) -> Document:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigurationError.of("the file does not exist.", "give the path of one.", file) from None
+        raise ConfigurationError.of("the file does not exist.", _instead_of(file), file) from None
     except OSError as error:
         raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), file) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError.of(f"cannot be read: {error}.", "save it as UTF-8.", file) from None
     return parse(text, str(file))
+
+
+def _instead_of(file: Path) -> str:
+    """What to do about a file that is not there: what its folder has instead, the nearest name first."""
+    missing = next((each for each in (file, *file.parents) if os.path.isdir(each.parent)), file)  # noqa: PTH112  # Path's fails in what is closed
+    try:
+        names = [each.name for each in missing.parent.iterdir() if each.suffix == missing.suffix and each.name[0] != "."]
+    except OSError:
+        names = []
+    if not names or missing.name in names:
+        return "put it there, or mend the path."
+    names.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, missing.name).ratio(), name))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{missing.parent} has no {missing.name}, but {', '.join(names[:_SHOWN])}{more}: name one that is there, or put it there."
+    )
 
 
 def parse(text: str, file: str) -> Document:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from edge_agent.commands.doctor import looks
 from edge_agent.commands.doctor import machine as machine_looks
 from edge_agent.commands.doctor import station as station_looks
 from edge_agent.commands.doctor.cameras import check_cameras, this_machine
-from edge_agent.commands.doctor.files import check_golden, check_pictures, check_service
+from edge_agent.commands.doctor.files import check_golden, check_pictures, check_service, recipes_of
 from edge_agent.commands.doctor.looks import Look
 from edge_agent.commands.doctor.service import Service, service_of
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
@@ -100,29 +101,32 @@ class Examination:
         settings = station.settings
         for i in range(len(settings.cameras)):
             self.attempt(partial(self._camera, station, document, i))
-        for line, view in ((each, view) for each in settings.lines for view in each.each_view):
-            self._recipe(station, line, view.recipe)
+        lines = [line for line in settings.lines for _ in line.each_view]
+        for (keys, named), line in zip(recipes_of(station), lines, strict=True):
+            file = station.path(settings.recipes) / named.name
+            self._recipe(station, line, file, partial(self._named_recipe, document, keys))
 
-    def _recipe(self, station: Station, line: LineSettings, name: str) -> tuple[Recipe, Path] | None:
+    def _recipe(self, station: Station, line: LineSettings, file: Path, load: Callable[[Path], Recipe]) -> Recipe | None:
         """Look at a recipe that is to judge on the line, and its model; None where it cannot be read."""
-        settings = station.settings
-        file = station.path(settings.recipes) / f"{name}.yaml"
-        recipe = self.attempt(partial(load_recipe, file))
+        recipe = self.attempt(partial(load, file))
         if recipe is None:
             return None
+        settings = station.settings
         folder = station.path(settings.models) / recipe.model.name
         model = self.attempt(partial(load_model if isinstance(settings.engine, RecordedEngine) else self.model, folder))
         if model is not None:
             self.attempt(partial(self._fit, recipe, model, file))
         self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
-        return recipe, file
+        return recipe
 
     def asked(self, station: Station, asked: list[tuple[LineSettings, Standing]]) -> None:
         """Look at what was asked for over the control socket: it stands beyond a start, which has to be able to use it."""
         for line, stands in asked:
             found = Examination(None)
-            if stands.recipe != (line.recipe or "") and (read := found._recipe(station, line, stands.recipe)) is not None:
-                found.problems += check_golden(*read)
+            if stands.recipe != (line.recipe or ""):
+                file = station.path(station.settings.recipes) / f"{stands.recipe}.yaml"
+                recipe = found._recipe(station, line, file, load_recipe)
+                found.problems += check_golden(recipe, file) if recipe is not None else []
             self.looks += station_looks.of_asked(station, line, stands, found.problems)
             self.seen += found.seen
             self._note([], found.warnings)
@@ -170,6 +174,16 @@ class Examination:
             open_camera(station.settings.cameras[index], station.base)
         except ConfigurationError as error:
             told = [document.problem(("cameras", index), each.message, each.remedy) for each in error.problems]
+            raise ConfigurationError(told) from None
+
+    def _named_recipe(self, document: strictyaml.Document, keys: strictyaml.Keys, file: Path) -> Recipe:
+        """Return a recipe; of one that is not there the settings' line is told, which names it."""
+        try:
+            return load_recipe(file)
+        except ConfigurationError as error:
+            if os.path.lexists(file):
+                raise
+            told = [document.problem(keys, f"names {file}: {each.message}", each.remedy) for each in error.problems]
             raise ConfigurationError(told) from None
 
     def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:

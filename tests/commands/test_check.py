@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from stations import ROOT, Program, StationFolder
 
 
@@ -47,6 +49,21 @@ def test_a_recipe_that_does_not_fit_its_model_is_a_problem(within: Program, stat
     alone = within("check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright")
     assert alone.returncode == 78
     assert "'scratch'" in alone.stdout
+
+
+def test_a_name_that_no_file_has_is_told_with_those_that_are_there(
+    within: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
+) -> None:
+    station.add_images(images(1))
+    station.recipe["model"] = {"name": "brihgt"}
+    station.settings["lines"][0]["recipe"] = "prt"
+    file = station.write()
+    (problem,) = json.loads(within("check", "--json", "--config", file).stdout)["problems"]
+    assert (problem["key"], problem["file"]) == ("lines.0.recipe", str(file)) and problem["line"]
+    assert "prt.yaml" in problem["message"] and "has no prt.yaml, but part.yaml" in problem["remedy"]
+    alone = within("check", "--config", file, "--set", "lines.0.recipe=part")
+    assert alone.returncode == 78
+    assert "brihgt/model.yaml: the file does not exist" in alone.stdout and "has no brihgt, but bright" in alone.stdout
 
 
 def test_the_daemon_itself_refuses_the_same_with_78(within: Program, station: StationFolder, tmp_path: Path) -> None:

@@ -172,6 +172,24 @@ def test_a_missing_file_and_one_in_another_encoding_are_configuration_errors(tmp
         strictyaml.read(latin)
 
 
+def test_a_missing_file_is_told_with_what_is_there_instead(tmp_path: Path) -> None:
+    assert refused(tmp_path / "cup.yaml").remedy == "put it there, or mend the path."
+    for name in ("lid.yaml", "cap.yaml", ".cup.yaml", "notes.txt"):
+        (tmp_path / name).touch()
+    remedy = f"{tmp_path} has no cup.yaml, but cap.yaml, lid.yaml: name one that is there, or put it there."
+    assert refused(tmp_path / "cup.yaml").remedy == remedy
+    (tmp_path / "models").mkdir()
+    assert "has no model, but models: name" in refused(tmp_path / "model" / "cap" / "model.yaml").remedy
+    for number in range(8):
+        (tmp_path / f"part{number}.yaml").touch()
+    assert (
+        "part0.yaml, part1.yaml, part2.yaml, part3.yaml, part4.yaml, part5.yaml and 4 more:"
+        in refused(tmp_path / "part.yaml").remedy
+    )
+    (tmp_path / "gone.yaml").symlink_to("nowhere")
+    assert refused(tmp_path / "gone.yaml").remedy == "put it there, or mend the path."
+
+
 def test_a_problem_says_file_line_key_and_remedy() -> None:
     text = str(problems_of(STATION + "drain_s: -1\n")[0])
     assert text.startswith("file.yaml:7: drain_s: ")

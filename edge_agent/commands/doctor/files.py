@@ -124,13 +124,14 @@ def _named(station: Station) -> Iterator[Named]:
     for key in ("path", "order") if isinstance(engine, RecordedEngine) else ():
         if text := getattr(engine, key):
             yield ("engine", key), station.base / text
-    yield from _recipes(station)
+    yield from recipes_of(station)
     yield from _models(station)
     yield from _golden(station)
     yield from _masters(station)
 
 
-def _recipes(station: Station) -> Iterator[Named]:
+def recipes_of(station: Station) -> Iterator[Named]:
+    """The recipe of each view of each line."""
     for i, line in enumerate(station.settings.lines):
         for j, view in enumerate(line.each_view):
             keys = ("lines", i, "views", j, "recipe") if line.views else ("lines", i, "recipe")
@@ -138,7 +139,7 @@ def _recipes(station: Station) -> Iterator[Named]:
 
 
 def _models(station: Station) -> Iterator[Named]:
-    for keys, file in _recipes(station):
+    for keys, file in recipes_of(station):
         with suppress(ConfigurationError):
             folder = station.base / station.settings.models / load_recipe(file).model.name
             yield keys, folder / "model.yaml"
@@ -146,7 +147,7 @@ def _models(station: Station) -> Iterator[Named]:
 
 
 def _golden(station: Station) -> Iterator[Named]:
-    for keys, file in _recipes(station):
+    for keys, file in recipes_of(station):
         with suppress(ConfigurationError):
             golden = load_recipe(file).golden
             for name in (*golden.good, *golden.bad) if golden is not None else ():
