@@ -15,6 +15,7 @@ from stations import RECIPE, ROOT, Program
 from two_classes import write_two_class_model
 
 from edge_agent.camera.texture import draw_part, label_of
+from edge_agent.commands.evaluation.gallery import title_of
 from edge_agent.recipe import load_recipe
 
 SQUARE = (slice(20, 28), slice(10, 18))  # 64 pixels
@@ -99,6 +100,12 @@ def test_every_figure_of_parts_whose_answer_is_known(bench: Bench) -> None:
         picture = cv2.imread(str(bench.out / name))
         assert picture is not None and picture.std() > 5, name
         assert f"({name})" in (bench.out / "report.md").read_text()
+
+
+def test_the_worst_images_are_named_with_their_folders() -> None:
+    assert title_of("Class6/Train/0020.PNG") == "Class6/Train/0020.PNG", "every class has a 0020.PNG"
+    long = title_of(f"{'tray/' * 20}0020.PNG")
+    assert long.startswith("...") and long.endswith("tray/0020.PNG") and len(long) == 47
 
 
 def test_the_recipe_is_judged_with_all_its_rules(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from edge_agent.dataset import MASK_ABOVE
 from edge_agent.recipe import Recipe
 
 _COLUMNS, _SIDE = 3, 260
+_MOST_LETTERS = 44  # beside the widest badge
 
 
 def write_gallery(
@@ -32,6 +33,11 @@ def write_gallery(
         "found (red) and what is labelled (magenta), beside it the probability of a defect."
     )
     cv2.imwrite(str(file), sheet(cards, _COLUMNS, f"The worst images: {slips}, {rejects}{caution and f'. {caution}'}", subtitle))
+
+
+def title_of(name: str) -> str:
+    """An image's name with its folders, which tell apart those that are called alike; of a long one the end."""
+    return name if len(name) <= _MOST_LETTERS else f"...{name[-_MOST_LETTERS:]}"
 
 
 def _share(shown: Sequence[bool], every: Sequence[bool], word: str) -> str:
@@ -54,4 +60,4 @@ def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
     ]
     if judged.seen is not None and judged.seen.truth_area_px is not None:
         lines.append(f"labelled area {judged.seen.truth_area_px:g} px of a frame of {frame.shape[1]}x{frame.shape[0]}")
-    return card(drawn, heat(picture.probability), Path(judged.labelled.name).name, worth, lines, _SIDE)
+    return card(drawn, heat(picture.probability), title_of(judged.labelled.name), worth, lines, _SIDE)
