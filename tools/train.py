@@ -244,7 +244,8 @@ def look(args: argparse.Namespace, training: Training, split: Split, loss: float
         made = {"training": papers_of(args, split, training), "scores": scores.as_dict()}
         network_is = {"shape": training.network.shape.as_dict(), "rows": rows, "cols": cols}
         save({"weights": training.mean.state_dict(), **network_is, **made}, args.out / "checkpoint.pt")
-        console.print(table_of(scores, f"check {at.check}"))
+        if scores.frames:
+            console.print(table_of(scores, f"check {at.check}"))
     training.curve.append((at.step, loss, scores.auc, scores.highest_good, scores.lowest_bad))
     draw_curves(training.curve, args.out / "curves.png")
     training.save(args.out / "last.pt", origin_of(args, split))

@@ -68,6 +68,14 @@ def test_a_training_leaves_weights_papers_and_curves_and_is_repeatable(
     assert ((sheet.max(axis=2) - sheet.min(axis=2)) > 100).any(), "defects have outlines in a colour, surfaces have none"
 
 
+def test_with_nothing_held_out_no_scores_of_nothing_are_told(
+    train: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    train(tmp_path, "--val", "0", "--steps", "3")
+    told = capsys.readouterr().out
+    assert "nothing is held out" in told and "nan" not in told and "threshold" not in told
+
+
 def test_a_training_goes_on_where_it_stopped(trained: tuple[Path, str], train: Callable[..., None], tmp_path: Path) -> None:
     import torch
 
