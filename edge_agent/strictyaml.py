@@ -302,7 +302,9 @@ def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem
         return document.problem(keys, f"the required key `{missing}` is missing.", f"add `{missing}:` here.")
     if not what.startswith(("Expected", "Invalid", "Object")):  # a struct's own words
         return document.problem(keys, f"{what}.")
-    shown = "keys with values" if isinstance(value, dict) else "a list" if isinstance(value, list) else _as_yaml(value)
+    shown = (
+        "keys with values" if isinstance(value, dict) else f"a list of {len(value)}" if isinstance(value, list) else _as_yaml(value)
+    )
     wanted = typewords.expected(kind, keys, document.data)
     return document.problem(keys, f"is {shown}, which cannot stand here.", f"give {wanted or 'another value'}.")
 

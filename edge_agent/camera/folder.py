@@ -62,7 +62,8 @@ def list_images(folder: Path) -> list[Path]:
         named = [file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS]
         files = sorted(file for file in named if not os.path.isdir(file))  # noqa: PTH112  # Path's fails on a link into what is closed
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigurationError.of(f"the image folder {folder} does not exist.", "name a folder with images.") from None
+        fault = "is a file" if os.path.isfile(folder) else "does not exist"  # noqa: PTH113
+        raise ConfigurationError.of(f"the image folder {folder} {fault}.", "name a folder with images.") from None
     except OSError as error:
         raise ConfigurationError.of(f"the image folder {folder} cannot be read: {error.strerror}.", remedy_of(error)) from None
     if not files:

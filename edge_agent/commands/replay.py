@@ -67,14 +67,22 @@ def run(args: argparse.Namespace) -> int:
         summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write)
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
-        f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT "
+        f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT{_reasons(summary)} "
         f"in {summary['seconds']:.1f} s -> {args.out}"
     )
     return 0
 
 
+def _reasons(summary: dict[str, Any]) -> str:
+    """Why there were FAULTs, behind their number."""
+    told = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+    return f" ({told})" if told else ""
+
+
 def find_model(name: str) -> Path:
     """The folder of a model: as it is named, or of the shipped ones. Raises ConfigurationError."""
+    if Path(name).is_file():
+        return Path(name)  # which load_model refuses, with the remedy
     folders = (Path(name), Path("models") / name, *(shipped / name for shipped in _MODELS))
     for folder in folders:
         if (folder / "model.yaml").is_file() or any(folder.glob("*.onnx")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -106,7 +107,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _require_papers(folder: Path) -> None:
-    """Say how a network gets its papers, where it has none."""
+    """Say how a network gets its papers, where it has none, and what to give where a file was given."""
+    if os.path.isfile(folder):  # noqa: PTH113  # Path's fails in what is closed
+        raise ConfigurationError.of(
+            "is a file, and a model is a folder.", f"give the one that it lies in, {folder.parent}.", folder
+        )
     papers = folder / "model.yaml"
     try:
         networks = [] if papers.exists() else sorted(folder.glob("*.onnx"))
@@ -131,7 +136,8 @@ def load_model(folder: Path) -> Model:
         raise ConfigurationError([problem]) from None
     if digest != papers.onnx.sha256:
         message = f"is {papers.onnx.sha256[:12]}..., but {onnx.name} has {digest[:12]}...: it is damaged or another model."
-        raise ConfigurationError([document.problem(("onnx", "sha256"), message, "restore the file, or export the model again.")])
+        remedy = "restore the file; for a new one, give its hash, as `sha256sum` prints it."
+        raise ConfigurationError([document.problem(("onnx", "sha256"), message, remedy)])
     return Model(papers=papers, onnx=onnx, hash=digest)
 
 

@@ -145,6 +145,9 @@ def test_a_folder_without_images_will_never_work(tmp_path: Path) -> None:
         camera(tmp_path)
     with pytest.raises(ConfigurationError, match="does not exist"):
         camera(tmp_path / "none")
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ConfigurationError, match=r"a\.png is a file"):
+        camera(tmp_path / "a.png")
 
 
 @pytest.fixture

@@ -102,6 +102,11 @@ def test_a_shipped_model_is_known_by_name_wherever_one_stands(tmp_path: Path, mo
     assert find_model("demo-texture") == ROOT / "models" / "demo-texture"
 
 
+def test_a_network_given_for_its_folder_is_refused_with_the_folder(own: Own) -> None:
+    with pytest.raises(ConfigurationError, match=r"is a file, and a model is a folder.*give the one that it lies in, .*bright\."):
+        load_model(find_model(str(own.model / "model.onnx")))
+
+
 def test_a_network_without_papers_is_told_how_to_get_some(own: Own) -> None:
     (own.model / "model.yaml").unlink()
     with pytest.raises(

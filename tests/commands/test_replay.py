@@ -95,8 +95,11 @@ def test_a_folder_of_defects_raises_no_alarm_of_a_line(within: Program, station:
 def test_a_file_that_is_no_picture_is_a_fault_and_the_rest_goes_on(within: Program, station: StationFolder, tmp_path: Path) -> None:
     station.add_images([gray(), gray(), gray()])
     (station.images / "0001.png").write_bytes(b"no picture")
-    results = replay(within, station, tmp_path / "out")
-    assert {r["image"]: (r["outcome"], r["reasons"]) for r in results} == {
+    station.write()
+    words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
+    told = within("replay", *words, "--images", station.images, "--out", tmp_path / "out").stderr
+    assert "3 images: 2 PASS, 0 NG, 1 FAULT (bad_frame 1) in" in told
+    assert {r["image"]: (r["outcome"], r["reasons"]) for r in results_of(tmp_path / "out")} == {
         "0000.png": ("PASS", []),
         "0001.png": ("FAULT", ["bad_frame"]),
         "0002.png": ("PASS", []),

@@ -159,7 +159,7 @@ def test_an_empty_file_lacks_its_required_keys() -> None:
 
 def test_a_file_that_is_a_list_is_refused() -> None:
     (problem,) = problems_of("- 1\n- 2\n")
-    assert problem.message.startswith("is a list")
+    assert problem.message.startswith("is a list of 2,")
     assert problem.remedy == "give keys with values."
 
 

@@ -121,7 +121,7 @@ REFUSALS: list[tuple[str, Edit, str]] = [
         lambda folder: (folder / "model.onnx").unlink(),
         r"model\.onnx cannot be read: No such file.*put it there, or mend the path",
     ),
-    ("other file", damaged, r"damaged or another model.*export the model again"),
+    ("other file", damaged, r"damaged or another model.*for a new one, give its hash"),
     ("no ONNX", bytes_of(b"no network at all"), r"model\.onnx cannot be used.*no ONNX file.*export the network as ONNX"),
     ("empty file", bytes_of(b""), r"model\.onnx cannot be used.*no network in it"),
     ("new opset", file(opset=99), r"operator set 99; 13 to \d+ can be read.*opset 17"),
