@@ -85,6 +85,8 @@ def _instead_of(file: Path) -> str:
         names = [each.name for each in missing.parent.iterdir() if each.suffix == missing.suffix and each.name[0] != "."]
     except OSError:
         names = []
+    if missing not in (file, file.parent):  # what lies beside a folder far above says little
+        names = difflib.get_close_matches(missing.name, names)
     if not names or missing.name in names:
         return "put it there, or mend the path."
     names.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, missing.name).ratio(), name))

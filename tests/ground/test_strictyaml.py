@@ -180,6 +180,7 @@ def test_a_missing_file_is_told_with_what_is_there_instead(tmp_path: Path) -> No
     assert refused(tmp_path / "cup.yaml").remedy == remedy
     (tmp_path / "models").mkdir()
     assert "has no model, but models: name" in refused(tmp_path / "model" / "cap" / "model.yaml").remedy
+    assert refused(tmp_path / "elsewhere" / "cap" / "model.yaml").remedy == "put it there, or mend the path."
     for number in range(8):
         (tmp_path / f"part{number}.yaml").touch()
     assert (
