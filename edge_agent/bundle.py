@@ -19,7 +19,7 @@ from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference import kept_engine, open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
-from edge_agent.inference.base import Segmenter, TensorSlot
+from edge_agent.inference.base import Network, Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
 from edge_agent.inference.prepare import RegionError, RegionPlan, plan_region
@@ -41,7 +41,7 @@ _MOST_SHAPES = 64  # frame shapes whose plans are kept; live cameras have one
 class Layout:
     """Plans and measurers of every region for frames of one shape, with a canvas for each region of several tiles."""
 
-    def __init__(self, recipe: Recipe, segmenter: Segmenter, rows: int, cols: int) -> None:
+    def __init__(self, recipe: Recipe, segmenter: Network, rows: int, cols: int) -> None:
         self.plans: list[RegionPlan] = []
         self.measurers: list[RegionMeasurer] = []
         self.canvases: list[Pixels | None] = []

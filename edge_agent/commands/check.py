@@ -28,12 +28,13 @@ from edge_agent.commands.doctor.cameras import check_cameras, this_machine
 from edge_agent.commands.doctor.files import check_golden, check_pictures, check_service, recipes_of
 from edge_agent.commands.doctor.looks import Look
 from edge_agent.commands.doctor.service import Service, service_of
+from edge_agent.commands.doctor.sight import require_sight
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.plc.counters import Standing
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import LineSettings, RecordedEngine, Station, load_station
+from edge_agent.settings import LineSettings, RecordedEngine, Station, ViewSettings, load_station
 
 T = TypeVar("T")
 
@@ -101,13 +102,15 @@ class Examination:
         settings = station.settings
         for i in range(len(settings.cameras)):
             self.attempt(partial(self._camera, station, document, i))
-        lines = [line for line in settings.lines for _ in line.each_view]
-        for (keys, named), line in zip(recipes_of(station), lines, strict=True):
+        views = [(line, view) for line in settings.lines for view in line.each_view]
+        for (keys, named), (line, view) in zip(recipes_of(station), views, strict=True):
             file = station.path(settings.recipes) / named.name
-            self._recipe(station, line, file, partial(self._named_recipe, document, keys))
+            self._recipe(station, line, view, file, partial(self._named_recipe, document, keys))
 
-    def _recipe(self, station: Station, line: LineSettings, file: Path, load: Callable[[Path], Recipe]) -> Recipe | None:
-        """Look at a recipe that is to judge on the line, and its model; None where it cannot be read."""
+    def _recipe(
+        self, station: Station, line: LineSettings, view: ViewSettings, file: Path, load: Callable[[Path], Recipe]
+    ) -> Recipe | None:
+        """Look at a recipe that is to judge this view of the line, and its model; None where it cannot be read."""
         recipe = self.attempt(partial(load, file))
         if recipe is None:
             return None
@@ -115,7 +118,8 @@ class Examination:
         folder = station.path(settings.models) / recipe.model.name
         model = self.attempt(partial(load_model if isinstance(settings.engine, RecordedEngine) else self.model, folder))
         if model is not None:
-            self.attempt(partial(self._fit, recipe, model, file))
+            look = partial(require_sight, station.camera(view.camera), station.base, recipe, model, file)
+            self.attempt(partial(self._fit, recipe, model, file, look))
         self.attempt(partial(require_time, recipe, line.deadline_guard_ms, str(file)))
         return recipe
 
@@ -125,7 +129,7 @@ class Examination:
             found = Examination(None)
             if stands.recipe != (line.recipe or ""):
                 file = station.path(station.settings.recipes) / f"{stands.recipe}.yaml"
-                recipe = found._recipe(station, line, file, load_recipe)
+                recipe = found._recipe(station, line, line.each_view[0], file, load_recipe)
                 found.problems += check_golden(recipe, file) if recipe is not None else []
             self.looks += station_looks.of_asked(station, line, stands, found.problems)
             self.seen += found.seen
@@ -186,8 +190,9 @@ class Examination:
             told = [document.problem(keys, f"names {file}: {each.message}", each.remedy) for each in error.problems]
             raise ConfigurationError(told) from None
 
-    def _fit(self, recipe: Recipe, model: Model, file: Path) -> None:
+    def _fit(self, recipe: Recipe, model: Model, file: Path, look: Callable[[], None] = lambda: None) -> None:
         require_fit(recipe, model, str(file))
+        look()
         self.seen.append(f"{recipe.name}: recipe {recipe.hash[:12]}, model {model.hash[:12]}")
 
     def report(self, as_json: bool) -> int:

@@ -36,6 +36,19 @@ class TensorSlot:
 Done = Callable[[TensorSlot], None]
 
 
+class Network(Protocol):
+    """What a layout must know of an engine."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def cols(self) -> int: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+
 class Segmenter(Protocol):
     """An engine with a fixed number of tensor slots. `done` is called on the engine's own thread and must be short."""
 

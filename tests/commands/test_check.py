@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from stations import ROOT, Program, StationFolder
 
 
@@ -64,6 +66,37 @@ def test_a_name_that_no_file_has_is_told_with_those_that_are_there(
     alone = within("check", "--config", file, "--set", "lines.0.recipe=part")
     assert alone.returncode == 78
     assert "brihgt/model.yaml: the file does not exist" in alone.stdout and "has no brihgt, but bright" in alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said", "remedy"),
+    [
+        (
+            {"rules": [{"rule": "zone", "name": "far", "polygon": [[900, 0], [999, 0], [999, 9]], "max_count": 0}]},
+            "zone far lies in no region of a frame of 64x64 pixels.",
+            "mend its polygon or the regions.",
+        ),
+        ({"regions": [{"name": "left", "x": 60, "width": 9}]}, "region left reaches to x 69, y 64", "mend the recipe's region"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "synthetic"])
+def test_a_recipe_that_does_not_fit_the_pictures_is_a_problem(
+    within: Program,
+    station: StationFolder,
+    images: Callable[[int], list[np.ndarray]],
+    kind: str,
+    recipe: dict[str, Any],
+    said: str,
+    remedy: str,
+) -> None:
+    station.add_images(images(1))
+    if kind == "synthetic":
+        station.settings["cameras"] = [{"name": "camera", "kind": kind, "rows": 64, "cols": 64}]
+    assert not json.loads(within("check", "--json", "--config", station.write()).stdout)["problems"]
+    station.recipe |= recipe
+    (problem,) = json.loads(within("check", "--json", "--config", station.write()).stdout)["problems"]
+    assert problem["file"].endswith("part.yaml") and "of camera camera" in problem["message"]
+    assert said in problem["message"] and remedy in problem["remedy"]
 
 
 def test_the_daemon_itself_refuses_the_same_with_78(within: Program, station: StationFolder, tmp_path: Path) -> None:
