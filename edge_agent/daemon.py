@@ -28,10 +28,9 @@ from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.joiner import Joiner
 from edge_agent.line import Line, Observe
-from edge_agent.masters import MasterPictures
+from edge_agent.masters import open_challenge
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
-from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.control import Control
 from edge_agent.plc.counters import FOLDER, Counters
 from edge_agent.plc.journal import Journal
@@ -195,12 +194,10 @@ class Daemon:
         return sender
 
     def _open_challenge(self, line: LineSettings) -> None:
-        publisher, settings, counters = self.publisher, line.challenge, self._counters.lines[line.name]
-        if settings is None:
-            return
-        pictures, book = MasterPictures(self._views[line.name][0], publisher, settings, self.station.base), publisher.book
-        self._sources.append(pictures.ask_to_stop)
-        publisher.challenges[line.name] = LineChallenge(settings, book.lines[line.name], counters, pictures.run, publisher.now_us())
+        first, counters = self._views[line.name][0], self._counters.lines[line.name]
+        pictures = open_challenge(line, first, self.publisher, counters, self.station.base)
+        if pictures is not None:
+            self._sources.append(pictures.ask_to_stop)
 
     def _open_metrics(self) -> MetricsServer | None:
         settings = self.station.settings

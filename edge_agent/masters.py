@@ -1,4 +1,5 @@
-"""Stored pictures of master parts go through the line's own engine and judge, between the parts of the production."""
+"""A line is challenged with master parts: their stored pictures go through its own engine and judge, between the parts of the
+production."""
 
 from __future__ import annotations
 
@@ -10,11 +11,25 @@ from edge_agent.camera.folder import read_gray
 from edge_agent.errors import EdgeAgentError
 from edge_agent.events import say
 from edge_agent.line import Line
+from edge_agent.plc.challenge import LineChallenge
+from edge_agent.plc.counters import LineCounters
 from edge_agent.plc.publisher import Publisher
 from edge_agent.records import FAULT, Judgement, Pixels
-from edge_agent.settings import ChallengeSettings
+from edge_agent.settings import ChallengeSettings, LineSettings
 
 _PATIENCE_S = 0.005
+
+
+def open_challenge(
+    settings: LineSettings, line: Line, publisher: Publisher, counters: LineCounters, base: Path
+) -> MasterPictures | None:
+    """Have the publisher hold the line to its master parts, and return who judges their pictures; None where it has none."""
+    if settings.challenge is None:
+        return None
+    pictures, book = MasterPictures(line, publisher, settings.challenge, base), publisher.book.lines[settings.name]
+    challenge = LineChallenge(settings.challenge, book, counters, pictures.run, publisher.now_us())
+    publisher.challenges[settings.name] = challenge
+    return pictures
 
 
 class MasterPictures:
