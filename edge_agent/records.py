@@ -35,14 +35,16 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename={"class_n
     area_mm2: float | None = None
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one rule says of one part. `margin` is the distance to the limit in the value's unit: negative is NG."""
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What one rule says of one part. `margin` is the distance to the limit in the value's unit: negative is NG. `unit` is that of
+    areas, `px` or `mm2`."""
 
     rule: str
     value: float
     limit: float
     margin: float
     ok: bool
+    unit: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):

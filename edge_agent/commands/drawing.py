@@ -120,9 +120,9 @@ def _width(text: str, scale: float, bold: bool = False) -> int:
 
 
 def told(finding: Finding) -> str:
-    """A finding in words: the rule, its value and its limit."""
+    """A finding in words: the rule, its value and its limit, with their unit."""
     side = "within" if finding.ok else "below" if finding.value < finding.limit else "over"
-    return f"{finding.rule}: {finding.value:.4g} {side} {finding.limit:.4g}"
+    return f"{finding.rule}: {finding.value:.4g} {side} {finding.limit:.4g} {finding.unit}".rstrip()
 
 
 def _fit(picture: Picture, side: int) -> Picture:

@@ -20,8 +20,7 @@ def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Findin
             return [_blob_area(rule, measured, mm_per_px)]
         case TotalArea():
             area_px = _sum(measured.area_px, rule.class_name)
-            value, limit = _in_unit(area_px, rule.max_px, rule.max_mm2, mm_per_px)
-            return [_finding("total_area", rule.class_name, value, limit)]
+            return [_finding("total_area", rule.class_name, *_in_unit(area_px, rule.max_px, rule.max_mm2, mm_per_px))]
         case AreaRatio():
             ratio = _sum(measured.area_px, rule.class_name) / measured.inspected_px if measured.inspected_px else math.nan
             return [_finding("area_ratio", rule.class_name, ratio, rule.max)]
@@ -34,12 +33,12 @@ def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Findin
             return _zone(rule, measured, mm_per_px)
 
 
-def _finding(rule: str, class_name: str | None, value: float, limit: float) -> Finding:
+def _finding(rule: str, class_name: str | None, value: float, limit: float, unit: str = "") -> Finding:
     label = rule if class_name is None else f"{rule}/{class_name}"
     if not (math.isfinite(value) and value >= 0):
         raise EngineError(f"rule {label} measured {value}, which no picture can give")
     value = _plain(value)
-    return Finding(rule=label, value=value, limit=float(limit), margin=_plain(limit - value), ok=value <= limit)
+    return Finding(rule=label, value=value, limit=float(limit), margin=_plain(limit - value), ok=value <= limit, unit=unit)
 
 
 def _plain(value: float) -> float:
@@ -64,20 +63,19 @@ def _sum(values: Mapping[str, float], class_name: str | None) -> float:
     return values.get(class_name, 0) if class_name is not None else sum(values.values())
 
 
-def _in_unit(area_px: float, max_px: float | None, max_mm2: float | None, mm_per_px: float | None) -> tuple[float, float]:
-    """Return value and limit in the unit in which the limit is given."""
+def _in_unit(area_px: float, max_px: float | None, max_mm2: float | None, mm_per_px: float | None) -> tuple[float, float, str]:
+    """Return value and limit in the unit in which the limit is given, and that."""
     if max_px is not None:
-        return area_px, max_px
+        return area_px, max_px, "px"
     assert max_mm2 is not None
     assert mm_per_px is not None
-    return area_px * mm_per_px * mm_per_px, max_mm2
+    return area_px * mm_per_px * mm_per_px, max_mm2, "mm2"
 
 
 def _blob_area(rule: BlobArea, measured: Measured, mm_per_px: float | None) -> Finding:
     least_px = max(rule.min_px, rule.min_mm2 / mm_per_px**2 if mm_per_px else 0.0)
     areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= least_px]
-    value, limit = _in_unit(max(areas, default=0.0), rule.max_px, rule.max_mm2, mm_per_px)
-    return _finding("blob_area", rule.class_name, value, limit)
+    return _finding("blob_area", rule.class_name, *_in_unit(max(areas, default=0.0), rule.max_px, rule.max_mm2, mm_per_px))
 
 
 def _zone(rule: Zone, measured: Measured, mm_per_px: float | None) -> list[Finding]:
@@ -88,6 +86,6 @@ def _zone(rule: Zone, measured: Measured, mm_per_px: float | None) -> list[Findi
         findings.append(_finding(f"zone/{rule.name}/count", rule.class_name, count, rule.max_count))
     if rule.max_area_px is not None or rule.max_area_mm2 is not None:
         area_px = sum(zone.area_px for zone in measures)
-        value, limit = _in_unit(area_px, rule.max_area_px, rule.max_area_mm2, mm_per_px)
-        findings.append(_finding(f"zone/{rule.name}/area", rule.class_name, value, limit))
+        measured_area = _in_unit(area_px, rule.max_area_px, rule.max_area_mm2, mm_per_px)
+        findings.append(_finding(f"zone/{rule.name}/area", rule.class_name, *measured_area))
     return findings

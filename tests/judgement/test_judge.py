@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.commands.drawing import told
 from edge_agent.errors import EngineError
 from edge_agent.judgement.judge import Judge
 from edge_agent.judgement.quality import QualityGate, focus
@@ -71,6 +73,16 @@ def test_every_rule_tells_value_limit_and_margin(rule: object, values: list[floa
     for finding in findings:
         assert finding.margin == pytest.approx(finding.limit - finding.value)
         assert finding.ok == (finding.value <= finding.limit) == (finding.margin >= 0)
+
+
+def test_an_area_tells_its_unit_and_nothing_else_has_one() -> None:
+    rules = (BlobArea(max_px=30), BlobArea(max_mm2=5), TotalArea(max_mm2=5), BlobCount(max=1), AreaRatio(max=1))
+    zone = Zone(name="seal", polygon=TRIANGLE, max_count=1, max_area_mm2=7)
+    findings = [finding for rule in (*rules, zone) for finding in find(rule, measured(blob(10)), 0.5)]
+    assert [finding.unit for finding in findings] == ["px", "mm2", "mm2", "", "", "", "mm2"]
+    assert b"unit" not in msgspec.json.encode(findings[3])
+    assert told(findings[1]) == "blob_area: 2.5 within 5 mm2"
+    assert told(findings[3]) == "blob_count: 1 within 1"
 
 
 def recipe(*rules: object) -> Recipe:
