@@ -19,6 +19,7 @@ _BATCH_ROWS = 128
 _LINGER_MS = 4
 _CREDIT_ROWS, _CREDIT_BYTES = 256, 16 << 20
 _RETRY_S = 1.0
+_SLOWEST_ROW_MS = 600_000  # no answer to a heartbeat comes before the row that is on its way has come whole
 _MOST_SEQ = (1 << 63) - 1  # what a database holds
 
 
@@ -33,7 +34,7 @@ class Receiver:
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, shipping.MOST_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, shipping.HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SLOWEST_ROW_MS)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:

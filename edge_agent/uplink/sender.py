@@ -23,6 +23,7 @@ _POLL_MS = 20
 _HELLO_S = 0.5
 _AWAY_S = 1.0
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
+_SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
 _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
@@ -89,7 +90,7 @@ class Sender:
     def _connect(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger = 0
-        socket.sndhwm = 2 * _ROWS_AT_ONCE
+        socket.sndhwm = 0  # the credit bounds what is under way: not writable is not connected
         for option, value in (
             (zmq.IMMEDIATE, 1),
             (zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS),
@@ -121,12 +122,18 @@ class Sender:
                 self._is_other_past = False
                 self._outbox.begin_stream("the collector has rows of this stream that were never sent", _MOST_PATIENCE_S)
                 return
-            if self.is_connected and not self._in_flight and not socket.poll(0, zmq.POLLOUT):
-                return  # the collector has gone, and nothing waits for its answer
-            if self._in_flight and time.monotonic() - self._progress_at > self._patience_s:
+            is_late = self._is_late()
+            if is_late:
                 self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
+            if is_late or (self.is_connected and not socket.poll(0, zmq.POLLOUT)):
                 self.resent += len(self._in_flight)
                 return
+
+    def _is_late(self) -> bool:
+        """True where the oldest row under way should have been acknowledged, on a slow link too."""
+        if not self._in_flight:
+            return False
+        return time.monotonic() - self._progress_at > self._patience_s + self._in_flight[0][1] / _SLOWEST_LINK
 
     def _send(self, socket: zmq.Socket[bytes], *frames: bytes) -> bool:
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -133,6 +135,61 @@ def test_a_collector_that_comes_and_goes_gets_everything_once(site: Site, tmp_pa
     outbox.close()
     assert [v.seq for v in site.store.verdicts()] == list(range(1, 1201))
     assert site.store.count("contradictions") == 0
+
+
+class SlowLink:
+    """Carries what comes to `address` on to `target`, upwards at 1.6 Mbit/s."""
+
+    def __init__(self, address: str, target: str) -> None:
+        self._target = target
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(address)
+        self._listening.listen()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def _start(self, function: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=function, args=arguments))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
+            while True:
+                near = ends.enter_context(self._listening.accept()[0])
+                far = ends.enter_context(socket.socket(socket.AF_UNIX))
+                far.connect(self._target)
+                self._start(self._carry, near, far, 2e5)
+                self._start(self._carry, far, near, 1e9)
+
+    def _carry(self, source: socket.socket, target: socket.socket, bytes_a_second: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+                time.sleep(len(data) / bytes_a_second)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listening.close()
+
+
+def test_a_picture_that_is_long_on_a_slow_link_arrives(site: Site, tmp_path: Path) -> None:
+    """Longer than a heartbeat waits for its answer, and longer than a sender waits for a small row."""
+    outbox = Outbox(tmp_path / "outbox", 16)
+    outbox.put_picture(b"a note", os.urandom(600_000), 1)
+    outbox.put_record(verdict_json(verdict(1)), 2)
+    site.start()
+    link = SlowLink(f"{tmp_path}/link", f"{tmp_path}/uplink")
+    sender = Sender(outbox, f"ipc://{tmp_path}/link", "s")
+    sender.start()
+    is_drained = sender.drain(30)
+    sender.close()
+    link.close()
+    outbox.close()
+    assert is_drained
+    assert [v.seq for v in site.store.verdicts()] == [1]
 
 
 def test_the_same_part_twice_is_one_row_and_a_contradiction_is_kept(site: Site, tmp_path: Path) -> None:
