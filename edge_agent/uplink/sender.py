@@ -21,7 +21,8 @@ from edge_agent.uplink.outbox import Outbox
 
 _POLL_MS = 20
 _HELLO_S = 0.5
-_AWAY_S = 1.0
+_AWAY_S = 2.0
+_RECONNECT_MS, _RECONNECT_MOST_MS = 100, 500  # well below the above: a collector that has just come back is met in a stop
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
@@ -54,7 +55,7 @@ class Sender:
         self._thread.start()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything queued is acknowledged; False after the timeout, or a second without a collector."""
+        """Wait until everything queued is acknowledged; False after the timeout, or two seconds without a collector."""
         until = time.monotonic() + timeout_s
         self._outbox.flush(timeout_s)
         seen_at = time.monotonic()
@@ -95,8 +96,8 @@ class Sender:
             (zmq.IMMEDIATE, 1),
             (zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS),
             (zmq.HEARTBEAT_TIMEOUT, shipping.HEARTBEAT_TIMEOUT_MS),
-            (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 2000),
+            (zmq.RECONNECT_IVL, _RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS),
             (zmq.CONNECT_TIMEOUT, 2000),
             (zmq.HANDSHAKE_IVL, 2000),
         ):
