@@ -110,7 +110,8 @@ def choose_core(settings: StationSettings) -> int | None:
         is_alone = len(settings.lines) == 1 and not isinstance(settings.engine, (CpuEngine, AutoEngine))
         return allowed[-1] if is_alone and len(allowed) > 1 else None
     if wanted not in allowed:
-        raise ConfigurationError(f"python_core: {wanted} is none of the cores this process may use ({_told(allowed)}). Name one.")
+        message = f"is {wanted}, which is none of the cores this process may use ({_told(allowed)})."
+        raise ConfigurationError.of(message, "name one of them, or auto.", key="python_core")
     return wanted
 
 

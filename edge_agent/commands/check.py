@@ -33,6 +33,7 @@ from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Configu
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.plc.counters import Standing
+from edge_agent.process import choose_core
 from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import LineSettings, RecordedEngine, Station, ViewSettings, load_station
 
@@ -155,6 +156,7 @@ class Examination:
         self.looks += machine_looks.of_clock()
         if station is None:
             return
+        self.attempt(partial(choose_core, station.settings))
         asked = station_looks.asked_of(station)
         self.looks += engine_looks.of_engines(station, [stands.recipe for line, stands in asked if line.recipe])
         self.looks += machine_looks.of_state(station)

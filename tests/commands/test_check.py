@@ -107,5 +107,16 @@ def test_the_daemon_itself_refuses_the_same_with_78(within: Program, station: St
     assert not (tmp_path / "state").exists()
 
 
+def test_a_core_that_is_not_there_is_a_problem_of_this_machine(within: Program, station: StationFolder) -> None:
+    station.settings["cameras"] = [{"name": "camera", "kind": "synthetic"}]
+    station.settings["python_core"] = 4095
+    file = station.write()
+    result = within("check", "--config", file, "--json")
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert (result.returncode, problem["key"], bool(problem["remedy"])) == (78, "python_core", True)
+    assert within("check", "--config", file, "--files").returncode == 0
+    assert within("run", "--config", file, "--parts", 1).returncode == 78
+
+
 def test_files_alone_need_a_file(within: Program) -> None:
     assert within("check", "--files").returncode == 2
