@@ -9,6 +9,7 @@ import time
 
 _PATIENCE_S = 120  # from one word of a builder's to the next, or to READY
 _TELL_S = 1.0
+_MOST_BYTES = 3000  # of one value: systemd passes over a message beyond 4096 bytes (NOTIFY_BUFFER_MAX), READY=1 in it too
 
 
 def notify(**fields: str | int) -> bool:
@@ -84,4 +85,5 @@ class Watchdog:
 
 
 def _one_line(value: str | int) -> str:
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split()).encode(errors="replace")
+    return text.decode() if len(text) <= _MOST_BYTES else f"{text[:_MOST_BYTES].decode(errors='ignore')} ..."

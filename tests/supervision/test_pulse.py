@@ -126,6 +126,19 @@ def test_ready_is_told_again_where_systemd_had_no_room_for_it(manager: Manager) 
     assert manager.heard().count("READY=1") == 1
 
 
+def test_systemd_passes_over_no_status_however_much_the_lines_have_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 4096 bytes it ignores the message, and READY with it."""
+    books = [LineBook(f"line{n}", why_not_ready=f"kein Gerät \udcff mit der Nummer {n}: " + "ä" * 200) for n in range(32)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        Supervision(books, [], books).look()
+        systemd.setblocking(False)
+        heard = [systemd.recv(1 << 20), systemd.recv(1 << 20)]
+    assert max(len(message) for message in heard) <= 4096
+    assert heard[1].decode().startswith("READY=1\nSTATUS=line0 Error (kein Gerät ? mit der Nummer 0: ää")
+
+
 def test_a_camera_that_takes_long_does_not_hold_up_the_service(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.supervision._STARTING_S", -1.0)
     Supervision([], [], [LineBook("slow")]).look()
