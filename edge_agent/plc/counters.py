@@ -240,6 +240,7 @@ class Counters:
         self._shifts = shifts
         self.lines = {name: LineCounters(folder / name, now_us) for name in lines}
         self._next_us = next_shift_us(shifts, now_us)
+        self._looked_us = now_us
 
     def recover(self, left: Iterable[Entry], now_us: int) -> None:
         """Bring the counts in line with what the last run left in its journal; only then begin a shift that has come since."""
@@ -252,6 +253,9 @@ class Counters:
 
     def look(self, now_us: int) -> None:
         """Begin a shift where its time has come."""
+        if now_us < self._looked_us:  # the clock was set back, and the next may be sooner
+            self._next_us = next_shift_us(self._shifts, now_us)
+        self._looked_us = now_us
         if now_us >= self._next_us:
             self._next_us = next_shift_us(self._shifts, now_us)
             for name, line in self.lines.items():

@@ -151,6 +151,20 @@ def test_a_shift_that_changed_while_the_station_was_off_is_a_new_one(tmp_path: P
     later.close()
 
 
+def test_a_clock_that_was_ahead_and_is_set_right_misses_no_shift(tmp_path: Path) -> None:
+    """As after a boot with a wrong clock, until the network's time comes."""
+    counters = Counters(tmp_path / "counters", ["line"], ("06:00", "18:00"), at("2026-03-02 23:00:00"))
+    counters.look(at("2026-03-02 23:00:01"))
+    counters.look(at("2026-03-02 17:00:00"))
+    counters.lines["line"].count(1, 1, PASS, ())
+    counters.look(at("2026-03-02 17:59:59"))
+    assert counters.told()["line"]["shift"]["parts"] == 1
+    counters.look(at("2026-03-02 18:00:00"))
+    told = counters.told()["line"]["shift"]
+    assert (told["parts"], told["since_us"]) == (0, at("2026-03-02 18:00:00"))
+    counters.close()
+
+
 def test_what_was_left_belongs_to_the_shift_that_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, int]] = []
     monkeypatch.setattr(
