@@ -25,6 +25,7 @@ from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
 from edge_agent.uplink.rows import (
+    HIGHEST,
     delete_row,
     first_of,
     forget_upto,
@@ -33,6 +34,7 @@ from edge_agent.uplink.rows import (
     insert_plain,
     loss_of,
     read_rows,
+    sent_upto,
 )
 from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
@@ -125,8 +127,8 @@ class Outbox:
         try:
             self._connection, self.stream = open_outbox(self.file, cap_mb, owner)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
-            self.known_upto = first_of(self._connection, "select coalesce(max(seq), 0) from sqlite_sequence")
-            self._opened_at = self.known_upto  # rows up to here are an earlier run's
+            self._opened_at = first_of(self._connection, HIGHEST)  # rows up to here are an earlier run's
+            self.known_upto = sent_upto(self._connection, self._opened_at)
             self._stats = OutboxStats(waiting_rows=first_of(self._connection, "select count(*) from rows"))
             self._look()
         except (apsw.Error, OSError) as error:

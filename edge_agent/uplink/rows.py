@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from edge_agent import shipping
 from edge_agent.uplink.schema import LOST, RECORD, Row
 
 LOST_PRIORITY = 3  # pictures of PASS, pictures of NG and records have 0, 1 and 2, and go in that order; this never goes
+HIGHEST = "select coalesce(max(seq), 0) from sqlite_sequence"  # also of rows that are gone
 _PORTIONS = (64, 16, 4, 1)
 _INSERT = "insert into rows(kind, prio, time_us, body, crc) values"
 _NEXT = (
@@ -24,6 +26,14 @@ _NEXT = (
 def first_of(connection: apsw.Connection, query: str) -> int:
     """The one number that a query gives."""
     return int(connection.execute(query).get)
+
+
+def sent_upto(connection: apsw.Connection, highest: int) -> int:
+    """The highest row that a collector can have, where `highest` is the last one at a start: that of the first start since one
+    answered. An older copy of the file that comes back would else take rows which it wrote meanwhile for rows that were stored."""
+    with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
+        connection.execute("insert or ignore into meta values('unmet', ?)", (highest,))
+    return min(highest, first_of(connection, f"select coalesce((select v from meta where k = 'unmet'), {highest})"))
 
 
 def insert_plain(connection: apsw.Connection, kind_priority_body: list[tuple[str, int, bytes]]) -> None:
@@ -57,6 +67,7 @@ def forget_upto(connection: apsw.Connection, upto: int, since: int) -> tuple[int
     """Delete what the collector has; return how many rows that were, and how many of them records after `since`."""
     records = first_of(connection, f"select count(*) from rows where seq > {since} and seq <= {upto} and kind = '{RECORD}'")
     connection.execute("delete from pictures where seq <= ?", (upto,))
+    connection.execute("delete from meta where k = 'unmet'")
     connection.execute("delete from rows where seq <= ?", (upto,))
     return connection.changes(), records
 

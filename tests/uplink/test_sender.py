@@ -157,6 +157,48 @@ def test_a_collector_that_knows_more_than_was_sent_makes_the_rows_a_new_stream(
     assert [collector.hear_row().seq for _ in range(3)] == [1, 2, 3]
 
 
+def test_an_older_copy_that_comes_back_ships_what_it_wrote_before_it_met_a_collector(tmp_path: Path, collector: Collector) -> None:
+    first = Outbox(tmp_path / "outbox", 16)
+    fill(first, 10)
+    first.acknowledge(10)
+    first.close()
+    for n in (6, 6):  # of two starts without a collector, which had four rows more of the stream before the copy came back
+        alone = Outbox(tmp_path / "outbox", 16)
+        fill(alone, n)
+        alone.close()
+    outbox = Outbox(tmp_path / "outbox", 16)
+    sender = Sender(outbox, f"ipc://{tmp_path}/uplink", "hall3")
+    try:
+        sender.start()
+        collector.hear_hello()
+        collector.say(shipping.WELCOME, 14)
+        assert collector.hear_hello().stream != first.stream
+        collector.say(shipping.WELCOME, 0)
+        assert [collector.hear_row().seq for _ in range(12)] == list(range(11, 23))
+    finally:
+        sender.close()
+        outbox.close()
+
+
+def test_what_was_sent_and_not_acknowledged_before_a_start_goes_on_in_its_stream(tmp_path: Path, collector: Collector) -> None:
+    first = Outbox(tmp_path / "outbox", 16)
+    fill(first, 4)
+    first.acknowledge(2)
+    fill(first, 4)
+    first.close()
+    outbox = Outbox(tmp_path / "outbox", 16)
+    sender = Sender(outbox, f"ipc://{tmp_path}/uplink", "hall3")
+    try:
+        sender.start()
+        collector.hear_hello()
+        collector.say(shipping.WELCOME, 7)  # the last acknowledgements never came
+        assert collector.hear_row().seq == 8
+        assert outbox.stream == first.stream
+    finally:
+        sender.close()
+        outbox.close()
+
+
 def test_drain_gives_up_soon_where_there_is_no_collector(outbox: Outbox, tmp_path: Path) -> None:
     fill(outbox, 1)
     alone = Sender(outbox, f"ipc://{tmp_path}/nobody", "hall3")
