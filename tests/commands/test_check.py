@@ -108,7 +108,7 @@ def test_the_daemon_itself_refuses_the_same_with_78(within: Program, station: St
 
 
 def test_a_core_that_is_not_there_is_a_problem_of_this_machine(within: Program, station: StationFolder) -> None:
-    station.settings["cameras"] = [{"name": "camera", "kind": "synthetic"}]
+    station.settings["cameras"] = [{"name": "camera", "kind": "synthetic", "rows": 64, "cols": 64}]
     station.settings["python_core"] = 4095
     file = station.write()
     result = within("check", "--config", file, "--json")
