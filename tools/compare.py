@@ -84,7 +84,6 @@ def parse() -> argparse.Namespace:
     p.add_argument("--frame", default="512x512", help="ROWSxCOLS of the model's input")
     p.add_argument("--steps", type=int, default=300)
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--plain-seeds", type=int, help="of the networks with a 1x1 or 2x2 stem, which take long; default as --seeds")
     p.add_argument("--untrained", action="store_true", help="only time them: weights do not matter to that")
     p.add_argument("--only", default="", help="candidates whose name holds this")
     p.add_argument("--also", default="", metavar="NAME=WORDS", help="one more candidate, in the words of train.py")
@@ -99,8 +98,7 @@ def parse() -> argparse.Namespace:
 
 def check_meant(args: argparse.Namespace) -> None:
     """Raises SystemExit for what cannot be meant, before anything is trained."""
-    bounds = BOUNDS if args.plain_seeds is None else {**BOUNDS, "plain_seeds": BOUNDS["seeds"]}
-    require_within(args, bounds)
+    require_within(args, BOUNDS)
     name, _, words = args.also.partition("=")
     if args.also and not (name and words.strip()):
         raise SystemExit(f"--also {args.also}: say NAME=WORDS, such as 'mine=--stem 4 --levels 2 --coarse'")
@@ -122,12 +120,6 @@ def chosen_of(args: argparse.Namespace) -> dict[str, str]:
     if not chosen:
         raise SystemExit(f"--only {args.only}: no candidate's name holds this. There are: {'; '.join(CANDIDATES)}")
     return chosen
-
-
-def seeds_of(args: argparse.Namespace, shape: str) -> int:
-    """How many seeds a candidate of this shape is trained with."""
-    is_plain = shape_of(parser().parse_args(words_of(args, shape, 0, args.work))).stem in (1, 2)
-    return int(args.plain_seeds if is_plain and args.plain_seeds is not None else args.seeds)
 
 
 def words_of(args: argparse.Namespace, shape: str, seed: int, folder: Path) -> list[str]:
@@ -241,8 +233,8 @@ def rows_of(args: argparse.Namespace, chosen: dict[str, str], console: Console) 
     """Trains, judges and times the candidates; the file's lines."""
     rows_px, cols_px = size_of(args.frame)
     folders = {
-        name: [args.work / f"{number}-{seed}" for seed in range(seeds_of(args, shape))]
-        for number, (name, shape) in enumerate((CANDIDATES | chosen).items())
+        name: [args.work / f"{number}-{seed}" for seed in range(args.seeds)]
+        for number, name in enumerate(CANDIDATES | chosen)
         if name in chosen
     }
     splits = {name: split_of(words_of(args, shape, 0, args.work)) for name, shape in chosen.items()}

@@ -106,7 +106,6 @@ def test_words_that_would_make_the_judging_another_are_refused(
         ("--data generator:1", "--data generator:1: candidates are judged on a fold of a folder. Say folder:DIR"),
         ("--data parts", "--data parts: say generator:SEED, a whole number, or folder:DIR"),
         ("--seeds 0", "--seeds 0: take 1 or more"),
-        ("--plain-seeds 0", "--plain-seeds 0: take 1 or more"),
         ("--steps 0", "--steps 0: take 1 or more"),
         ("--out nowhere/x.md", "--out nowhere/x.md: name a file, in a folder that is there"),
         ("--out .", "--out .: name a file"),
@@ -120,16 +119,6 @@ def test_what_cannot_be_meant_is_refused_before_a_training(
     with pytest.raises(SystemExit, match=re.escape(told)):
         compare.main()
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("shape", "seeds"), [("--coarse", 3), ("--filters 1 --coarse", 3), ("--coarse --stem=2", 1), ("--filters 8 --stem 1", 1)]
-)
-def test_networks_with_a_small_stem_may_have_fewer_seeds(
-    compare: ModuleType, monkeypatch: pytest.MonkeyPatch, shape: str, seeds: int
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["compare.py", "--out", "x.md", "--data", "folder:parts", "--plain-seeds", "1"])
-    assert compare.seeds_of(compare.parse(), shape) == seeds
 
 
 def test_a_candidate_has_all_options_of_a_network(compare: ModuleType) -> None:
