@@ -38,6 +38,8 @@ from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
 _FRAMES = 4
+_OVERLAYS, _MAPS = "overlays", "maps"
+_CLEARED = (_OVERLAYS, _MAPS)
 _MODELS = (Path(__file__).parents[2] / "models", Path("/usr/share/edge-agent/models"))  # of a checkout, and of the package
 LOG_LEVEL = "warning"  # where nobody asks for another: the line's own words would run through the progress bar
 THROUGHPUT = CpuEngine(hint="throughput")
@@ -54,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     files = list_images(args.images)
-    if args.out.resolve() == args.images.resolve():
-        raise UsageError(f"--out {args.out} is the folder of the images. Name another, or results would mix with them.")
+    where = args.out.resolve()
+    if args.images.resolve() in (where, *(where / name for name in _CLEARED)):
+        raise UsageError(
+            f"--out {args.out} is the folder of the images, or holds it as {' or '.join(_CLEARED)}, which replay clears. "
+            "Name another."
+        )
     folder = find_model(args.model)
     load_pair(folder, args.recipe)  # before anything is removed
     make_room(args.out)
@@ -121,7 +127,8 @@ def run_folder(
 def make_room(out: Path) -> None:
     """Make the folder; what an earlier replay left there must not be taken for this one's."""
     out.mkdir(parents=True, exist_ok=True)
-    old = [out / "results.jsonl", out / "summary.json", *(out / "overlays").glob("*.png"), *(out / "maps").glob("*.png")]
+    pictures = [file for name in _CLEARED for file in (out / name).glob("*.png")]
+    old = [out / "results.jsonl", out / "summary.json", *pictures]
     for file in old:
         file.unlink(missing_ok=True)
 
@@ -173,8 +180,8 @@ class PictureWriter:
 
     def __init__(self, out: Path, files: list[Path], maps: bool, overlays: bool) -> None:
         self._names = picture_names(files)
-        self._overlays = out / "overlays" if overlays else None
-        self._maps = out / "maps" if maps else None
+        self._overlays = out / _OVERLAYS if overlays else None
+        self._maps = out / _MAPS if maps else None
         for folder in (self._overlays, self._maps):
             if folder is not None:
                 folder.mkdir(exist_ok=True)

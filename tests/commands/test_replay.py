@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
@@ -113,3 +114,16 @@ def test_a_folder_without_images_is_refused_by_name(within: Program, station: St
     result = within("replay", *words, "--images", station.images, "--out", tmp_path / "out")
     assert result.returncode == 78
     assert str(station.images) in result.stderr
+
+
+@pytest.mark.parametrize("name", ["maps", "overlays"])
+def test_images_where_it_would_clear_an_earlier_replay_are_kept(
+    within: Program, station: StationFolder, tmp_path: Path, name: str
+) -> None:
+    station.add_images([gray()])
+    station.write()
+    station.images.rename(tmp_path / name)
+    words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
+    result = within("replay", *words, "--images", tmp_path / name, "--out", tmp_path)
+    assert (result.returncode, [file.name for file in (tmp_path / name).iterdir()]) == (2, ["0000.png"])
+    assert "which replay clears" in result.stderr
