@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_agent.dataset.labelled import Dataset, Labelled
@@ -56,11 +56,14 @@ def _read(folder: Path) -> Dataset:
     return dataset
 
 
+def _images(folder: Path) -> list[Path]:
+    """The images of a folder, sorted; none where there is no folder."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS) if folder.is_dir() else []
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The images of a folder by their name in small letters: DAGM's end in .PNG, whatever a disk made of it."""
-    if not folder.is_dir():
-        return {}
-    return {file.name.casefold(): file for file in sorted(folder.iterdir()) if file.suffix.lower() in ENDINGS}
+    return {file.name.casefold(): file for file in _images(folder)}
 
 
 # --- DAGM 2007 ----------------------------------------------------------------------------------------------------
@@ -97,9 +100,9 @@ def _dagm_rows(folder: Path, part: Path, kind: str, files: dict[str, Path], prob
             problems.append(Problem(str(file), number, "", f"is {line!r}.", f"give, with tabs between: {_ROW}."))
             continue
         name, is_defective = cells[2], cells[1] == "1"
-        if name in seen:
+        if name.casefold() in seen:
             problems.append(Problem(str(file), number, "", f"names {name} a second time.", "leave one of them."))
-        seen.add(name)
+        seen.add(name.casefold())
         image, mask = files.get(name.casefold()), masks.get(cells[4].casefold())
         if image is None:
             problems.append(Problem(str(file), number, "", f"names {name}, which is not in {part}.", "put it there."))
@@ -136,9 +139,9 @@ def _text(file: Path, problems: list[Problem]) -> str | None:
 def _read_index(folder: Path, problems: list[Problem]) -> Dataset:
     file = folder / "index.csv"
     text = _text(file, problems)
-    reader = csv.DictReader((text or "").splitlines())
-    absent = sorted({"image", "class"} - set(reader.fieldnames or ())) if text is not None else []
-    if absent and any(";" in name for name in reader.fieldnames or ()):
+    columns, rows = _table(text or "", file, problems)
+    absent = sorted({"image", "class"} - set(columns)) if text is not None and not problems else []
+    if absent and any(";" in name for name in columns):
         message = "has its cells separated by semicolons, as some spreadsheets write them."
         problems.append(Problem(str(file), 1, "", message, "save it with commas."))
         return Dataset(folder, "index", ())
@@ -146,17 +149,35 @@ def _read_index(folder: Path, problems: list[Problem]) -> Dataset:
         message = f"has no column {' and no column '.join(absent)}."
         problems.append(Problem(str(file), 1, "", message, "name the columns in the first line: image,mask,class,group."))
         return Dataset(folder, "index", ())
-    images = _files(folder / "images")
-    listed: dict[str, Labelled] = {}
-    for row in reader:
+    listed: dict[Path, Labelled] = {}
+    for number, row in rows:
         problem, labelled = _index_row(folder, row)
-        if labelled is not None and labelled.name in listed:
+        if labelled is not None and labelled.image in listed:
             problem = f"names {labelled.name} a second time."
         if problem:
-            problems.append(Problem(str(file), reader.line_num, "", problem, "mend the line or the folder."))
+            problems.append(Problem(str(file), number, "", problem, "mend the line or the folder."))
         elif labelled is not None:
-            listed[labelled.name] = labelled
-    return Dataset(folder, "index", tuple(listed.values()), max(0, len(images) - len(listed)))
+            listed[labelled.image] = labelled
+    unlisted = set(_images(folder / "images")) - set(listed)
+    return Dataset(folder, "index", tuple(listed.values()), len(unlisted))
+
+
+def _table(text: str, file: Path, problems: list[Problem]) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+    """The columns, and the rows with their line numbers up to one that is no CSV, such as a quote that nothing closes: it would
+    take everything behind it into one cell."""
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    began = 0
+    try:
+        columns = reader.fieldnames or ()
+        began = reader.line_num
+        for row in reader:
+            began = reader.line_num
+            rows.append((began, row))
+    except csv.Error as error:
+        problems.append(Problem(str(file), began + 1, "", f"is no CSV: {error}.", "close its quotes, or take them out."))
+        return (), []
+    return columns, rows
 
 
 def _index_row(folder: Path, row: dict[str, str]) -> tuple[str, Labelled | None]:
@@ -180,12 +201,12 @@ def _index_row(folder: Path, row: dict[str, str]) -> tuple[str, Labelled | None]
 def _read_good_and_bad(folder: Path, problems: list[Problem]) -> Dataset:
     images = []
     for inner, kind in (("good", "good"), ("bad", DEFECT)):
-        files = _files(folder / inner)
+        files = _images(folder / inner)
         if not files:
             problems.append(
                 Problem(str(folder / inner), 0, "", "holds no image.", "put good parts into good, defective ones into bad.")
             )
-        for file in files.values():
+        for file in files:
             name = f"{inner}/{file.name}"
             images.append(Labelled(file, None, kind, name, name, inner == "bad"))
     return Dataset(folder, "folders", tuple(images))

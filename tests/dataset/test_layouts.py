@@ -85,6 +85,7 @@ def test_a_class_holds_train_and_test_and_a_folder_holds_classes(tmp_path: Path)
         ("1\n0002\t1\t0002.PNG\t0\t0\n", 2, "number, 1 or 0"),
         ("1\n0001\t2\t0001.PNG\t0\t0\n", 2, "number, 1 or 0"),
         (f"1\n{CLEAN}\n{CLEAN}\n", 3, "a second time"),
+        (f"1\n{CLEAN}\n{CLEAN.lower()}\n", 3, "a second time"),
         ("1\n0009\t0\t0009.PNG\t0\t0\n", 2, "names 0009.PNG, which is not in"),
         ("1\n0002\t1\t0002.PNG\t0\t0009_label.PNG\n", 2, "names 0009_label.PNG, which is not in"),
     ],
@@ -142,6 +143,7 @@ def test_masks_and_groups_may_be_left_out(tmp_path: Path) -> None:
         (("c.jpg,a.png,Crack,1",), "names c.jpg, which is not in"),
         (("a.jpg,c.png,Crack,1",), "names c.png, which is not in"),
         (("a.jpg,a.png,Crack,1", "a.jpg,a.png,Crack,1"), "a second time"),
+        (("a.jpg,a.png,Crack,1", "./a.jpg,a.png,Free,1"), "a second time"),
     ],
 )
 def test_a_malformed_line_of_an_index_is_told_with_its_number(tmp_path: Path, lines: tuple[str, ...], word: str) -> None:
@@ -153,6 +155,24 @@ def test_a_malformed_line_of_an_index_is_told_with_its_number(tmp_path: Path, li
 def test_an_index_without_its_columns(tmp_path: Path) -> None:
     (problem,) = told(indexed(tmp_path, "a.jpg", header="picture"))
     assert "no column class and no column image" in problem
+
+
+@pytest.mark.parametrize("behind", [1, 20_000])
+def test_a_quote_that_nothing_closes_is_told_with_its_line(tmp_path: Path, behind: int) -> None:
+    (problem,) = told(indexed(tmp_path, "a.jpg,Crack", 'b.jpg,"Free', *["a.jpg,Crack"] * behind, header="image,class"))
+    assert "index.csv:3: is no CSV" in problem
+    assert "index.csv:1: is no CSV" in told(indexed(tmp_path, "a.jpg,Crack", header='"image,class'))[0]
+
+
+def test_images_in_a_folder_of_their_own_hide_none_that_no_line_names(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "lot" / "c.png")
+    assert read_dataset(indexed(tmp_path, "lot/c.png,Crack", "a.jpg,Free", header="image,class")).unlisted == 1
+
+
+def test_names_that_differ_in_capitals_only_are_images_of_their_own(tmp_path: Path) -> None:
+    for name in ("good/1.png", "good/1.PNG", "bad/1.png"):
+        picture(tmp_path / name)
+    assert sorted(each.name for each in read_dataset(tmp_path).images) == ["bad/1.png", "good/1.PNG", "good/1.png"]
 
 
 def test_plain_folders_of_good_and_bad(tmp_path: Path) -> None:
