@@ -6,6 +6,8 @@ msgspec structs, because they are cheap to make, and `Blob` and `Finding` cross 
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,11 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of stations, lines, camer
 
 PASS, NG, FAULT = "PASS", "NG", "FAULT"
 OUTCOMES = (PASS, NG, FAULT)
+
+
+def in_utf8(name: str) -> str:
+    """A file's name as text that every file and screen can hold: bytes that are no UTF-8 as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename={"class_name": "class"}):

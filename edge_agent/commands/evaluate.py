@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from edge_agent.qualification.pixels import overlap
 from edge_agent.qualification.rates import rate
 from edge_agent.qualification.thresholds import candidates
 from edge_agent.recipe import ClassLimits, Recipe
+from edge_agent.records import in_utf8
 
 _MOST_TOLD = 10
 LOG_LEVEL = "warning"  # as replay's
@@ -114,10 +116,10 @@ def _require_pictures(dataset: Dataset) -> None:
 
 
 def _is_picture(file: Path) -> bool:
-    """By its first bytes; a name that OpenCV cannot take is left to the line."""
+    """By its first bytes. Its name in bytes, too: OpenCV crashes on text that is no UTF-8."""
     try:
-        return bool(cv2.haveImageReader(str(file)))
-    except (cv2.error, UnicodeError):
+        return bool(cv2.haveImageReader(os.fsencode(file)))  # type: ignore[arg-type]
+    except cv2.error:
         return True
 
 
@@ -158,7 +160,7 @@ def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str) ->
     return {
         "model": {"name": model.papers.name, "hash": model.hash, "classes": list(model.papers.classes)},
         "recipe": {"name": recipe.name, "hash": recipe.hash, "thresholds": thresholds},
-        "data": {"name": dataset.folder.resolve().name, "layout": dataset.layout, "selection": selection},
+        "data": {"name": in_utf8(dataset.folder.resolve().name), "layout": dataset.layout, "selection": selection},
     }
 
 

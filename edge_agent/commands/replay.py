@@ -24,7 +24,7 @@ from edge_agent.errors import ConfigurationError, UsageError
 from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
 from edge_agent.recipe import load_recipe
-from edge_agent.records import Judgement, Pixels
+from edge_agent.records import Judgement, Pixels, in_utf8
 from edge_agent.settings import (
     CpuEngine,
     EngineSettings,
@@ -169,7 +169,7 @@ class ResultWriter:
     def write(self, verdict: Verdict) -> None:
         self._early[verdict.seq] = verdict
         while (due := self._early.pop(self._written + 1, None)) is not None:
-            result = result_of(due, self._files[self._written].name)
+            result = result_of(due, in_utf8(self._files[self._written].name))
             self._out.write(msgspec.json.encode(result).decode() + "\n")
             self._written += 1
         self._advance()
@@ -193,9 +193,14 @@ class PictureWriter:
             picture = overlay(inspection.frame.pixels, judgement.blobs, recipe, judgement.outcome)
             broken = [told(finding) for finding in judgement.findings if not finding.ok]
             lines = broken or list(judgement.reasons)
-            cv2.imwrite(str(self._overlays / name), captioned(picture, inspection.part.part_id, judgement.outcome, lines))
+            _write(self._overlays / name, captioned(picture, inspection.part.part_id, judgement.outcome, lines))
         if self._maps is not None:
-            cv2.imwrite(str(self._maps / name), frame_map(inspection))
+            _write(self._maps / name, frame_map(inspection))
+
+
+def _write(file: Path, picture: Pixels) -> None:
+    """As a PNG; not imwrite: it crashes on a file name that is no UTF-8, and says nothing of a disk that is full."""
+    file.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 def frame_map(inspection: Inspection) -> Pixels:

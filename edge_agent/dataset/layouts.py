@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_agent.dataset.labelled import Dataset, Labelled
 from edge_agent.errors import ConfigurationError, Problem, remedy_of
+from edge_agent.records import in_utf8
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 GOOD_KINDS = {"good", "free", "ok", "normal", "clean"}  # in small letters: what datasets call a part without a defect
@@ -109,7 +110,7 @@ def _dagm_rows(folder: Path, part: Path, kind: str, files: dict[str, Path], prob
         elif is_defective and mask is None:
             problems.append(Problem(str(file), number, "", f"names {cells[4]}, which is not in {file.parent}.", "put it there."))
         else:
-            relative = image.relative_to(folder).as_posix()
+            relative = in_utf8(image.relative_to(folder).as_posix())
             yield Labelled(image, mask, kind if is_defective else "good", relative, relative, is_defective)
 
 
@@ -207,6 +208,6 @@ def _read_good_and_bad(folder: Path, problems: list[Problem]) -> Dataset:
                 Problem(str(folder / inner), 0, "", "holds no image.", "put good parts into good, defective ones into bad.")
             )
         for file in files:
-            name = f"{inner}/{file.name}"
+            name = in_utf8(f"{inner}/{file.name}")
             images.append(Labelled(file, None, kind, name, name, inner == "bad"))
     return Dataset(folder, "folders", tuple(images))

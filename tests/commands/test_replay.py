@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,11 @@ def test_images_where_it_would_clear_an_earlier_replay_are_kept(
     result = within("replay", *words, "--images", tmp_path / name, "--out", tmp_path)
     assert (result.returncode, [file.name for file in (tmp_path / name).iterdir()]) == (2, ["0000.png"])
     assert "which replay clears" in result.stderr
+
+
+def test_a_name_that_is_no_utf8_is_judged_and_told(edge_agent: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray()])
+    (station.images / "0000.png").rename(station.images / os.fsdecode(b"\xff.png"))
+    (result,) = replay(edge_agent, station, tmp_path / "out", "--maps")
+    assert (result["image"], result["outcome"]) == ("\\xff.png", "PASS")
+    assert all((tmp_path / "out" / folder / os.fsdecode(b"\xff.png")).is_file() for folder in ("maps", "overlays"))

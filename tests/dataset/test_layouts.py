@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,15 @@ def test_names_that_differ_in_capitals_only_are_images_of_their_own(tmp_path: Pa
     for name in ("good/1.png", "good/1.PNG", "bad/1.png"):
         picture(tmp_path / name)
     assert sorted(each.name for each in read_dataset(tmp_path).images) == ["bad/1.png", "good/1.PNG", "good/1.png"]
+
+
+def test_a_file_name_that_is_no_utf8_is_told_so_that_a_report_can_hold_it(tmp_path: Path) -> None:
+    for name in ("good/1.png", "bad/1.png"):
+        picture(tmp_path / name)
+    (tmp_path / "bad" / "1.png").rename(tmp_path / "bad" / os.fsdecode(b"\xff.png"))
+    dataset = read_dataset(tmp_path)
+    assert [each.name for each in dataset.images] == ["good/1.png", "bad/\\xff.png"]
+    assert [load(each).frame.shape for each in dataset.images] == [(6, 8)] * 2
 
 
 def test_plain_folders_of_good_and_bad(tmp_path: Path) -> None:
