@@ -51,5 +51,5 @@ def require_writable(folder: Path, option: str) -> None:
 
 
 def console() -> Console:
-    """For standard output."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    """For standard output. What is said is printed as it is, as `told` does it."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNBOUNDED)

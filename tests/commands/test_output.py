@@ -60,3 +60,12 @@ def test_counters_keep_their_names_and_a_shadow_line_says_that_it_is_not_counted
 
 def test_each_event_is_one_line() -> None:
     assert [line.split()[0] for line in lines_of(piped("events"))] == ["event", *EVENTS]
+
+
+def test_words_in_brackets_are_printed_as_they_are(start: Callable[..., Station]) -> None:
+    here = start()
+    watching = piped("watch", "--connect", here.publisher.sockets.verdicts_endpoint, "--count", 1, "--timeout", 50)
+    wait_until(lambda: here.publisher.sockets.subscribers >= 1, 50)
+    here.publisher.judged(here.publisher.trigger(here.line, "[/a][bold]"), Judgement(NG, REASONS))
+    assert [line.count("[/a][bold]") for line in lines_of(watching)] == [1]
+    assert "pip install 'edge-agent[cpu]'" in piped("events").communicate(timeout=60)[0]
