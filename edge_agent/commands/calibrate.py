@@ -8,8 +8,10 @@ the trial itself failed too, and then the manifest holds no gate and nothing was
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -173,7 +175,9 @@ def _images(args: argparse.Namespace) -> list[Golden]:
     if args.camera:
         folder = args.out / "images"
         wanted = {"config": args.config, "overrides": args.overrides, "camera": args.camera, "count": args.count, "out": folder}
-        if capture.run(argparse.Namespace(**wanted, timeout=60 + args.count * 2, slots=16)):
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is the manifest's
+            exit_code = capture.run(argparse.Namespace(**wanted, timeout=60 + args.count * 2, slots=16))
+        if exit_code:
             raise EdgeAgentError(f"the camera {args.camera} did not deliver. See above.")
         return read_golden(folder)
     return read_golden(args.images) if args.images else []

@@ -59,8 +59,9 @@ def test_the_images_are_taken_with_a_camera_of_the_station(station: StationFolde
     recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
     common = ("calibrate", "--model", folder, "--recipe", recipe, "--config", station.write(), "--out", out, "--graphs-only")
 
-    made = within(*common, "--camera", "camera", "--count", 4)
+    made = within(*common, "--camera", "camera", "--count", 4, "--json")
     assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout) == json.loads((out / "manifest.json").read_text())
     assert len(list((out / "images").glob("*.png"))) == 4
     calibration = json.loads((out / "manifest.json").read_text())["calibration"]
     assert (calibration["images"], calibration["used"]) == (4, 4)
