@@ -32,7 +32,9 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["gate"]["chosen"] == "fp16"
     assert manifest["gate"]["comparisons"]["fp16"]["reference_ng"] == 11
-    assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
+    report = (out / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 1
+    assert "0 of 33 verdicts changed" in report
     assert "1 of 34 golden images cannot be judged by the recipe and count for nothing: torn.png" in passed.stderr
     choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
     assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]

@@ -74,7 +74,7 @@ def _head(report: Report) -> Iterator[str]:
     speed, found = report.speeds[report.chosen], report.found[report.chosen]
     yield (
         f"<div class='banner yes'><b>{_text(report.chosen)}</b> is the fastest that passes: {speed.ratio:.2f} times FP32's speed, "
-        f"{found.flips.count} of {found.images} verdicts changed.</div>"
+        f"{found.flips.count} of {found.flips.of} verdicts changed.</div>"
     )
 
 

@@ -214,7 +214,7 @@ def _table(speeds: dict[str, Speed], found: dict[str, Comparison], against: dict
             table.add_row(name, "", "", "", "", "", told)
             continue
         each, speed = found[name], speeds[name]
-        flips = f"{each.flips.count} of {each.judged}"
+        flips = f"{each.flips.count} of {each.flips.of}"
         cells = [f"{speed.images_per_s:.1f}", f"{speed.ratio:.2f}", flips, str(each.to_pass.count), str(each.to_ng.count)]
         table.add_row(name, *cells, told)
     return table
