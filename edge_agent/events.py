@@ -150,6 +150,7 @@ EVENTS: dict[str, Event] = {
     "collector.failed": Event(
         "error", "the store cannot be written; nothing is acknowledged meanwhile", "see `why`: disk, database"
     ),
+    "collector.recovered": Event("info", "the store can be written again"),
     "metrics.failed": Event(
         "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
     ),

@@ -9,6 +9,7 @@ import sqlalchemy.exc
 import zmq
 
 from edge_agent import shipping
+from edge_agent.collector.health import Health
 from edge_agent.collector.store import Arrived, Store, cause
 from edge_agent.errors import DeliveryError, EdgeAgentError
 from edge_agent.events import say
@@ -28,6 +29,7 @@ class Receiver:
 
     def __init__(self, endpoint: str, store: Store) -> None:
         self._store = store
+        self._health = Health()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -77,8 +79,9 @@ class Receiver:
             moved = {peer.stream: (peer.station, self._upto[peer.stream]) for i in answers if (peer := self._peers.get(i))}
             if rows:
                 self._store.commit(rows, moved)
+                self._health.recover()
         except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-            say("collector.failed", why=cause(error))
+            self._health.fail(cause(error))
             self._upto = began
             self._peers.clear()  # they say HELLO again and start from what is stored
             time.sleep(_RETRY_S)

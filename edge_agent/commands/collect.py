@@ -7,6 +7,7 @@ import faulthandler
 import signal
 import time
 
+from edge_agent.collector.health import Health
 from edge_agent.collector.opening import open_store, shown
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store
@@ -27,13 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _opened(address: str, crops: str | None) -> Store:
     """The store, however long its database or disk is away: both may start later than this. Raises ConfigurationError."""
+    health = Health()
     while True:
         try:
-            return open_store(address, crops)
+            store = open_store(address, crops)
+            health.recover()
+            return store
         except ConfigurationError:
             raise
         except EdgeAgentError as error:
-            say("collector.failed", why=str(error))
+            health.fail(str(error))
             time.sleep(_RETRY_S)
 
 

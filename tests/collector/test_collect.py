@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from postgres import Postgres
 
 from edge_agent.collector.opening import open_store
+from edge_agent.commands import collect as command
+from edge_agent.errors import EdgeAgentError
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 from edge_agent.wire import Verdict, verdict_json
@@ -27,8 +30,8 @@ def body(seq: int) -> bytes:
 @contextlib.contextmanager
 def collect(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A collector that ends with the test, whatever the test finds."""
-    command = [sys.executable, "-m", "edge_agent", "collect", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    words = [sys.executable, "-m", "edge_agent", "collect", *arguments]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -122,10 +125,26 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path, post
         assert "collector.failed" in told and "cannot be opened now: connection" in told
         postgres.start()
         while "collector.failed" in (told := said(process)):
-            pass
-        assert "collector.started" in told
+            pass  # the server says first that it is starting
+        assert "collector.recovered" in told
+        assert "collector.started" in said(process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_a_store_that_cannot_be_opened_is_told_once_and_once_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_RETRY_S", 0)
+    attempts, told = [True, True, False], []
+
+    def opened(*_: object) -> str:
+        if attempts.pop(0):
+            raise EdgeAgentError("away")
+        return "store"
+
+    monkeypatch.setattr(command, "open_store", opened)
+    monkeypatch.setattr("edge_agent.collector.health.say", lambda name, **_: told.append(name))
+    assert command._opened("store", None) == "store"
+    assert told == ["collector.failed", "collector.recovered"]
 
 
 def require_all(address: str, crops: str | None, count: int) -> None:

@@ -12,11 +12,13 @@ import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from running import wait_until
 from sqlalchemy.exc import OperationalError
 
 from edge_agent import shipping
 from edge_agent.collector.opening import open_store
 from edge_agent.collector.receiver import Receiver
+from edge_agent.collector.store import Arrived
 from edge_agent.errors import EdgeAgentError
 from edge_agent.wire import Verdict, verdict_json
 
@@ -183,6 +185,31 @@ def test_a_store_that_is_away_is_asked_once_a_turn_however_many_say_hello(tmp_pa
             station.close()
         receiver.close()
         store.close()
+
+
+def test_a_store_that_fails_is_told_when_it_turns_and_when_it_is_well(
+    site: Site, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.collector.receiver._RETRY_S", 0)
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr("edge_agent.collector.health.say", lambda name, why="": told.append((name, why)))
+    commit, causes = site.store.commit, ["disk full"] * 3 + ["read-only"] * 2
+
+    def fails(rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
+        if causes:
+            raise OSError(causes.pop(0))
+        commit(rows, upto)
+
+    monkeypatch.setattr(site.store, "commit", fails)
+    for left in (4, 3, 2, 1, 0):
+        station.hello()
+        station.send(1, 0)
+        wait_until(lambda left=left: len(causes) == left)
+    for seq in (1, 2):
+        station.hello()
+        station.send(seq, seq - 1)
+        station.hear_upto(seq)
+    assert told == [("collector.failed", "disk full"), ("collector.failed", "read-only"), ("collector.recovered", "")]
 
 
 def test_a_wrong_crc_is_dropped_counted_and_can_come_again(site: Site, station: Station) -> None:
