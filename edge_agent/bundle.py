@@ -17,6 +17,7 @@ from edge_agent.activation import MEND_ENGINE, ForeignChoice, read_choice, requi
 from edge_agent.clock import to_ms
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.events import say
+from edge_agent.fit import require_fit, require_time
 from edge_agent.inference import kept_engine, open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Network, Segmenter, TensorSlot
@@ -341,51 +342,3 @@ class Foundry:
     def close(self) -> None:
         for segmenter, _ in self._segmenters.values():
             segmenter.close()
-
-
-def require_time(recipe: Recipe, guard_ms: float, file: str) -> None:
-    """Raise ConfigurationError where every part would be late: its time is over when it begins."""
-    if recipe.deadline_ms <= guard_ms:
-        raise ConfigurationError(
-            f"{file}: deadline_ms is {recipe.deadline_ms:g}, not above the line's deadline_guard_ms {guard_ms:g}: every part would "
-            "be late. Raise it, or lower the guard."
-        )
-
-
-def load_pair(folder: Path, file: Path) -> tuple[Model, Recipe]:
-    """A model and the recipe of it that is to judge by it. Raises ConfigurationError where they do not belong together."""
-    model, recipe = load_model(folder), load_recipe(file)
-    require_named(recipe, model, str(file))
-    require_fit(recipe, model, str(file))
-    return model, recipe
-
-
-def require_named(recipe: Recipe, model: Model, file: str) -> None:
-    """Raise ConfigurationError where a recipe names another model than the one that somebody gave."""
-    if recipe.model.name != model.papers.name:
-        message = f"is {recipe.model.name}, and the model given is {model.papers.name}."
-        raise ConfigurationError.of(message, "give the model it names, or mend the name.", file, "model.name")
-
-
-def require_fit(recipe: Recipe, model: Model, file: str) -> None:
-    """Raise ConfigurationError where the recipe asks for what the model does not have."""
-    papers = model.papers
-    if recipe.name != Path(file).stem:
-        raise ConfigurationError(f"{file}: name is {recipe.name!r}. Give it the file's name, {Path(file).stem!r}.")
-    if recipe.model.hash is not None and recipe.model.hash != model.hash:
-        raise ConfigurationError(
-            f"{file}: model.hash is {recipe.model.hash[:12]}..., the model {papers.name} has {model.hash[:12]}.... "
-            "Qualify the recipe with this model and give its hash, or restore the model it was made for."
-        )
-    for region in recipe.regions:
-        if region.prepare == "tile" and 2 * region.overlap_px > min(papers.input.rows, papers.input.cols):
-            raise ConfigurationError(
-                f"{file}: region {region.name} has overlap_px {region.overlap_px}, more than half a tile of "
-                f"{papers.input.cols}x{papers.input.rows}. Lower it."
-            )
-    named = set(recipe.classes) | {rule.class_name for rule in recipe.rules if rule.class_name is not None}
-    unknown = sorted(named - set(papers.classes))
-    if unknown:
-        raise ConfigurationError(
-            f"{file}: class {unknown[0]!r} is none of the model's ({', '.join(papers.classes)}). Name one of those."
-        )

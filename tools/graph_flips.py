@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edge_agent.bundle import load_pair
 from edge_agent.commands.calibrating.images import read_golden, require_some, tensors, unseen
 from edge_agent.commands.calibrating.manifest import read_manifest
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import EdgeAgentError
+from edge_agent.fit import load_pair
 from edge_agent.inference.base import infer
 from edge_agent.inference.cpu import CpuSegmenter, open_cpu
 from edge_agent.inference.model import Model

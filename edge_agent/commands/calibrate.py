@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_agent.activation import FOLDER, rules_hash
-from edge_agent.bundle import load_pair
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
@@ -31,6 +30,7 @@ from edge_agent.commands.calibrating.trial import REPORT, Trial, activate, hold_
 from edge_agent.commands.evaluation.plots import new_figure
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
+from edge_agent.fit import load_pair
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 from edge_agent.qualification.gate import Limits

@@ -18,7 +18,6 @@ from typing import TypeVar
 import msgspec
 
 from edge_agent import strictyaml
-from edge_agent.bundle import require_fit, require_named, require_time
 from edge_agent.camera import open_camera
 from edge_agent.commands.doctor import engine as engine_looks
 from edge_agent.commands.doctor import looks
@@ -30,6 +29,7 @@ from edge_agent.commands.doctor.looks import Look
 from edge_agent.commands.doctor.service import Service, service_of
 from edge_agent.commands.doctor.sight import require_sight
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_OK, ConfigurationError, Problem, UsageError
+from edge_agent.fit import require_fit, require_named, require_time
 from edge_agent.inference.cpu import examine
 from edge_agent.inference.model import Model, load_model
 from edge_agent.plc.counters import Standing

@@ -16,7 +16,6 @@ import cv2
 import msgspec
 from rich.progress import Progress
 
-from edge_agent.bundle import load_pair
 from edge_agent.commands import output
 from edge_agent.commands.evaluation import split
 from edge_agent.commands.evaluation.figures import Figures
@@ -30,6 +29,7 @@ from edge_agent.commands.evaluation.room import make_room, written_files
 from edge_agent.commands.replay import find_model, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
 from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
+from edge_agent.fit import load_pair
 from edge_agent.inference.model import Model
 from edge_agent.qualification.pick import read_condition
 from edge_agent.qualification.pixels import overlap

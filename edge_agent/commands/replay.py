@@ -15,12 +15,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_agent.bundle import Inspection, load_pair
+from edge_agent.bundle import Inspection
 from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, UsageError
+from edge_agent.fit import load_pair
 from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
 from edge_agent.recipe import load_recipe

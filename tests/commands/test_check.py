@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from stations import ROOT, Program, StationFolder
 
+from edge_agent.inference.model import load_model
+
 
 def test_what_we_ship_has_no_problem(edge_agent: Program) -> None:
     models = [word for folder in sorted((ROOT / "models").iterdir()) for word in ("--model", folder)]
@@ -51,6 +53,26 @@ def test_a_recipe_that_does_not_fit_its_model_is_a_problem(within: Program, stat
     alone = within("check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright")
     assert alone.returncode == 78
     assert "'scratch'" in alone.stdout
+
+
+def test_all_that_does_not_fit_is_told_at_once_each_with_its_line(within: Program, station: StationFolder) -> None:
+    station.write()
+    file, model = station.folder / "recipes" / "part.yaml", station.folder / "models" / "bright"
+    found = load_model(model).hash
+    other = found[:12] + "0" * 52
+    file.write_text(
+        f"name: cap\nmodel:\n  name: bright\n  hash: {other}\nclasses: {{scratch: {{}}}}\nrules:\n"
+        "  - {rule: blob_count, max: 0}\n  - {rule: peak_score, max: 0.5, class: scratch}\n"
+    )
+    result = within("check", "--recipe", file, "--model", model, "--json")
+    problems = json.loads(result.stdout)["problems"]
+    assert [(each["line"], each["key"]) for each in problems] == [
+        (1, "name"),
+        (4, "model.hash"),
+        (5, "classes.scratch"),
+        (8, "rules.1.class"),
+    ]
+    assert other in problems[1]["message"] and found in problems[1]["message"]
 
 
 def test_a_name_that_no_file_has_is_told_with_those_that_are_there(

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from edge_agent import camera_settings, recipe, settings
-from edge_agent.bundle import require_fit
 from edge_agent.errors import REASON_CODES, REASON_MEANINGS, Reason
 from edge_agent.events import EVENTS, as_markdown
+from edge_agent.fit import require_fit
 from edge_agent.inference.model import load_model
 from edge_agent.recipe import load_recipe
 from edge_agent.settings import load_station
