@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     recipes = [(file, examination.attempt(partial(load_recipe, file))) for file in args.recipe]
     models = [examination.attempt(partial(examination.model, folder)) for folder in args.model]
     examination.pairs(recipes, models)
+    examination.golden(recipes)
     if args.config:
         station = examination.attempt(lambda: load_station(args.config, args.overrides))
         if station is not None:
@@ -97,6 +98,11 @@ class Examination:
                     self.attempt(partial(self._fit, recipe, model, file))
                 elif len(models) == 1:
                     self.attempt(partial(require_named, recipe, model, str(file)))
+
+    def golden(self, recipes: list[tuple[Path, Recipe | None]]) -> None:
+        """Look at the golden pictures of every recipe that could be read."""
+        for file, recipe in recipes:
+            self._note(check_golden(recipe, file) if recipe is not None else [], [])
 
     def station(self, station: Station, document: strictyaml.Document) -> None:
         """Look at every camera, recipe and model the settings name."""

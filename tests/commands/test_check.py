@@ -75,6 +75,14 @@ def test_all_that_does_not_fit_is_told_at_once_each_with_its_line(within: Progra
     assert other in problems[1]["message"] and found in problems[1]["message"]
 
 
+def test_golden_pictures_of_a_recipe_alone_are_looked_for(within: Program, station: StationFolder) -> None:
+    station.recipe["golden"] = {"good": ["good.png"], "bad": ["bad.png"]}
+    station.write()
+    result = within("check", "--recipe", station.folder / "recipes" / "part.yaml", "--model", station.folder / "models" / "bright")
+    assert result.returncode == 78
+    assert all(f"names {station.folder / 'recipes' / name}" in result.stdout for name in ("good.png", "bad.png"))
+
+
 def test_a_name_that_no_file_has_is_told_with_those_that_are_there(
     within: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
 ) -> None:
