@@ -207,6 +207,7 @@ def _contradictions(recipe: Recipe, document: strictyaml.Document) -> list[Probl
     return [
         *_class_contradictions(recipe, document),
         *_rule_contradictions(recipe, document),
+        *_flat_polygons(recipe, document),
         *_twice(document, "regions", [(i, region.name) for i, region in enumerate(recipe.regions)]),
         *_twice(document, "rules", [(i, rule.name) for i, rule in enumerate(recipe.rules) if isinstance(rule, Zone)]),
     ]
@@ -243,6 +244,21 @@ def _rule_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[
             message = f"class {rule.class_name!r} is none of {', '.join(recipe.classes)}."
             problems.append(document.problem((*keys, "class"), message, "name one of the recipe's classes."))
     return problems
+
+
+def _flat_polygons(recipe: Recipe, document: strictyaml.Document) -> list[Problem]:
+    """A zone or exclusion whose points lie on one line was meant to be another."""
+    zones = [(("rules", i, "polygon"), rule.polygon) for i, rule in enumerate(recipe.rules) if isinstance(rule, Zone)]
+    exclusions = [(("exclusions", i, "polygon"), each.polygon) for i, each in enumerate(recipe.exclusions)]
+    message, remedy = "has its points on one line, and no area.", "give at least three points that enclose what is meant."
+    return [document.problem(keys, message, remedy) for keys, polygon in (*zones, *exclusions) if _is_flat(polygon)]
+
+
+def _is_flat(polygon: tuple[Point, ...]) -> bool:
+    (x, y), *rest = polygon
+    sides = [(px - x, py - y) for px, py in rest]
+    along_x, along_y = max(sides, key=lambda side: abs(side[0]) + abs(side[1]))
+    return all(along_x * dy == along_y * dx for dx, dy in sides)
 
 
 def _twice(document: strictyaml.Document, key: str, names: list[tuple[int, str]]) -> list[Problem]:

@@ -128,6 +128,8 @@ def test_square_millimetres_without_a_scale_are_refused_everywhere(tmp_path: Pat
         "quality: {max_saturated_share: 1.1}",
         "exclusions: [{name: x, polygon: [[0, 0], [1, 1]]}]",
         "exclusions: [{name: x, polygon: [[0, 0], [1, 1], [-1, 0]]}]",
+        "exclusions: [{name: x, polygon: [[1, 1], [2, 2], [3, 3]]}]",
+        "rules: [{rule: zone, name: x, polygon: [[0.1, 5], [0.1, 5], [0.7, 5], [9, 5]], max_count: 0}]",
         "model: {name: m, hash: abc}",
         "name: ../../etc",
         "alarm_after_ng: 1.5",
@@ -138,6 +140,11 @@ def test_a_value_out_of_range_is_refused(tmp_path: Path, line: str) -> None:
     lines = {"name": "name: cap", "model": "model: {name: m}", "rules": "rules: [{rule: blob_count, max: 0}]"}
     lines[key] = line
     assert all(problem.key.startswith(key) for problem in problems_of(tmp_path, "\n".join(lines.values())))
+
+
+def test_what_crosses_itself_has_an_area(tmp_path: Path) -> None:
+    bow = GOOD + "exclusions: [{name: x, polygon: [[0, 0], [9, 9], [9, 0], [0, 9]]}]\n"
+    assert load(tmp_path, bow).exclusions[0].name == "x"
 
 
 def test_a_recipe_cannot_be_changed(tmp_path: Path) -> None:
