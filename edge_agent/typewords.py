@@ -96,13 +96,20 @@ def _words(kind: Any) -> list[str]:
     if isinstance(kind, inspect.BoolType):
         return ["true or false"]
     if isinstance(kind, (inspect.StructType, inspect.DictType)):
-        return ["keys with values"]
+        needed = [f"`{name}:`" for name in _needed(kind)]
+        return ["keys with values" + f", at least {' and '.join(needed)}" * bool(needed)]
     if isinstance(kind, inspect.TupleType):
         return [f"a list of {len(kind.item_types)}"]
     if isinstance(kind, (inspect.VarTupleType, inspect.ListType)):
         least = f" of at least {kind.min_length}" if kind.min_length else ""
         return [f"a list{least}"]
     return []
+
+
+def _needed(kind: Any) -> list[str]:
+    """The keys that a struct needs; those of tagged kinds differ, and are told once the tag is there."""
+    fields = kind.fields if isinstance(kind, inspect.StructType) and kind.tag is None else ()
+    return [field.encode_name for field in fields if field.required]
 
 
 def _range(kind: Any) -> str:

@@ -147,6 +147,11 @@ def test_what_crosses_itself_has_an_area(tmp_path: Path) -> None:
     assert load(tmp_path, bow).exclusions[0].name == "x"
 
 
+def test_the_keys_that_are_needed_are_named(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, "name: cap\nmodel: cap\nrules: [{rule: blob_count, max: 0}]\n")
+    assert (problem.key, problem.remedy) == ("model", "give keys with values, at least `name:`.")
+
+
 def test_a_recipe_cannot_be_changed(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD)
     with pytest.raises(AttributeError):

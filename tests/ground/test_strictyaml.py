@@ -160,7 +160,7 @@ def test_an_empty_file_lacks_its_required_keys() -> None:
 def test_a_file_that_is_a_list_is_refused() -> None:
     (problem,) = problems_of("- 1\n- 2\n")
     assert problem.message.startswith("is a list of 2,")
-    assert problem.remedy == "give keys with values."
+    assert problem.remedy.startswith("give keys with values, at least `station:`")
 
 
 def test_a_missing_file_and_one_in_another_encoding_are_configuration_errors(tmp_path: Path) -> None:
