@@ -186,7 +186,8 @@ def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        raise DeliveryError(f"cannot connect to {endpoint}: {error}. Give an address such as tcp://127.0.0.1:5556.") from None
+        remedy = "Give it as tcp://HOST:PORT." if "://" in endpoint else f"Say how, too: tcp://{endpoint}."
+        raise DeliveryError(f"cannot connect to {endpoint}: {error}. {remedy}") from None
 
 
 def ask(control: str, request: Request, timeout_s: float = 5) -> Reply:

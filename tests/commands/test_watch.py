@@ -95,3 +95,11 @@ def test_where_nobody_answers_that_is_told_soon(edge_agent: Program, station: St
     assert alone.returncode == 1
     assert f"no answer from {station.settings['plc']['control']}" in alone.stderr
     assert "Another address: --config or --connect" in alone.stderr
+
+
+@pytest.mark.parametrize("words", [("control", "status"), ("watch",)])
+def test_an_address_without_its_transport_is_given_one(within: Program, words: tuple[str, ...]) -> None:
+    told = within(*words, "--connect", "127.0.0.1:5557")
+    assert told.returncode == 1
+    assert "Say how, too: tcp://127.0.0.1:5557." in told.stderr
+    assert "Give it as tcp://HOST:PORT." in within(*words, "--connect", "tcp://127.0.0.1").stderr
