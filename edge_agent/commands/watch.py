@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 from edge_agent.commands import reach
 from edge_agent.commands.output import console
-from edge_agent.plc.gateway import Gateway
-from edge_agent.wire import Verdict, verdict_json
+from edge_agent.errors import DeliveryError
+from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.wire import Request, Verdict, verdict_json
 
 _STYLES = {"PASS": "green", "NG": "bold red", "FAULT": "yellow"}
 _NEVER_S = 1e9
+_LOOK_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +47,17 @@ def _verdicts(gateway: Gateway, address: str, timeout_s: float) -> Iterator[Verd
     soon_s = min(timeout_s, reach.ANSWER_S)
     yield from gateway.verdicts(soon_s)
     if not gateway.heartbeat:
-        print(f"no heartbeat from {address} within {soon_s:g} s. Is the daemon running there? {reach.OTHERWISE}", file=sys.stderr)
+        print(f"no heartbeat from {address} within {soon_s:g} s. {_why_none(address)} {reach.OTHERWISE}", file=sys.stderr)
     yield from gateway.verdicts(timeout_s - soon_s)
+
+
+def _why_none(address: str) -> str:
+    """What may be wrong where no heartbeat comes from."""
+    try:
+        ask(address, Request(op="status"), _LOOK_S)
+    except DeliveryError:
+        return "Is the daemon running there?"
+    return "The daemon's control socket is there: verdicts come from the address of its plc.verdicts."
 
 
 def describe(verdict: Verdict) -> str:

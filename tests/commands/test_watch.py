@@ -7,11 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
-from running import wait_until
+from running import Station, start_stations, wait_until
 from stations import Program, StationFolder
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Station]]:
+    yield from start_stations(tmp_path)
 
 
 @contextmanager
@@ -95,6 +101,13 @@ def test_where_nobody_answers_that_is_told_soon(edge_agent: Program, station: St
     assert alone.returncode == 1
     assert f"no answer from {station.settings['plc']['control']}" in alone.stderr
     assert "Another address: --config or --connect" in alone.stderr
+
+
+def test_watch_at_the_control_socket_is_told_so(start: Callable[..., Station], within: Program) -> None:
+    here = start()
+    told = within("watch", "--connect", here.publisher.sockets.control_endpoint, "--timeout", 0.3)
+    assert told.returncode == 1
+    assert "The daemon's control socket is there: verdicts come from the address of its plc.verdicts." in told.stderr
 
 
 @pytest.mark.parametrize("words", [("control", "status"), ("watch",)])
