@@ -193,5 +193,8 @@ def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) ->
     if len(dataset.images) < len(whole.images):
         left_out = sorted({each.kind for each in whole.images} - {each.kind for each in dataset.images})
         words += f"; {len(whole.images) - len(dataset.images)} images of {', '.join(left_out)} left out, no classes of it"
+    kinds = sorted({each.kind for each in dataset.images if each.is_defective})
+    if len(shape.classes) == 1 and [kind.casefold() for kind in kinds] != [shape.classes[0].casefold()]:
+        words += f"; every defect taught as {shape.classes[0]}: {', '.join(kinds)}"
     train, held = (read_examples(each, shape) for each in images)
     return train, held, words

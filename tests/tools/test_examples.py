@@ -212,6 +212,22 @@ def test_a_class_is_found_in_any_capitals_and_one_that_no_image_has_is_refused(t
         examples.asked_for(dataset(), shape(classes=("craque", "fray")))
 
 
+def test_one_class_taught_by_defects_of_other_names_says_so(tool: Tool, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.png", "b.png"):
+            cv2.imwrite(str(tmp_path / folder / name), np.full((8, 8), 255, np.uint8))
+    (tmp_path / "index.csv").write_text("image,mask,class\na.png,a.png,Crack\nb.png,b.png,Fray\n")
+
+    def words(name: str) -> str:
+        shape = tool("unet").Shape(classes=(name,))
+        return str(tool("examples").load_split(f"folder:{tmp_path}", 0, 0, 0, 0, 0, shape, 8, 8).words)
+
+    assert words("Crak").endswith("; every defect taught as Crak: Crack, Fray")
+    (tmp_path / "index.csv").write_text("image,mask,class\na.png,a.png,Crack\n")
+    assert "taught" not in words("crack")
+
+
 def test_defects_of_kinds_that_are_no_class_are_left_out_and_never_taught_as_good(tool: Tool) -> None:
     examples, shape = tool("examples"), tool("unet").Shape
     asked = examples.asked_for(dataset(), shape(classes=("fray", "crack")))
