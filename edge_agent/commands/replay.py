@@ -20,7 +20,7 @@ from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
-from edge_agent.errors import ConfigurationError, UsageError
+from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.fit import load_pair
 from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
@@ -77,6 +77,11 @@ def run(args: argparse.Namespace) -> int:
         f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT{_reasons(summary)} "
         f"in {summary['seconds']:.1f} s -> {args.out}"
     )
+    if summary["outcomes"] < len(files):
+        raise EdgeAgentError(
+            f"only {summary['outcomes']} of {len(files)} images were judged: replay was told to stop (SIGTERM, Ctrl-C), or its "
+            "line ended by itself, which the log tells. Run it again."
+        )
     return 0
 
 

@@ -14,6 +14,8 @@ import pytest
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
+from edge_agent.commands import replay as replay_command
+
 KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
 BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}
 FINDING = {"rule", "value", "limit", "margin", "ok"}
@@ -136,3 +138,16 @@ def test_a_name_that_is_no_utf8_is_judged_and_told(edge_agent: Program, station:
     (result,) = replay(edge_agent, station, tmp_path / "out", "--maps")
     assert (result["image"], result["outcome"]) == ("\\xff.png", "PASS")
     assert all((tmp_path / "out" / folder / os.fsdecode(b"\xff.png")).is_file() for folder in ("maps", "overlays"))
+
+
+def test_a_replay_that_is_stopped_says_so(
+    within: Program, station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.add_images([gray(), gray()])
+    station.write()
+    whole = replay_command.run_folder
+    monkeypatch.setattr(replay_command, "run_folder", lambda *words: {**whole(*words), "outcomes": 1})
+    words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
+    stopped = within("replay", *words, "--images", station.images, "--out", tmp_path / "out")
+    assert stopped.returncode == 1
+    assert "only 1 of 2 images were judged" in stopped.stderr
