@@ -24,7 +24,7 @@ from edge_agent.activation import FOLDER, rules_hash
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
-from edge_agent.commands.calibrating.images import Golden, fingerprint, read_golden, require_some, spread, tensors, unseen
+from edge_agent.commands.calibrating.images import Golden, contents, fingerprint, read_golden, require_some, spread, tensors, unseen
 from edge_agent.commands.calibrating.manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrating.trial import REPORT, Trial, activate, hold_trial
 from edge_agent.commands.evaluation.plots import new_figure
@@ -208,6 +208,7 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
             candidates[name] = made(file, content, meaning)
             progress.advance(task)
     calibration: dict[str, Any] = {"images": len(images), "used": len(used), "tensors": len(frames), "sha256": fingerprint(used)}
+    calibration["contents"] = sorted(contents(used))
     method = {"ranges": args.ranges, "percentile": args.percentile if args.ranges == "percentile" else None}
     return Manifest(
         **about(model, recipe),

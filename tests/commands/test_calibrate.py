@@ -35,6 +35,7 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     report = (out / "report.html").read_text()
     assert report.count("data:image/png;base64,") == 1
     assert "0 of 33 verdicts changed" in report
+    assert "The ranges were measured on 33 of the 34 golden images" in report
     assert "1 of 34 golden images cannot be judged by the recipe and count for nothing: torn.png" in passed.stderr
     choice = json.loads((station.folder / "state" / "calibrated" / "part.json").read_text())
     assert choice["onnx"] == manifest["candidates"]["fp16"]["sha256"]

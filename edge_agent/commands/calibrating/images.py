@@ -20,6 +20,7 @@ from edge_agent.recipe import Recipe
 from edge_agent.records import Pixels
 
 T = TypeVar("T")
+_DIGITS = 16  # of a content's SHA-256: enough to tell images apart
 _REASONS = 3  # told of, where images are left out for many
 
 
@@ -99,6 +100,11 @@ def unseen(all_seen: Sequence[Seen]) -> str:
     more = len(names) - _REASONS
     told = " ".join(f"{listed(of)} ({why.rstrip('.')})." for why, of in list(names.items())[:_REASONS])
     return told + f" And {more} reasons more." * (more > 0)
+
+
+def contents(images: Sequence[Golden]) -> list[str]:
+    """By which each image is known wherever it lies and whatever it is called."""
+    return [hashlib.sha256(image.file.read_bytes()).hexdigest()[:_DIGITS] for image in images]
 
 
 def fingerprint(images: Sequence[Golden]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_agent.camera.folder import read_gray
 from edge_agent.commands.calibrating.gate import Judged, Speed
-from edge_agent.commands.calibrating.images import Golden
+from edge_agent.commands.calibrating.images import Golden, contents
 from edge_agent.commands.calibrating.manifest import Manifest
 from edge_agent.commands.calibrating.plots import margins_png
 from edge_agent.commands.drawing import Picture, captioned, overlay, told
@@ -93,8 +93,11 @@ def _warnings(report: Report) -> Iterator[str]:
     eights = [speed.ratio for name, speed in report.speeds.items() if name.startswith("int8")]
     if eights and max(eights) < 1.05:
         yield _warning("INT8 gains nothing here. That is usual on a processor without instructions for 8-bit products (VNNI, AMX).")
-    if gate["golden"]["sha256"] == report.manifest.calibration["sha256"]:
-        yield _warning("The gate used the very images that the ranges were measured on. Others (--golden) would prove more.")
+    ranges_of = set(report.manifest.calibration.get("contents", ()))
+    if again := sum(each in ranges_of for each in contents(report.golden)):
+        yield _warning(
+            f"The ranges were measured on {again} of the {len(report.golden)} golden images. Others (--golden) would prove more."
+        )
 
 
 def _upper(images: int) -> float:
