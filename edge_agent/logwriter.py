@@ -145,7 +145,12 @@ class JournalLogger:
             for each in value if isinstance(value, (list, tuple)) else (value,):
                 text = json.dumps(each, default=str) if isinstance(each, dict) else each
                 pairs.append((_FIELDS.get(name, name.upper()), text))
-        return pairs
+        return [(name, _in_utf8(value)) for name, value in pairs]
+
+
+def _in_utf8(value: Any) -> Any:
+    """What journald takes: a file's name may be text that is no UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write(level: str, name: str, values: dict[str, Any]) -> None:

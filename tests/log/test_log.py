@@ -215,6 +215,11 @@ def test_an_entry_of_the_journal_has_the_part_as_fields(logger: JournalLogger, j
     assert dict(fields)["MESSAGE"].startswith("part.judged part=")
 
 
+def test_a_file_name_that_is_no_utf8_costs_no_entry(logger: JournalLogger, journald: socket.socket) -> None:
+    logger.error(event="camera.failed", level="error", why="\udcff.png is not a readable image")
+    assert ("WHY", "\\udcff.png is not a readable image") in entry(journald.recv(65536))
+
+
 def test_a_traceback_and_a_threads_priority_are_no_fields_of_the_entry(logger: JournalLogger, journald: socket.socket) -> None:
     logger.warning(event="station.wish_refused", level="warning", thread="publisher", priority=40, exception="Traceback\n  here")
     fields = entry(journald.recv(65536))
