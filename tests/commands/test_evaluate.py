@@ -196,7 +196,7 @@ def test_groups_count_once_and_training_data_is_told_loudly(bench: Bench) -> Non
     assert (stands["slip"]["count"], stands["slip"]["of"]) == (1, 3)
     assert (stands["slip_by_group"]["count"], stands["slip_by_group"]["of"]) == (1, 1)
     assert (stands["false_reject_by_group"]["count"], stands["false_reject_by_group"]["of"]) == (1, 1)
-    (bench.folder / "groups.txt").write_text("seen\n\nkept\n")
+    (bench.folder / "groups.txt").write_text("\ufeffseen\n\nkept\n", encoding="utf-8")
     bench.judge("--groups-file", bench.folder / "groups.txt", "--exclude-groups", "kept")
     assert {row["group"] for row in bench.rows()} == {"seen"}
 

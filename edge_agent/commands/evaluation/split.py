@@ -49,7 +49,7 @@ def _named(args: argparse.Namespace) -> dict[str, set[str]]:
             named[option] = {name.strip() for name in value.split(",") if name.strip()}
     if args.groups_file is not None:
         try:
-            lines = args.groups_file.read_text(encoding="utf-8").splitlines()
+            lines = args.groups_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"--groups-file {args.groups_file} cannot be read: {error}. Give a text file, one group a line."
