@@ -110,9 +110,10 @@ def _both(outcomes: Sequence[tuple[str, str]], outcome: str) -> tuple[Rate, Rate
 
 
 def _small(pairs: Sequence[tuple[Case, Case]]) -> list[tuple[Case, Case]]:
-    """The third of the labelled defects with the smallest areas."""
-    known = [pair for pair in pairs if pair[0].is_defective and pair[0].defect_px]
-    return sorted(known, key=lambda pair: pair[0].defect_px or 0.0)[: -(-len(known) // 3)]
+    """The third of the labelled defects with the smallest areas, and those as large as its largest: their order says nothing."""
+    known = [(pair[0].defect_px, pair) for pair in pairs if pair[0].is_defective and pair[0].defect_px]
+    areas = sorted(area for area, _ in known)
+    return [pair for area, pair in known if area <= areas[-(-len(known) // 3) - 1]]
 
 
 def _least(cases: Sequence[Case]) -> float | None:

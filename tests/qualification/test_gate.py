@@ -80,6 +80,13 @@ def test_pictures_that_nobody_judges_dilute_no_share() -> None:
     assert "1 of 12 verdicts flipped" in "; ".join(refusals(found, 2.0, LIMITS))
 
 
+@pytest.mark.parametrize("lost", range(6))
+def test_defects_of_one_size_are_small_in_whatever_order_they_come(lost: int) -> None:
+    reference = [Case(str(n), "NG", 1.0, True, 10.0) for n in range(6)]
+    old, new = compare(reference, changed(reference, lost, "PASS")).small_recall
+    assert (old.count, new.count, new.of) == (6, 5, 6)
+
+
 def test_margins_tell_how_far_images_moved() -> None:
     found = compare(GOOD + BAD, [replace(case, margin=(case.margin or 0) + 0.5) for case in GOOD + BAD])
     assert found.shift_median == pytest.approx(0.5)
