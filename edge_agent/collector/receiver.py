@@ -11,7 +11,7 @@ import zmq
 from edge_agent import shipping
 from edge_agent.collector.health import Health
 from edge_agent.collector.store import Arrived, Store, cause
-from edge_agent.errors import DeliveryError, EdgeAgentError
+from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.wire import NAME
 
@@ -41,7 +41,10 @@ class Receiver:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise EdgeAgentError(f"cannot listen on {endpoint}: {error}. Is another collector running?") from None
+            is_nonsense = error.errno in (zmq.EINVAL, zmq.EPROTONOSUPPORT)
+            remedy = "Give it as tcp://ADDRESS:PORT." if is_nonsense else "Is another collector running?"
+            kind = ConfigurationError if is_nonsense else EdgeAgentError
+            raise kind(f"cannot listen on {endpoint}: {error}. {remedy}") from None
         self.endpoint = str(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._peers: dict[bytes, shipping.Hello] = {}
         self._upto: dict[str, int] = {}

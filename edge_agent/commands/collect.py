@@ -42,6 +42,8 @@ def _opened(address: str, crops: str | None) -> Store:
 
 
 def run(args: argparse.Namespace) -> int:
+    if "://" not in args.bind:
+        raise ConfigurationError(f"--bind {args.bind}: say how, too: tcp://{args.bind}.")
     if not is_loopback(args.bind) and not args.allow_plaintext:
         raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
     store = _opened(args.store, args.crops)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from postgres import Postgres
+from stations import Program
 
 from edge_agent.collector.opening import open_store
 from edge_agent.commands import collect as command
@@ -50,6 +51,16 @@ def test_beyond_this_machine_it_refuses_plaintext_with_exit_code_78(tmp_path: Pa
     assert process.returncode == 78
     assert "--allow-plaintext" in told
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"), [("127.0.0.1:5558", "say how, too: tcp://127.0.0.1:5558"), ("tcp://127.0.0.1", "tcp://ADDRESS:PORT")]
+)
+def test_an_address_that_nothing_can_listen_on_ends_it_with_exit_code_78(
+    within: Program, tmp_path: Path, address: str, remedy: str
+) -> None:
+    result = within("collect", "--bind", address, "--store", tmp_path / "store")
+    assert (result.returncode, remedy in result.stderr) == (78, True)
 
 
 @contextlib.contextmanager
