@@ -19,6 +19,7 @@ from options import source_of
 from unet import Shape
 
 from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
+from edge_agent.inference.prepare import stretch
 
 Gray = NDArray[np.uint8]
 _HASH_DIGITS = 12
@@ -75,9 +76,8 @@ def fit(pair: Pair, rows: int, cols: int) -> Pair:
     frame, mask = pair
     if frame.shape == (rows, cols):
         return pair
-    how = cv2.INTER_AREA if frame.size > rows * cols else cv2.INTER_LINEAR
-    stretched = cv2.resize(frame, (cols, rows), interpolation=how)
-    return np.asarray(stretched, np.uint8), np.asarray(cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
+    stretched = stretch(frame, np.empty((rows, cols), np.uint8))
+    return stretched, np.asarray(cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def draw_examples(seed: int, first: int, count: int, rows: int, cols: int, defect_share: float = 0.5) -> Examples:

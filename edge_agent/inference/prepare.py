@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -31,13 +31,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class RegionPlan:
-    """How one region of a frame of one shape becomes tensors: `tiles` in frame pixels, the map's canvas, and its scale."""
+    """How one region of a frame of one shape becomes tensors: `tiles` in frame pixels, the map's canvas, and its scale.
+
+    `between` is memory to stretch in, for one thread at a time."""
 
     region: Region
     box: Box
     tiles: tuple[Box, ...]
     canvas_rows: int
     canvas_cols: int
+    between: Pixels | None = field(default=None, compare=False, repr=False)
 
     @property
     def scale_x(self) -> float:
@@ -56,9 +59,7 @@ class RegionPlan:
                 return cut
             np.copyto(memory, cut)
             return memory
-        shrinks = cut.shape[0] * cut.shape[1] > memory.size
-        cv2.resize(cut, memory.shape[::-1], dst=memory, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return memory
+        return stretch(cut, memory, self.between)
 
     def stitch(self, tile: int, maps: Pixels, canvas: Pixels) -> None:
         """Merge a tile's maps (classes, rows, cols) into the canvas; where tiles overlap the higher probability stays."""
@@ -67,6 +68,23 @@ class RegionPlan:
         rows, cols = maps.shape[1:]
         target = canvas[:, top : top + rows, left : left + cols]
         np.maximum(target, maps[:, : target.shape[1], : target.shape[2]], out=target)
+
+
+def stretch(pixels: Pixels, memory: Pixels, between: Pixels | None = None) -> Pixels:
+    """Fill `memory` with the picture scaled to its shape, and return it; every pixel counts.
+
+    OpenCV takes means only where neither side grows, and passes over pixels where one does: there the other side shrinks first,
+    into `between`."""
+    shrunk = _shrunk(pixels.shape[0], pixels.shape[1], *memory.shape)
+    if shrunk not in (pixels.shape, memory.shape):
+        pixels = cv2.resize(pixels, shrunk[::-1], dst=between, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if shrunk == memory.shape else cv2.INTER_LINEAR
+    cv2.resize(pixels, memory.shape[::-1], dst=memory, interpolation=how)
+    return memory
+
+
+def _shrunk(height: int, width: int, rows: int, cols: int) -> tuple[int, int]:
+    return min(height, rows), min(width, cols)
 
 
 def plan_region(region: Region, frame_rows: int, frame_cols: int, rows: int, cols: int) -> RegionPlan:
@@ -80,7 +98,7 @@ def plan_region(region: Region, frame_rows: int, frame_cols: int, rows: int, col
             f"but the frame has {frame_cols}x{frame_rows} pixels. Mend the recipe's region or the camera's size."
         )
     if region.prepare == "resize":
-        return RegionPlan(region, box, (box,), rows, cols)
+        return RegionPlan(region, box, (box,), rows, cols, np.empty(_shrunk(height, width, rows, cols), np.uint8))
     if region.prepare == "native":
         if (height, width) != (rows, cols):
             raise RegionError(
