@@ -24,14 +24,16 @@ Looked = tuple[list[Finding], str]
 
 
 class QualityGate:
-    """Looks at every picture of one view. Keeps the last grid, to notice a camera that shows the same picture again."""
+    """Looks at every picture of one view. Keeps the camera's last grid, to notice one that shows the same picture again; pictures
+    that come from no camera are judged in between."""
 
     def __init__(self, quality: Quality, presence: Presence | None) -> None:
         self._quality = quality
         self._presence = presence
         self._shape: tuple[int, ...] = ()
         self._grid: Pixels = np.zeros((0, 0), np.uint8)
-        self._seen = self._last = b""
+        self._seen = b""
+        self._last: tuple[tuple[int, ...], bytes] = ((), b"")  # of the camera's last picture
         self._up_to_white = _levels_up_to(quality.saturated_above)
         self._up_to_belt = _levels_up_to(presence.gray_above if presence else 0)
         self._edges = np.zeros((0, 0), np.int16)
@@ -50,12 +52,13 @@ class QualityGate:
             findings.append(found)
             if not found.ok and not reason:
                 reason = why.value
-        self._last = self._seen
+        if is_live:
+            self._last = self._shape, self._seen
         return findings, reason
 
     def _make_memory(self, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
-        """For pictures of another shape than the last one's, which is no picture to compare with."""
-        self._shape, self._last = shape, b""
+        """For pictures of another shape than the last one's."""
+        self._shape = shape
         self._grid = np.zeros(grid, np.uint8)
         self._edges = np.zeros([min(length, _PATCH) for length in shape], np.int16)
 
@@ -68,7 +71,7 @@ class QualityGate:
             share = self._share_beyond(self._up_to_white)
             checks.append((at_most("saturated_share", share, q.max_saturated_share), Reason.SATURATED))
         if q.frozen and is_live:
-            checks.append((at_most("frozen", float(self._seen == self._last), 0), Reason.FROZEN))
+            checks.append((at_most("frozen", float((self._shape, self._seen) == self._last), 0), Reason.FROZEN))
         if self._presence is not None:
             share = self._share_beyond(self._up_to_belt)
             checks.append((at_least("presence", share, self._presence.min_share), Reason.NO_PART))

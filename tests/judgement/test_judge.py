@@ -156,6 +156,13 @@ def test_the_same_picture_twice_is_frozen() -> None:
     assert [gate.look(picture)[1] for picture in (textured(), textured(), textured(130))] == ["", "frozen", ""]
 
 
+@pytest.mark.parametrize("master", [textured(130), textured(130)[:200]])
+def test_a_camera_that_is_frozen_while_a_master_part_is_judged_is_noticed(master: np.ndarray) -> None:
+    gate = QualityGate(Quality(), None)
+    shown = [(textured(), True), (master, False), (textured(), True), (master, False), (textured(140), True)]
+    assert [gate.look(picture, is_live)[1] for picture, is_live in shown] == ["", "", "frozen", "", ""]
+
+
 def test_blur_lowers_focus() -> None:
     import cv2
 
