@@ -38,7 +38,7 @@ def test_blobs_come_back_in_frame_coordinates_and_millimetres() -> None:
     (blob,) = found.blobs
     assert (blob.x, blob.y, blob.width, blob.height) == (140, 80, 12, 12)
     assert (blob.area_px, blob.area_mm2) == (24 * 6, 36)
-    assert (blob.centroid_x, blob.centroid_y) == (100 + 22.5 * 2, 50 + 11.5 * 3)
+    assert (blob.centroid_x, blob.centroid_y) == (145.5, 85.5), "the middle of columns 140 to 151 and rows 80 to 91"
     assert (blob.peak, blob.mean) == (pytest.approx(200 / 255, abs=1e-4), pytest.approx(200 / 255, abs=1e-4))
     assert found.inspected_px == ROWS * COLS * 6
 
