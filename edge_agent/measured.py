@@ -7,6 +7,9 @@ import msgspec
 from edge_agent.records import Blob
 
 
+_NOISE = 1e-9  # of floats, as a share
+
+
 class ZoneMeasure(msgspec.Struct, frozen=True):
     """What lies in one zone: how many blobs touch it and how many frame pixels of them lie inside."""
 
@@ -52,3 +55,8 @@ def merge(parts: list[Measured]) -> Measured:
         zones=zones,
         inspected_px=sum(part.inspected_px for part in parts),
     )
+
+
+def least_px(min_px: float, min_mm2: float, mm_per_px: float | None) -> float:
+    """Frame pixels from which a blob counts by both minima. Less the noise of floats: one of just 0.0027 mm² is not below that."""
+    return max(min_px, min_mm2 / mm_per_px**2 if mm_per_px else 0.0) * (1 - _NOISE)

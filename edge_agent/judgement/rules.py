@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from edge_agent.errors import EngineError
-from edge_agent.measured import Measured
+from edge_agent.measured import Measured, least_px
 from edge_agent.recipe import AreaRatio, BlobArea, BlobCount, MeanScore, PeakScore, Rule, TotalArea, Zone
 from edge_agent.records import Blob, Finding
 
@@ -73,8 +73,8 @@ def _in_unit(area_px: float, max_px: float | None, max_mm2: float | None, mm_per
 
 
 def _blob_area(rule: BlobArea, measured: Measured, mm_per_px: float | None) -> Finding:
-    least_px = max(rule.min_px, rule.min_mm2 / mm_per_px**2 if mm_per_px else 0.0)
-    areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= least_px]
+    least = least_px(rule.min_px, rule.min_mm2, mm_per_px)
+    areas = [blob.area_px for blob in _of(measured, rule.class_name) if blob.area_px >= least]
     return _finding("blob_area", rule.class_name, *_in_unit(max(areas, default=0.0), rule.max_px, rule.max_mm2, mm_per_px))
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.measured import Measured, ZoneMeasure
+from edge_agent.measured import Measured, ZoneMeasure, least_px
 from edge_agent.measurement.blobs import ClassThreshold, Scratch, describe, in_zone, label
 from edge_agent.measurement.scale import Transform, polygon_mask
 from edge_agent.measurement.threshold import LEVELS
@@ -94,9 +94,7 @@ class RegionMeasurer:
 
 def _threshold_of(recipe: Recipe, name: str) -> ClassThreshold:
     limits = recipe.classes.get(name, ClassLimits())
-    min_area_px = limits.min_area_px
-    if limits.min_area_mm2 is not None and recipe.mm_per_px is not None:
-        min_area_px = max(min_area_px, limits.min_area_mm2 / recipe.mm_per_px**2)
+    min_area_px = least_px(limits.min_area_px, limits.min_area_mm2 or 0, recipe.mm_per_px)
     return ClassThreshold.of(name, limits.threshold, limits.hysteresis, min_area_px)
 
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edge_agent.judgement.judge import Judge
 from edge_agent.measurement.blobs import MOST_BLOBS, ClassThreshold, Scratch, label
 from edge_agent.measurement.region import RegionMeasurer
 from edge_agent.measurement.scale import Transform
 from edge_agent.measurement.threshold import level_of, mask_of
-from edge_agent.recipe import BlobCount, ClassLimits, ModelReference, Recipe, Zone
+from edge_agent.recipe import BlobArea, BlobCount, ClassLimits, ModelReference, Recipe, Zone
 
 ROWS, COLS = 40, 60
 
@@ -52,6 +53,20 @@ def test_hysteresis_takes_in_neighbours_but_no_lonely_weak_region() -> None:
     both = measure(maps, recipe(classes={"c0": ClassLimits(threshold=0.8, hysteresis=0.3)}))
     assert [blob.area_px for blob in plain.blobs] == [1]
     assert [blob.area_px for blob in both.blobs] == [100]
+
+
+@pytest.mark.parametrize(("mm_per_px", "pixels"), [(0.03, 3), (0.03, 11), (0.03, 24), (0.1, 7)])
+def test_a_blob_of_just_the_smallest_area_counts(mm_per_px: float, pixels: int) -> None:
+    maps = blank()
+    maps[0, 5, 5 : 5 + pixels] = 200
+    area_mm2 = round(pixels * mm_per_px**2, 6)
+    rules = (BlobArea(max_px=0), BlobArea(max_px=0, min_mm2=area_mm2))
+    at_it = recipe(mm_per_px=mm_per_px, classes={"c0": ClassLimits(min_area_mm2=area_mm2)}, rules=rules)
+    found = measure(maps, at_it)
+    assert found.count == {"c0": 1}
+    assert [finding.value for finding in Judge(at_it).judge(found, []).findings] == [pixels, pixels]
+    above = recipe(mm_per_px=mm_per_px, classes={"c0": ClassLimits(min_area_mm2=area_mm2 * 1.001)})
+    assert measure(maps, above).count == {"c0": 0}
 
 
 def test_small_blobs_are_noise_and_classes_have_their_own_limits() -> None:
