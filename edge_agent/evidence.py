@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from edge_agent.bundle import Inspection
@@ -82,7 +83,7 @@ def crop_box(blob: Blob, margin: int, most: int, shape: tuple[int, ...]) -> tupl
 
 
 def _span(start: float, length: float, margin: int, most: int, limit: int) -> tuple[int, int]:
-    low, high = int(start) - margin, int(start + length) + margin
+    low, high = int(start) - margin, math.ceil(start + length) + margin
     if high - low > most:
         middle = (low + high) // 2
         low, high = middle - most // 2, middle + most - most // 2

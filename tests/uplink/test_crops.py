@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.evidence import crop_box
+from edge_agent.records import Blob
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import PICTURE, Row
@@ -79,3 +81,12 @@ def test_a_picture_without_pixels_is_declared_lost_and_the_next_one_arrives(outb
     evidence.close()
     assert len(pictures(outbox)) == 1
     assert outbox.stats().pictures_lost == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "width", "expected"), [(10.2, 0.5, (10, 11)), (10.2, 2.6, (10, 13)), (10.0, 3.0, (10, 13)), (78.5, 1.5, (78, 80))]
+)
+def test_without_a_margin_a_crop_holds_the_whole_blob(x: float, width: float, expected: tuple[int, int]) -> None:
+    """Of a region that is smaller than the network, a blob's box ends between two pixels."""
+    blob = Blob(class_name="d", area_px=1, x=x, y=4, width=width, height=2, centroid_x=x, centroid_y=4, peak=0.9, mean=0.8)
+    assert crop_box(blob, 0, 256, (60, 80)) == (expected[0], 4, expected[1], 6)
