@@ -120,7 +120,8 @@ class Daemon:
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
             self._open_challenge(line)
-        self._swapper = Swapper(self._views, self._forge, Reloader(self.station, self._views, self._forge), self, self._stop)
+        reloader = Reloader(self.station, self._views, self._forge)
+        self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop, self._foundry.release)
         self._closers.append(self._swapper.close)
         self._control.on_recipe = self._swapper.change_recipe
         self._control.on_reload = self._swapper.reload
@@ -149,11 +150,9 @@ class Daemon:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
 
         One without its engine cannot be proved, and judges no part either."""
-        self._foundry.release(line.bundle.segmenter for line in self.lines)
         bundle = self._foundry.forge(recipe, generation, guard_ms, may_wait=may_wait)
         if self._observe is None and self._model is None and not isinstance(bundle.segmenter, AbsentSegmenter):
-            station = self.station
-            prove(bundle, station.path(station.settings.recipes))
+            prove(bundle, self.station.path(self.station.settings.recipes))
         return bundle
 
     def _pulses(self) -> list[Pulse]:

@@ -6,7 +6,6 @@ import msgspec
 
 from edge_agent.records import Blob
 
-
 _NOISE = 1e-9  # of floats, as a share
 
 

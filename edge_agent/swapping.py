@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
+from edge_agent.inference.base import Segmenter
 from edge_agent.line import Line
 from edge_agent.notify import notify, notify_reloading
 from edge_agent.reload import Forge, Reloader
@@ -50,12 +51,20 @@ class _Wanted:
 
 
 class Swapper:
-    """Owns every change of a bundle after the start. `views` are the lines' threads by the name of their line."""
+    """Owns every change of a bundle after the start. `views` are the lines' threads by the name of their line; `release`, given the
+    engines that they judge by, unloads others."""
 
     def __init__(
-        self, views: Mapping[str, Sequence[Line]], forge: Forge, reloader: Reloader, owner: Owner, stop: threading.Event
+        self,
+        views: Mapping[str, Sequence[Line]],
+        forge: Forge,
+        reloader: Reloader,
+        owner: Owner,
+        stop: threading.Event,
+        release: Callable[[Iterable[Segmenter]], None],
     ) -> None:
         self._views, self._forge, self._reloader, self._owner, self._stop = views, forge, reloader, owner, stop
+        self._release = release
         self._building = threading.Lock()  # one change after another
         self._is_asked = self._is_reloading = False
         self._asking: list[Callable[[Reply], None]] = []  # who waits for what comes of the next reading
@@ -104,8 +113,13 @@ class Swapper:
             for answer in wanted.answers:
                 answer(reply)
 
+    def _release_idle(self) -> None:
+        """Before a change, never within one: an engine that was opened for it serves no line yet."""
+        self._release([line.bundle.segmenter for views in self._views.values() for line in views])
+
     def _build(self, name: str, line: Line, recipe: str) -> Reply:
         with self._building:
+            self._release_idle()
             try:
                 bundle = self._forge(recipe, line.bundle.identity.generation + 1, line.guard_ms)
             except EngineLost as error:  # of every line's engine, whatever was to be opened
@@ -156,6 +170,7 @@ class Swapper:
 
     def _reload(self) -> Reply:
         with self._building:
+            self._release_idle()
             try:
                 reading = self._reloader.fresh()
             except Exception as error:

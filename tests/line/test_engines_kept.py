@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from bright import write_bright_model
+from bright import gray, write_bright_model
 from stations import StationFolder
 
 from edge_agent import bundle as room
 from edge_agent.bundle import Bundle, Foundry
+from edge_agent.daemon import Daemon
 from edge_agent.settings import load_station
 
 NAMES = [f"bright{n}" for n in range(7)]
@@ -45,3 +46,18 @@ def test_engines_of_long_ago_are_unloaded_but_for_the_last_few_and_those_in_use(
     assert closed == NAMES[1:3]
     foundry.close()
     assert sorted(closed) == sorted(NAMES)
+
+
+def test_engines_of_a_start_that_takes_long_are_the_lines(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be built for minutes, and none has a line before the last one is."""
+    monkeypatch.setattr(room, "_IDLE_S", -1.0)
+    station.add_images([gray()])
+    station.recipe["regions"] = [{"name": "whole", "prepare": "resize"}]
+    for number, name in enumerate(NAMES):
+        write_bright_model(station.folder / "models" / name, cols=64 + 32 * number)
+        station.recipe |= {"name": name, "model": {"name": name}}
+        station.write()
+    station.settings["cameras"] = [{"name": name, "kind": "folder", "path": "images"} for name in NAMES]
+    station.settings["lines"] = [{"name": name, "camera": name, "recipe": name} for name in NAMES]
+    summary = Daemon(load_station(station.write())).run()
+    assert (summary["pass"], summary["fault"]) == (len(NAMES), 0)

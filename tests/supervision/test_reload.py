@@ -60,7 +60,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_second_reload_while_one_runs_is_done_before_ready(manager: socket.socket) -> None:
     settings = SlowSettings()
-    swapper = Swapper({}, None, settings, Owner(), threading.Event())  # type: ignore[arg-type]
+    swapper = Swapper({}, None, settings, Owner(), threading.Event(), lambda _: None)  # type: ignore[arg-type]
 
     def word() -> str:
         return manager.recv(4096).decode().split("\n")[0]
@@ -86,7 +86,7 @@ def test_a_second_reload_while_one_runs_is_done_before_ready(manager: socket.soc
 
 def test_the_status_says_what_a_reload_came_to_before_it_is_answered(manager: socket.socket) -> None:
     supervision, settings = Supervision([LineBook("line")], []), BadSettings("rules.0.max is -1")
-    swapper = Swapper({}, None, settings, supervision, threading.Event())  # type: ignore[arg-type]
+    swapper = Swapper({}, None, settings, supervision, threading.Event(), lambda _: None)  # type: ignore[arg-type]
     heard: queue.SimpleQueue[tuple[Reply, list[str]]] = queue.SimpleQueue()
 
     def answered(reply: Reply) -> None:
