@@ -368,6 +368,7 @@ class Daemon:
         for line in self.lines:
             line.grabber.stop(max(0.0, hangs_s - time.monotonic()))
         self.look_at_views()
+        self._swapper.ask_to_stop()
         self.publisher.stop(left_s())
         for line in self.lines:
             line.close()

@@ -20,11 +20,12 @@ from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter
 from edge_agent.line import Line
 from edge_agent.notify import notify, notify_reloading
-from edge_agent.reload import Forge, Reloader
+from edge_agent.reload import Forge, Reading, Reloader
 from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _READY_AGAIN_S = 0.1
+_STOPPING = Reply(ok=False, error="the station stops; the recipes before stay. Ask again when it runs.")
 _CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one that is being built takes longer
 
 
@@ -72,6 +73,34 @@ class Swapper:
         self._wanted: dict[str, _Wanted] = {}  # by line: the recipe that is to be built next
         self._changing: set[str] = set()  # lines with a thread that builds what is wanted
         self._wanted_lock = threading.Lock()
+        self._owed: list[Callable[[Reply], None]] = []  # answers of all requests under way
+        self._is_stopping = False
+        self._owed_lock = threading.Lock()  # over these two, and over a change that takes effect
+
+    def ask_to_stop(self) -> None:
+        """Whoever waits for a change is told that it does not come, while there are sockets to say so; nothing changes any more."""
+        with self._owed_lock:
+            self._is_stopping = True
+        self._tell(tuple(self._owed), _STOPPING)
+
+    def _owes(self, answer: Callable[[Reply], None]) -> bool:
+        """False where the station stops: then that is the answer."""
+        with self._owed_lock:
+            if not self._is_stopping:
+                self._owed.append(answer)
+                return True
+        answer(_STOPPING)
+        return False
+
+    def _tell(self, answers: Iterable[Callable[[Reply], None]], reply: Reply) -> None:
+        """Each is answered once."""
+        for answer in answers:
+            with self._owed_lock:
+                is_owed = answer in self._owed
+                if is_owed:
+                    self._owed.remove(answer)
+            if is_owed:
+                answer(reply)
 
     def close(self) -> None:
         """Begin no change any more, and wait a while for the one under way: an engine that nobody closes, because it came after
@@ -85,6 +114,8 @@ class Swapper:
         line = self._views[name][0]
         if line.is_view:
             raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
+        if not self._owes(answer):
+            return None
         with self._wanted_lock:
             before = self._wanted.get(name)
             if before is not None and before.recipe == recipe:
@@ -94,8 +125,7 @@ class Swapper:
             self._changing.add(name)
         if before is not None:
             why = f"recipe {recipe} was asked for before {before.recipe} was begun. Ask for {before.recipe} again if it is wanted."
-            for each in before.answers:
-                each(Reply(ok=False, error=why))
+            self._tell(before.answers, Reply(ok=False, error=why))
         if not is_changing:
             threading.Thread(target=self._change, args=(name, line), name="build-bundle", daemon=True).start()
         return None
@@ -109,9 +139,7 @@ class Swapper:
                 if wanted is None or self._stop.is_set():
                     self._changing.remove(name)
                     return
-            reply = self._build(name, line, wanted.recipe)
-            for answer in wanted.answers:
-                answer(reply)
+            self._tell(wanted.answers, self._build(name, line, wanted.recipe))
 
     def _release_idle(self) -> None:
         """Before a change, never within one: an engine that was opened for it serves no line yet."""
@@ -131,9 +159,12 @@ class Swapper:
             except Exception as error:
                 say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
                 return Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays.")
-            line.swap(bundle)
-            self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
-            self._owner.keep_recipe(name, recipe, is_named=False)
+            with self._owed_lock:
+                if self._is_stopping:
+                    return _STOPPING
+                line.swap(bundle)
+                self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
         return Reply(ok=True)
 
@@ -142,6 +173,8 @@ class Swapper:
 
         Asked for again meanwhile, everything is read once more, and the service is ready only after that. `answer` is called
         with what came of a reading that began after this."""
+        if answer is not None and not self._owes(answer):
+            return
         with self._reload_lock:
             notify_reloading()
             self._is_asked = True
@@ -162,9 +195,7 @@ class Swapper:
                     self._is_reloading = False
                     return
             if is_asked:
-                reply = self._reload()
-                for answer in asking:
-                    answer(reply)
+                self._tell(asking, self._reload())
             else:
                 self._stop.wait(_READY_AGAIN_S)
 
@@ -181,14 +212,23 @@ class Swapper:
                 say("station.reload_refused", why=why)
                 return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
             else:
-                for name, line, bundle in reading.changed:
-                    line.swap(bundle)
-                    self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
-                for (name, _), recipe in reading.named.items():
-                    self._owner.keep_recipe(name, recipe, is_named=True)
+                if not self._take_over(reading):
+                    return _STOPPING
                 self._owner.tell_refusal("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
                 return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
+
+    def _take_over(self, reading: Reading) -> bool:
+        """False where the station stops, and nothing changes any more."""
+        with self._owed_lock:
+            if self._is_stopping:
+                return False
+            for name, line, bundle in reading.changed:
+                line.swap(bundle)
+                self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+            for (name, _), recipe in reading.named.items():
+                self._owner.keep_recipe(name, recipe, is_named=True)
+            return True
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""

@@ -307,22 +307,26 @@ class Publisher:
             "alarms": sorted(self.alarms.active),
         }
 
-    def _answer(self) -> None:
+    def _call_waiting(self) -> None:
         while not self._calls.empty():
             self._calls.get()()
+
+    def _answer(self) -> None:
+        self._call_waiting()
         try:
             self.sockets.serve(self.answer)
         except zmq.ZMQError as error:
             say("plc.request_refused", why=str(error))
 
     def _finish(self) -> None:
-        """The end: publish what was judged, interrupt the rest, send the last heartbeat."""
+        """The end: publish what was judged, interrupt the rest, answer what is owed, send the last heartbeat."""
         while not self._judged.empty():
             self._publish_waiting()
         for part in self.book.open_parts():
             self._conclude(part, _INTERRUPTED)
         for line in self.book.lines.values():
             line.ready, line.why_not_ready = False, "stopped"
+        self._call_waiting()
         if self.part_log is not None:
             self.part_log.tell()
         self._beat(self._clock.monotonic_ns())

@@ -234,3 +234,30 @@ def test_a_stop_waits_for_the_engine_that_is_being_opened(recipes: StationFolder
         assert begun.wait(10)
         swapper.change_recipe("line", "third", lambda _: None)
     assert order == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("words", [{"op": "recipe", "name": "strict"}, {"op": "reload"}])
+def test_a_stop_answers_who_waits_for_a_change_and_changes_nothing(recipes: StationFolder, words: dict[str, str]) -> None:
+    begun, go_on, told = threading.Event(), threading.Event(), []
+    with Running(recipes) as here:
+        swapper, reloader = here.daemon._swapper, here.daemon._swapper._reloader
+        forge = swapper._forge
+
+        def slow(*of: Any, **more: Any) -> Any:
+            begun.set()
+            assert go_on.wait(10)
+            return forge(*of, **more)
+
+        swapper._forge = reloader._forge = slow  # type: ignore[assignment]
+        write(recipes, "part", deadline_ms=4000)
+        asker = threading.Thread(target=lambda: told.append(here.ask(**words)))
+        asker.start()
+        assert begun.wait(10)
+        stop = here.daemon._closers.index(swapper.close)
+        here.daemon._closers[stop] = lambda: (go_on.set(), type(swapper).close(swapper))[1]
+    asker.join(10)
+    assert [reply.ok for reply in told] == [False]
+    assert "the station stops" in told[0].error
+    assert here.daemon.lines[0].bundle.identity.deadline_ms == 5000
+    with Running(recipes) as again:
+        assert again.stands()[0] == "part"
