@@ -27,7 +27,7 @@ from edge_agent.golden import prove
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.joiner import Joiner
-from edge_agent.line import Line, Observe
+from edge_agent.line import Line, Observe, trigger
 from edge_agent.masters import open_challenge
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
@@ -169,7 +169,7 @@ class Daemon:
         self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
         self._closers.append(self.publisher.close)
         self._control = Control(self.publisher)
-        self._control.on_trigger = self._trigger
+        self._control.on_trigger = lambda line, part_id: trigger(self._views[line], part_id)
         self._control.counters_of_cameras = self._counters_of_cameras
         self.publisher.counters = self._counters
         self._recover()
@@ -317,10 +317,6 @@ class Daemon:
     # --- asked for on the control socket --------------------------------------------------------------------------
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
-
-    def _trigger(self, line: str, part_id: str) -> None:
-        for view in self._views[line]:
-            view.grabber.trigger(part_id)
 
     # --- what swapping needs of the daemon ------------------------------------------------------------------------
     def limit_ng_run(self, line: str, most: int) -> None:

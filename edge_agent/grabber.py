@@ -123,12 +123,16 @@ class Grabber:
             slots = sum(self.ring.quarantine(slot) for slot in tuple(self._lent))
             say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=slots)
 
+    def require_trigger(self) -> None:
+        """Raise CameraError where nobody can trigger the camera, or announce its part."""
+        if self.camera.trigger_mode == "free_run":
+            raise CameraError(f"camera {self.camera.name} runs free; set cameras.*.trigger: software to trigger it")
+
     def trigger(self, part_id: str) -> None:
         """Register a part at once. A software trigger has the camera take its picture; a hardware trigger is thereby announced.
 
         Raises CameraError where the camera takes neither, and where the part's picture has come already."""
-        if self.camera.trigger_mode == "free_run":
-            raise CameraError(f"camera {self.camera.name} runs free; set cameras.*.trigger: software to trigger it")
+        self.require_trigger()
         with self._lock:
             if not self.book.ready or self.finished.is_set() or self._stopping.is_set():
                 return self._publisher.fault(self._register(part_id)[0], Reason.NOT_READY)

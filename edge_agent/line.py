@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from edge_agent.bundle import Bundle, Inspection
@@ -218,3 +218,11 @@ class Line:
             ring = self.grabber.ring
             assert ring is not None
             ring.give_back(inspection.frame.slot)
+
+
+def trigger(views: Sequence[Line], part_id: str) -> None:
+    """Trigger all views of a line, or none where one cannot be. Raises CameraError."""
+    for view in views:
+        view.grabber.require_trigger()
+    for view in views:
+        view.grabber.trigger(part_id)

@@ -84,6 +84,15 @@ def test_one_trigger_one_outcome_of_both_views(station: StationFolder) -> None:
     assert here.summary["triggers"] == here.summary["outcomes"] == here.summary["published"] == 3
 
 
+def test_a_trigger_that_one_view_cannot_take_opens_no_part(station: StationFolder) -> None:
+    with Station(station, [gray(level=150)], [gray(level=150)]) as here:
+        here.daemon.lines[1].grabber.camera.trigger_mode = "free_run"
+        reply = ask(here.control, Request(op="trigger", line="line", part_id="A"))
+        assert not reply.ok
+        assert "camera side runs free" in reply.error
+    assert here.summary["triggers"] == 0
+
+
 def test_views_without_a_part_id_are_joined_by_their_time(station: StationFolder) -> None:
     with Station(station, [gray(level=150)], [gray(level=150)], join_window_ms=150) as here:
         for _ in range(3):
