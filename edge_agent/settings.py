@@ -306,9 +306,21 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
                 message = f"camera {name!r} already belongs to line {taken[name]!r}."
                 problems.append(document.problem(keys, message, "give each line and each view a camera of its own."))
             taken.setdefault(name, line.name)
-    if settings.plc.verdicts == settings.plc.control and not settings.plc.control.endswith(":*"):
+    if _are_one(settings.plc.verdicts, settings.plc.control):
         problems.append(document.problem(("plc", "control"), "is the same address as plc.verdicts.", "give it another port."))
     return problems
+
+
+def _are_one(endpoint: str, other: str) -> bool:
+    """True where one of two that listen would leave nothing to the other."""
+    (host, port), (other_host, other_port) = (_host_and_port(each) for each in (endpoint, other))
+    return port == other_port != "*" and (host == other_host or "*" in (host, other_host))
+
+
+def _host_and_port(endpoint: str) -> tuple[str, str]:
+    """Of ipc:// the path and ''. Every address of this machine is `*`."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":") if endpoint.startswith("tcp://") else (endpoint, "", "")
+    return {"localhost": "127.0.0.1", "0.0.0.0": "*", "[::]": "*"}.get(host, host), port
 
 
 def _cameras_of(index: int, line: LineSettings) -> list[tuple[strictyaml.Keys, str]]:

@@ -86,11 +86,12 @@ def test_these_addresses_stay_on_this_machine(endpoint: str) -> None:
 @pytest.mark.parametrize("key", ["plc.verdicts", "plc.control", "uplink.collector"])
 def test_plaintext_beyond_this_machine_needs_a_word(tmp_path: Path, endpoint: str, key: str) -> None:
     assert not is_loopback(endpoint)
-    (problem,) = problems_of(tmp_path, GOOD, f"{key}='{endpoint}'")
+    words = ["plc.verdicts='tcp://127.0.0.1:5555'", f"{key}='{endpoint}'"]
+    (problem,) = problems_of(tmp_path, GOOD, *words)
     assert problem.key == key
     section = key.split(".")[0]
     assert f"{section}.allow_plaintext" in problem.remedy
-    load(tmp_path, GOOD, f"{key}='{endpoint}'", f"{section}.allow_plaintext=true")
+    load(tmp_path, GOOD, *words, f"{section}.allow_plaintext=true")
 
 
 @pytest.mark.parametrize(
@@ -173,3 +174,26 @@ def test_both_sockets_on_one_address_are_refused_unless_the_system_chooses(tmp_p
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "-x", "x" * 65, "häll"])
 def test_a_name_that_would_not_do_as_a_topic_is_refused(tmp_path: Path, name: str) -> None:
     assert problems_of(tmp_path, GOOD, f"station='{name}'")[0].key == "station"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "control", "is_refused"),
+    [
+        ("tcp://127.0.0.1:5556", "tcp://127.0.0.1:5556", True),
+        ("tcp://localhost:5556", "tcp://127.0.0.1:5556", True),
+        ("tcp://*:5556", "tcp://127.0.0.1:5556", True),
+        ("tcp://10.0.0.1:5556", "tcp://0.0.0.0:5556", True),
+        ("ipc:///run/a", "ipc:///run/a", True),
+        ("tcp://10.0.0.1:5556", "tcp://127.0.0.1:5556", False),
+        ("tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557", False),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", False),
+        ("ipc:///run/a", "ipc:///run/b", False),
+        ("ipc:///run/a", "tcp://127.0.0.1:5557", False),
+    ],
+)
+def test_verdicts_and_control_need_an_address_each(tmp_path: Path, verdicts: str, control: str, is_refused: bool) -> None:
+    words = [f"plc.verdicts='{verdicts}'", f"plc.control='{control}'", "plc.allow_plaintext=true"]
+    if is_refused:
+        assert {problem.key for problem in problems_of(tmp_path, GOOD, *words)} == {"plc.control"}
+    else:
+        assert load(tmp_path, GOOD, *words).settings.plc.control == control
