@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,28 @@ import numpy as np
 import pytest
 from stations import ROOT, Program, StationFolder
 
+from edge_agent.camera_settings import AravisCamera, V4l2Camera
+from edge_agent.commands.doctor.sight import require_sight
+from edge_agent.errors import ConfigurationError
+from edge_agent.fit import load_pair
 from edge_agent.inference.model import load_model
+
+
+@pytest.mark.parametrize("kind", [partial(AravisCamera, address="10.0.0.2"), partial(V4l2Camera, by_id="usb-cam")])
+def test_the_size_that_a_camera_is_set_to_is_held_against_the_recipe(station: StationFolder, kind: Callable[..., Any]) -> None:
+    station.recipe["regions"] = [{"name": "right", "x": 64, "width": 64, "prepare": "resize"}]
+    file = station.write().parent / "recipes" / "part.yaml"
+    model, recipe = load_pair(station.folder / "models" / "bright", file)
+
+    def look(**size: int) -> None:
+        require_sight(kind(name="cam", **size), station.folder, recipe, model, file)
+
+    look()
+    look(height=64)
+    look(width=128, height=64)
+    with pytest.raises(ConfigurationError, match="a picture of camera cam: region right reaches to x 128") as refused:
+        look(width=120, height=64)
+    assert refused.value.exit_code == 78
 
 
 def test_what_we_ship_has_no_problem(edge_agent: Program) -> None:

@@ -166,6 +166,7 @@ def test_notes_are_told_and_the_exit_code_is_that_of_the_problems(
     station: StationFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     station.settings["cameras"] = [{"name": "camera", "kind": "aravis", "address": "10.0.0.2", "trigger": "hardware", **SIZE}]
+    station.recipe["regions"] = [{"name": "whole", "prepare": "resize"}]
     file = station.write()
 
     def examine(machine: Machine, *words: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.bundle import Layout
 from edge_agent.camera.folder import list_images, read_gray
-from edge_agent.camera_settings import CameraSettings, FolderCamera, SyntheticCamera
+from edge_agent.camera_settings import AravisCamera, CameraSettings, FolderCamera, SyntheticCamera, V4l2Camera
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.inference.model import Model
 from edge_agent.inference.prepare import RegionError
@@ -43,6 +43,8 @@ def _first(camera: CameraSettings, base: Path) -> tuple[int, int, str] | None:
     """Rows and cols of a picture, and which it is; None where only the camera knows."""
     if isinstance(camera, SyntheticCamera):
         return camera.rows, camera.cols, "a picture"
+    if isinstance(camera, (AravisCamera, V4l2Camera)) and camera.height and camera.width:
+        return camera.height, camera.width, "a picture"  # one of another size is refused when the camera is opened
     if isinstance(camera, FolderCamera):
         file = list_images((base / camera.path).resolve())[0]
         rows, cols = read_gray(file).shape
