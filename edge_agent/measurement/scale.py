@@ -40,8 +40,9 @@ def area_mm2(area_px: float, mm_per_px: float | None) -> float | None:
 def polygon_mask(polygon: Sequence[Sequence[float]], transform: Transform, rows: int, cols: int) -> Pixels:
     """Return (rows, cols) uint8, 255 inside a polygon given in frame pixels (its edge included), 0 outside."""
     corners = np.array(polygon, np.float64)
-    corners -= (transform.x0, transform.y0)
+    corners += (0.5 - transform.x0, 0.5 - transform.y0)  # whole numbers are the middles of pixels, in frame and map
     corners /= (transform.scale_x, transform.scale_y)
+    corners -= 0.5
     mask = np.zeros((rows, cols), np.uint8)
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 255)
     return mask

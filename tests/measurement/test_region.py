@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from edge_agent.judgement.judge import Judge
 from edge_agent.measurement.blobs import MOST_BLOBS, ClassThreshold, Scratch, label
 from edge_agent.measurement.region import RegionMeasurer
-from edge_agent.measurement.scale import Transform
+from edge_agent.measurement.scale import Transform, polygon_mask
 from edge_agent.measurement.threshold import level_of, mask_of
 from edge_agent.recipe import BlobArea, BlobCount, ClassLimits, ModelReference, Recipe, Zone
 
@@ -131,3 +131,23 @@ def test_the_areas_of_the_blobs_are_the_mask(probability: np.ndarray, threshold:
         return
     found = label(probability, limits, 1.0, Scratch(*probability.shape))
     assert found.area == np.count_nonzero(probability >= limits.high)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8, 15])
+@pytest.mark.parametrize("first", range(0, 60, 7))
+def test_a_zone_in_a_resized_region_lies_where_it_was_drawn(scale: int, first: int) -> None:
+    """Rows and columns of the map in which the middle of its first and its last pixel lie, and those between."""
+    last = first + 25
+    square = ((first, first), (last, first), (last, last), (first, last))
+    covered = polygon_mask(square, Transform(0, 0, scale, scale), 120, 120) > 0
+    expected = np.zeros((120, 120), np.bool_)
+    expected[first // scale : last // scale + 1, first // scale : last // scale + 1] = True
+    assert (covered == expected).all()
+
+
+def test_a_defect_in_a_zone_of_a_resized_region_counts_there() -> None:
+    zone = Zone(name="seal", polygon=((12, 12), (14, 12), (14, 14), (12, 14)), max_count=0)
+    maps = blank()
+    maps[0, 1, 1] = 200  # frame pixels 8 to 15
+    found = measure(maps, recipe(rules=(zone,)), Transform(0, 0, 8, 8))
+    assert found.zones["seal", "c0"].blobs == 1
