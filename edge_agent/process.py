@@ -82,8 +82,10 @@ def listen(stop: threading.Event, reload: threading.Event) -> None:
 
 
 def unbind() -> None:
-    """Let the calling thread run anywhere again: a thread inherits the core of the one that started it."""
-    os.sched_setaffinity(0, _ALLOWED)
+    """Let the calling thread run anywhere again: a thread inherits the core of the one that started it. Where none of the start's
+    cores are left (`AllowedCPUs=` of a service that runs), it stays where it is."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, _ALLOWED)
 
 
 def own_seconds() -> float:

@@ -261,3 +261,12 @@ def test_a_stop_answers_who_waits_for_a_change_and_changes_nothing(recipes: Stat
     assert here.daemon.lines[0].bundle.identity.deadline_ms == 5000
     with Running(recipes) as again:
         assert again.stands()[0] == "part"
+
+
+def test_a_recipe_changes_also_where_the_cores_of_the_start_are_gone(
+    recipes: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Running(recipes) as here:
+        monkeypatch.setattr("edge_agent.process._ALLOWED", {4000})
+        assert here.ask(op="recipe", name="strict").ok
+        assert here.daemon._failure is None
