@@ -106,7 +106,7 @@ class Both:
 
 
 def pulse(camera: SimulatedCamera, count: int, rate_hz: float = 20.0) -> None:
-    """Pulses in a row. The last picture sometimes does not come as far as the station, over loopback: look at those before it."""
+    """Pulses in a row. The kernel's packet ring may keep the last picture until the next comes: look at those before it."""
     for _ in range(count):
         camera.pulse()
         time.sleep(1 / rate_hz)
