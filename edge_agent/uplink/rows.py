@@ -33,7 +33,7 @@ def sent_upto(connection: apsw.Connection, highest: int) -> int:
     answered. An older copy of the file that comes back would else take rows which it wrote meanwhile for rows that were stored."""
     with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
         connection.execute("insert or ignore into meta values('unmet', ?)", (highest,))
-    return min(highest, first_of(connection, f"select coalesce((select v from meta where k = 'unmet'), {highest})"))
+    return first_of(connection, f"select coalesce((select v from meta where k = 'unmet'), {highest})")
 
 
 def insert_plain(connection: apsw.Connection, kind_priority_body: list[tuple[str, int, bytes]]) -> None:
@@ -64,7 +64,8 @@ def loss_of(what: str, n: int, size: int = 0, why: str = "", seq: int = 0) -> di
 
 
 def forget_upto(connection: apsw.Connection, upto: int, since: int) -> tuple[int, int]:
-    """Delete what the collector has; return how many rows that were, and how many of them records after `since`."""
+    """Delete what the collector has, which has answered thereby; return how many rows that were, and how many of them records
+    after `since`."""
     records = first_of(connection, f"select count(*) from rows where seq > {since} and seq <= {upto} and kind = '{RECORD}'")
     connection.execute("delete from pictures where seq <= ?", (upto,))
     connection.execute("delete from meta where k = 'unmet'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,19 @@ def test_a_collector_that_knows_more_than_was_sent_makes_the_rows_a_new_stream(
     assert [collector.hear_row().seq for _ in range(3)] == [1, 2, 3]
 
 
+@contextlib.contextmanager
+def shipping_again(folder: Path) -> Iterator[Outbox]:
+    """The outbox of the folder as the next start opens it, with its sender."""
+    outbox = Outbox(folder / "outbox", 16)
+    sender = Sender(outbox, f"ipc://{folder}/uplink", "hall3")
+    sender.start()
+    try:
+        yield outbox
+    finally:
+        sender.close()
+        outbox.close()
+
+
 def test_an_older_copy_that_comes_back_ships_what_it_wrote_before_it_met_a_collector(tmp_path: Path, collector: Collector) -> None:
     first = Outbox(tmp_path / "outbox", 16)
     fill(first, 10)
@@ -166,18 +180,12 @@ def test_an_older_copy_that_comes_back_ships_what_it_wrote_before_it_met_a_colle
         alone = Outbox(tmp_path / "outbox", 16)
         fill(alone, n)
         alone.close()
-    outbox = Outbox(tmp_path / "outbox", 16)
-    sender = Sender(outbox, f"ipc://{tmp_path}/uplink", "hall3")
-    try:
-        sender.start()
+    with shipping_again(tmp_path) as outbox:
         collector.hear_hello()
         collector.say(shipping.WELCOME, 14)
-        assert collector.hear_hello().stream != first.stream
+        assert collector.hear_hello().stream == outbox.stream != first.stream
         collector.say(shipping.WELCOME, 0)
         assert [collector.hear_row().seq for _ in range(12)] == list(range(11, 23))
-    finally:
-        sender.close()
-        outbox.close()
 
 
 def test_what_was_sent_and_not_acknowledged_before_a_start_goes_on_in_its_stream(tmp_path: Path, collector: Collector) -> None:
@@ -186,17 +194,11 @@ def test_what_was_sent_and_not_acknowledged_before_a_start_goes_on_in_its_stream
     first.acknowledge(2)
     fill(first, 4)
     first.close()
-    outbox = Outbox(tmp_path / "outbox", 16)
-    sender = Sender(outbox, f"ipc://{tmp_path}/uplink", "hall3")
-    try:
-        sender.start()
+    with shipping_again(tmp_path) as outbox:
         collector.hear_hello()
         collector.say(shipping.WELCOME, 7)  # the last acknowledgements never came
         assert collector.hear_row().seq == 8
         assert outbox.stream == first.stream
-    finally:
-        sender.close()
-        outbox.close()
 
 
 def test_drain_gives_up_soon_where_there_is_no_collector(outbox: Outbox, tmp_path: Path) -> None:

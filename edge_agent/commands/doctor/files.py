@@ -32,9 +32,13 @@ def check_pictures(station: Station, document: Document) -> list[Problem]:
 
 def check_golden(recipe: Recipe, file: Path) -> list[Problem]:
     """Problems of the golden pictures of one recipe, of this file."""
-    names = (*recipe.golden.good, *recipe.golden.bad) if recipe.golden is not None else ()
-    told = (_unreadable(file.parent / name) for name in names)
+    told = map(_unreadable, _golden_of(recipe, file))
     return [Problem(str(file), 0, "golden", *each) for each in told if each is not None]
+
+
+def _golden_of(recipe: Recipe, file: Path) -> list[Path]:
+    golden = recipe.golden
+    return [file.parent / name for name in (*golden.good, *golden.bad)] if golden is not None else []
 
 
 def _unreadable(file: Path) -> tuple[str, str] | None:
@@ -149,9 +153,8 @@ def _models(station: Station) -> Iterator[Named]:
 def _golden(station: Station) -> Iterator[Named]:
     for keys, file in recipes_of(station):
         with suppress(ConfigurationError):
-            golden = load_recipe(file).golden
-            for name in (*golden.good, *golden.bad) if golden is not None else ():
-                yield keys, file.parent / name
+            for picture in _golden_of(load_recipe(file), file):
+                yield keys, picture
 
 
 def _masters(station: Station) -> Iterator[Named]:
