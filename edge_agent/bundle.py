@@ -23,7 +23,7 @@ from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Network, Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
 from edge_agent.inference.model import Model, load_model
-from edge_agent.inference.prepare import RegionError, RegionPlan, plan_region
+from edge_agent.inference.prepare import RegionError, RegionPlan, least_tensors, plan_region
 from edge_agent.judgement.judge import Judge
 from edge_agent.judgement.quality import QualityGate
 from edge_agent.measured import Measured, merge
@@ -258,7 +258,7 @@ class Foundry:
             self._deadline_ms or recipe.deadline_ms,
             generation,
         )
-        refusal = self._too_slow(segmenter, latency_ms, identity.deadline_ms - guard_ms)
+        refusal = self._too_slow(recipe, segmenter, latency_ms, identity.deadline_ms - guard_ms)
         if self._deadline_ms is not None:  # recorded images come in no order that a run of NG could tell anything by
             recipe = msgspec.structs.replace(recipe, alarm_after_ng=0)
         return Bundle(recipe, segmenter, identity, self._keeps_maps, refusal)
@@ -283,13 +283,15 @@ class Foundry:
             self._building.end()
         return opened
 
-    def _too_slow(self, segmenter: Segmenter, latency_ms: float, budget_ms: float) -> str:
+    def _too_slow(self, recipe: Recipe, segmenter: Segmenter, latency_ms: float, budget_ms: float) -> str:
         """Why parts of this bundle would be FAULT not_ready; '' where it may judge them."""
         if isinstance(segmenter, AbsentSegmenter):
             return segmenter.why
-        if isinstance(self._station.settings.engine, AutoEngine) and latency_ms >= budget_ms:
+        tensors = least_tensors(recipe.regions, segmenter.rows, segmenter.cols)
+        if isinstance(self._station.settings.engine, AutoEngine) and tensors * latency_ms >= budget_ms:
+            parts = f"{latency_ms:.1f} ms" if tensors == 1 else f"{latency_ms:.1f} ms, a part has {tensors} of them at least"
             return (
-                f"one inference on {segmenter.engine_id} takes {latency_ms:.1f} ms, the recipe's deadline less the guard leaves "
+                f"one inference on {segmenter.engine_id} takes {parts}, the recipe's deadline less the guard leaves "
                 f"{budget_ms:g} ms. Mend the GPU (docs/gpu.md), raise the deadline, or set engine: {{kind: cpu}}."
             )
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -107,6 +109,18 @@ def plan_region(region: Region, frame_rows: int, frame_cols: int, rows: int, col
             )
         return RegionPlan(region, box, (box,), rows, cols)
     return RegionPlan(region, box, tuple(_tiles(region, box, rows, cols)), height, width)
+
+
+def least_tensors(regions: Iterable[Region], rows: int, cols: int) -> int:
+    """How many tensors (rows, cols) a frame of any shape takes at least: what reaches to the frame's edge counts as one tile."""
+    return sum(_least_tiles(region, rows, cols) for region in regions)
+
+
+def _least_tiles(region: Region, rows: int, cols: int) -> int:
+    if region.prepare != "tile":
+        return 1
+    sides = ((region.height or rows, rows), (region.width or cols, cols))
+    return math.prod(len(starts(length, tile, region.overlap_px)) for length, tile in sides)
 
 
 def _tiles(region: Region, box: Box, rows: int, cols: int) -> list[Box]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.inference.prepare import plan_region
+from edge_agent.inference.prepare import least_tensors, plan_region
 from edge_agent.recipe import Region
 
 ROWS, COLS = 32, 48
@@ -34,3 +34,13 @@ def test_stretched_pictures_keep_their_gray_and_their_mean(height: int, width: i
     assert (seen(np.full((height, width), gray, np.uint8)) == gray).all()
     ramp = np.linspace(0, 255, height * width).reshape(height, width).astype(np.uint8)
     assert seen(ramp).mean() == pytest.approx(ramp.mean(), abs=2)
+
+
+@given(st.integers(COLS, 300), st.integers(ROWS, 300), st.integers(0, 16))
+def test_the_tensors_of_a_region_are_known_before_its_frame(width: int, height: int, overlap_px: int) -> None:
+    region = Region(width=width, height=height, prepare="tile", overlap_px=overlap_px)
+    tiles = plan_region(region, 300, 300, ROWS, COLS).tiles
+    assert least_tensors([region, Region()], ROWS, COLS) == len(tiles) + 1
+    assert (
+        least_tensors([Region(prepare="tile", overlap_px=overlap_px)], ROWS, COLS) == 1
+    )  # as large as the frame, whatever that is

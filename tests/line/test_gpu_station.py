@@ -24,6 +24,7 @@ from edge_agent import golden, notify, swapping
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.inference import tensorrt
+from edge_agent.inference.cpu import CpuSegmenter
 from edge_agent.inference.tensorrt import build
 from edge_agent.settings import load_station
 from edge_agent.wire import Verdict
@@ -131,6 +132,27 @@ def test_auto_is_not_ready_where_the_cpu_cannot_meet_the_deadline(
     daemon.run()
     assert {v.outcome for v in verdicts} == {"FAULT"}
     assert not any(v.model_hash == "" for v in verdicts)
+
+
+def test_auto_counts_the_tiles_of_a_part(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], no_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuSegmenter, "warm_up", lambda _: 2.0)
+    station.settings["engine"] = {"kind": "auto"}
+    station.recipe |= {
+        "deadline_ms": 13,
+        "regions": [{"name": "r", "width": 200, "height": 64, "prepare": "tile", "overlap_px": 0}],
+    }
+    station.add_images(images(1))
+    daemon, _ = open_daemon(station)  # four tiles of 2 ms in the 8 ms that the guard leaves
+    assert "takes 2.0 ms, a part has 4 of them at least" in daemon.lines[0].bundle.refusal
+    daemon.start()
+    daemon.close()
+    station.recipe["deadline_ms"] = 13.001
+    daemon, _ = open_daemon(station)
+    assert not daemon.lines[0].bundle.refusal
+    daemon.start()
+    daemon.close()
 
 
 def test_a_gpu_that_breaks_ends_the_daemon_after_its_parts(
