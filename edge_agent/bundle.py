@@ -62,7 +62,8 @@ class Layout:
         for rule in recipe.rules:
             if isinstance(rule, Zone) and not any(measurer.sees(rule.name) for measurer in self.measurers):
                 raise RegionError(
-                    f"zone {rule.name} lies in no region of a frame of {cols}x{rows} pixels. Mend its polygon or the regions."
+                    f"zone {rule.name} lies in no region of a frame of {cols}x{rows} pixels, or exclusions cover all of it there. "
+                    "Mend its polygon, the regions or the exclusions."
                 )
         for plan, measurer in zip(self.plans, self.measurers, strict=True):
             if not measurer.inspected_px:

@@ -42,8 +42,9 @@ class RegionMeasurer:
         return self._inspected_px
 
     def sees(self, zone: str) -> bool:
-        """True where some pixel of the zone lies in this region."""
-        return bool(self._zones[zone].any())
+        """True where some pixel of the zone counts in this region."""
+        mask = self._zones[zone]
+        return bool(mask.any() if self._allowed is None else mask[self._allowed > 0].any())
 
     def measure(self, maps: Pixels, levels: Sequence[int] = ()) -> Measured:
         """Return blobs, areas and peaks. `levels` are the maps' highest levels, where the caller knows them already."""

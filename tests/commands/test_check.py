@@ -125,8 +125,16 @@ def test_a_name_that_no_file_has_is_told_with_those_that_are_there(
     [
         (
             {"rules": [{"rule": "zone", "name": "far", "polygon": [[900, 0], [999, 0], [999, 9]], "max_count": 0}]},
-            "zone far lies in no region of a frame of 64x64 pixels.",
-            "mend its polygon or the regions.",
+            "zone far lies in no region of a frame of 64x64 pixels, or exclusions cover all of it there.",
+            "mend its polygon, the regions or the exclusions.",
+        ),
+        (
+            {
+                "rules": [{"rule": "zone", "name": "hidden", "polygon": [[10, 10], [20, 10], [20, 20]], "max_count": 0}],
+                "exclusions": [{"name": "stamp", "polygon": [[5, 5], [30, 5], [30, 30], [5, 30]]}],
+            },
+            "zone hidden lies in no region of a frame of 64x64 pixels, or exclusions cover all of it there.",
+            "mend its polygon, the regions or the exclusions.",
         ),
         ({"regions": [{"name": "left", "x": 60, "width": 9}]}, "region left reaches to x 69, y 64", "mend the recipe's region"),
     ],
