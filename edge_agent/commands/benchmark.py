@@ -25,6 +25,7 @@ from edge_agent.commands.benchmarks.metrics import measure_metrics
 from edge_agent.commands.benchmarks.plumbing import measure_plumbing
 from edge_agent.commands.benchmarks.station import measure_station
 from edge_agent.commands.benchmarks.triggers import measure_triggers
+from edge_agent.commands.numbers import number, whole
 from edge_agent.errors import UsageError
 
 _MOST_S = 3600.0
@@ -35,15 +36,19 @@ MOST_GROWTH_KB = 16_384  # of resident memory, from the first quarter of a run t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["plumbing", "station", "camera", "metrics", "engine"])
     parser.add_argument("--json", action="store_true", help="print one JSON object; engine: one for each row")
-    parser.add_argument("--parts", type=int, default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers")
+    parser.add_argument(
+        "--parts", type=whole(), default=0, metavar="N", help="how many parts; 0 chooses; camera: software triggers"
+    )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=number(0, _MOST_S),
         default=0,
         help="how long each side runs: station three times, camera five, engine each row; 0 chooses 20, 4 and 2",
     )
     plumbing = parser.add_argument_group("plumbing, metrics")
-    plumbing.add_argument("--ng-share", type=float, metavar="S", help=f"the share of parts with a defect (default: {_SHARE})")
+    plumbing.add_argument(
+        "--ng-share", type=number(0, 1), metavar="S", help=f"the share of parts with a defect (default: {_SHARE})"
+    )
     station = parser.add_argument_group("station, engine")
     model = f"a shipped model's name, or a folder with model.yaml (default: {_MODEL})"
     station.add_argument("--model", metavar="NAME_OR_DIR", help=model)
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     station.add_argument("--candidates", type=Path, metavar="DIR", help="engine: what calibrate left; without it they are made")
     camera = parser.add_argument_group("camera")
     camera.add_argument("--size", metavar="WxH", help=f"of its pictures (default: {_SIZE})")
-    camera.add_argument("--rate", type=float, default=0, metavar="FPS", help="of the simulated one; 0 is as fast as it can")
+    camera.add_argument("--rate", type=number(), default=0, metavar="FPS", help="of the simulated one; 0 is as fast as it can")
     camera.add_argument("--address", default="", metavar="IP", help="a real one's address, instead of a simulated one")
     camera.add_argument("--faults", default="", metavar="SPEC", help="with --parts: as of simulate-camera, loss=0.1 say")
 
@@ -88,12 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises UsageError for what cannot be measured."""
-    if not 0 <= args.seconds <= _MOST_S:
-        raise UsageError(f"--seconds {args.seconds:g} is not between 0 and {_MOST_S:g}. Leave it out, or give seconds.")
-    if args.parts < 0:
-        raise UsageError(f"--parts {args.parts} is below 0. Leave it out, or give how many.")
-    if args.ng_share is not None and not 0 <= args.ng_share <= 1:
-        raise UsageError(f"--ng-share {args.ng_share:g} is not between 0 and 1. Give a share, 0.01 say.")
     for word, is_given, measured in (
         ("--parts", args.parts, ("plumbing", "metrics", "camera")),
         ("--seconds", args.seconds, ("station", "camera", "engine")),

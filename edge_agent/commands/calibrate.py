@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +27,7 @@ from edge_agent.commands.calibrating.images import Golden, contents, fingerprint
 from edge_agent.commands.calibrating.manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrating.trial import REPORT, Trial, activate, hold_trial
 from edge_agent.commands.evaluation.plots import new_figure
+from edge_agent.commands.numbers import MOST_S, number, whole
 from edge_agent.commands.replay import find_model
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.fit import load_pair
@@ -49,22 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="for the ranges: a folder of images, or a labelled dataset")
     parser.add_argument("--camera", metavar="NAME", help="take the images with a camera of --config, into DIR/images")
-    parser.add_argument("--count", type=int, metavar="N", help=f"with --camera: how many (default: {_COUNT})")
+    parser.add_argument("--count", type=whole(1), metavar="N", help=f"with --camera: how many (default: {_COUNT})")
     parser.add_argument("--golden", type=Path, metavar="FOLDER", help="for the gate, labelled or not; without it the images above")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the station's settings: its engine, cameras and state")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--only", action="append", choices=list(CANDIDATES), help="this candidate; may be repeated")
     parser.add_argument("--ranges", default=_RANGES, choices=["minmax", "percentile"], help="what of an activation gets steps")
     percentile = f"with --ranges percentile (default: {_PERCENTILE})"
-    parser.add_argument("--percentile", type=float, metavar="P", help=percentile)
-    parser.add_argument("--most", type=int, default=_MOST, metavar="N", help="images for the ranges, evenly spaced")
+    parser.add_argument("--percentile", type=number(50, 100, above=True), metavar="P", help=percentile)
+    parser.add_argument("--most", type=whole(1), default=_MOST, metavar="N", help="images for the ranges, evenly spaced")
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument("--graphs-only", action="store_true", help="make the candidates and stop: at a desk")
     steps.add_argument("--gate-only", action="store_true", help="try the candidates that DIR holds: at the station")
     parser.add_argument("--activate", action="store_true", help="the fastest that passes becomes the station's engine")
-    parser.add_argument("--allow-flips", type=float, default=limits.flips, metavar="SHARE", help="of verdicts that may change")
-    parser.add_argument("--least-speedup", type=float, default=limits.speedup, metavar="X", help="times FP32's speed")
-    parser.add_argument("--seconds", type=float, default=_SECONDS, metavar="S", help="of timing for each engine")
+    parser.add_argument(
+        "--allow-flips", type=number(0, 1), default=limits.flips, metavar="SHARE", help="of verdicts that may change"
+    )
+    parser.add_argument("--least-speedup", type=number(), default=limits.speedup, metavar="X", help="times FP32's speed")
+    parser.add_argument(
+        "--seconds", type=number(0, MOST_S, above=True), default=_SECONDS, metavar="S", help="of timing for each engine"
+    )
     parser.add_argument("--json", action="store_true", help="the manifest on standard output")
 
 
@@ -117,16 +121,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--camera and --activate need the station's settings: --config FILE.")
     if args.activate and args.graphs_only:
         raise UsageError("--activate needs the gate, which --graphs-only leaves out.")
-    for word, value, is_meant, takes in (
-        ("--count", args.count, args.count >= 1, "1 or more"),
-        ("--most", args.most, args.most >= 1, "1 or more"),
-        ("--seconds", args.seconds, 0 < args.seconds < math.inf, "more than 0"),
-        ("--percentile", args.percentile, 50 < args.percentile <= 100, "more than 50, up to 100"),
-        ("--allow-flips", args.allow_flips, 0 <= args.allow_flips <= 1, "a share from 0 to 1"),
-        ("--least-speedup", args.least_speedup, 0 <= args.least_speedup < math.inf, "0 or more"),
-    ):
-        if not is_meant:
-            raise UsageError(f"{word} {value:g} makes no sense: give {takes}.")
     if args.images and args.out.resolve() in (args.images.resolve(), *args.images.resolve().parents):
         raise UsageError(f"--out {args.out} holds the images. Name another folder.")
 

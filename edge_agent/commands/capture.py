@@ -22,6 +22,7 @@ import msgspec
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Arrival, Camera, Due, Exposure, Lost, Picture
 from edge_agent.camera_settings import CameraSettings
+from edge_agent.commands.numbers import MOST_S, number, whole
 from edge_agent.errors import CameraError, EdgeAgentError, EndOfImages, UsageError
 from edge_agent.records import Pixels
 from edge_agent.ring import Ring
@@ -45,17 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the station's settings")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--camera", default="", metavar="NAME", help="which; may be left out where there is but one")
-    parser.add_argument("--count", type=int, default=10, metavar="N", help="save so many pictures")
+    parser.add_argument("--count", type=whole(1), default=10, metavar="N", help="save so many pictures")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="a folder without a frames.jsonl; made where missing"
     )
-    parser.add_argument("--timeout", type=float, default=60, metavar="S", help="give up after S seconds in all")
-    parser.add_argument("--slots", type=int, default=16, metavar="N", help="frame slots: so many pictures may wait to be written")
+    parser.add_argument(
+        "--timeout", type=number(0, MOST_S, above=True), default=60, metavar="S", help="give up after S seconds in all"
+    )
+    parser.add_argument(
+        "--slots", type=whole(2), default=16, metavar="N", help="frame slots: so many pictures may wait to be written"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.count < 1 or args.slots < 2 or not args.timeout > 0:
-        raise UsageError("--count takes 1 or more, --slots 2 or more, --timeout seconds above 0")
     station = load_station(args.config, args.overrides)
     camera = open_camera(_chosen(station, args.camera), station.base)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a camera that is not closed stays taken for seconds

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from edge_agent.commands import reach
+from edge_agent.commands.numbers import MOST_S, number
 from edge_agent.wire import Request
 
 _LOOK_S = 0.2
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--cancel", action="store_true", help="the next part is none of the master parts after all")
     which.add_argument("--part", default="", metavar="NAME", help="the master part that comes next; without it the stored pictures")
     told = f"wait until that was judged, {_WAIT_S:g} s without S; exit code 1 where it came out wrong, or not at all"
-    parser.add_argument("--wait", nargs="?", type=float, const=_WAIT_S, default=0.0, metavar="S", help=told)
+    parser.add_argument("--wait", nargs="?", type=number(0, MOST_S), const=_WAIT_S, default=0.0, metavar="S", help=told)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from rich.table import Table
 from edge_agent.camera.texture import PartTruth, truth_of
 from edge_agent.camera_settings import SyntheticCamera
 from edge_agent.commands.contactsheet import write_contact_sheet
+from edge_agent.commands.numbers import whole
 from edge_agent.commands.output import console
 from edge_agent.commands.replay import result_of
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
@@ -43,7 +44,7 @@ _STYLES = {"PASS": "green", "NG": "red", "FAULT": "yellow"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE")
-    parser.add_argument("--parts", type=int, default=60, metavar="N")
+    parser.add_argument("--parts", type=whole(1), default=60, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
 

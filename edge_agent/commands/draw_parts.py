@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from edge_agent.camera.texture import draw_part, label_of
+from edge_agent.commands.numbers import number, whole
 from edge_agent.commands.output import make_folder
 from edge_agent.errors import EdgeAgentError, UsageError
 from edge_agent.records import Pixels
@@ -37,17 +38,20 @@ _LINE_ENDS: Final = {"lf": "\n", "crlf": "\r\n"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    parser.add_argument("--classes", type=int, default=len(CLASSES), metavar="K", help="the first K of the six classes")
-    parser.add_argument("--count", type=int, default=575, metavar="N", help="parts of a class in Train, and as many in Test")
-    parser.add_argument("--defect-share", type=float, default=0.14, metavar="SHARE", help="of the parts that have a defect")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--cols", type=int, default=512)
+    parser.add_argument(
+        "--classes", type=whole(1, len(CLASSES)), default=len(CLASSES), metavar="K", help="the first K of the six classes"
+    )
+    parser.add_argument(
+        "--count", type=whole(1, _MOST_PARTS), default=575, metavar="N", help="parts of a class in Train, and as many in Test"
+    )
+    parser.add_argument("--defect-share", type=number(0, 1), default=0.14, metavar="SHARE", help="of the parts that have a defect")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=1)
+    parser.add_argument("--rows", type=whole(*_SIZES), default=512)
+    parser.add_argument("--cols", type=whole(*_SIZES), default=512)
     parser.add_argument("--line-ends", choices=list(_LINE_ENDS), default="lf", help="of Labels.txt; copies of DAGM have either")
 
 
 def run(args: argparse.Namespace) -> int:
-    _require_sense(args)
     _require_room(args.out)
     jobs = [(k, half, n) for k in range(1, args.classes + 1) for half in range(2) for n in range(args.count)]
     lines: dict[Path, list[str]] = {}
@@ -86,21 +90,6 @@ def _write(file: Path, pixels: Pixels) -> None:
         file.write_bytes(encoded.tobytes())
     except OSError as error:
         raise EdgeAgentError(f"{file} cannot be written: {error.strerror}. Free some space, or name another --out.") from error
-
-
-def _require_sense(args: argparse.Namespace) -> None:
-    """Refuses what cannot be drawn, before anything is written."""
-    bounds = {
-        "--classes": (args.classes, 1, len(CLASSES)),
-        "--count": (args.count, 1, _MOST_PARTS),
-        "--defect-share": (args.defect_share, 0, 1),
-        "--seed": (args.seed, 0, 2**63 - 1),
-        "--rows": (args.rows, *_SIZES),
-        "--cols": (args.cols, *_SIZES),
-    }
-    for name, (value, least, most) in bounds.items():
-        if not least <= value <= most:
-            raise UsageError(f"{name} {value} is out of range: say {least} to {most}.")
 
 
 def _require_room(out: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from edge_agent.commands.numbers import whole
 from edge_agent.daemon import Daemon
 from edge_agent.plc.partlog import PartLog
 from edge_agent.settings import load_station
@@ -13,7 +14,7 @@ from edge_agent.settings import load_station
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the station's settings")
-    parser.add_argument("--parts", type=int, default=0, metavar="N", help="drain and exit after N outcomes; 0 is never")
+    parser.add_argument("--parts", type=whole(), default=0, metavar="N", help="drain and exit after N outcomes; 0 is never")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the counters as JSON at the end")
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from edge_agent.camera.folder import list_images, read_gray
 from edge_agent.commands.cameras import camera_name
+from edge_agent.commands.numbers import MOST_S, number
 from edge_agent.errors import ConfigurationError, UsageError
 from edge_agent.records import Pixels
 from edge_agent.simulator import FRAME_FAULTS, MODEL_NAME, Happening, SimulatedCamera, Truth, parse_faults
@@ -47,20 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="show these in turn, as gray; noise with a number otherwise")
     parser.add_argument("--size", metavar="WxH", help="of the sensor; 640x480, or that of the first image, by default")
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument("--rate", type=float, default=25.0, metavar="FPS", help="in free run, until a host sets another")
-    rate.add_argument("--trigger-rate", type=float, default=0.0, metavar="HZ", help="pulses on Line0")
-    parser.add_argument("--exposure-us", type=float, default=1000.0, metavar="US", help="until a host sets another")
-    parser.add_argument("--link", type=float, default=0.0, metavar="MBIT/S", help="pace packets as such a wire would; 0 is at once")
+    rate.add_argument(
+        "--rate", type=number(0.01, _MOST_RATE_HZ), default=25.0, metavar="FPS", help="in free run, until a host sets another"
+    )
+    rate.add_argument("--trigger-rate", type=number(0, _MOST_RATE_HZ), default=0.0, metavar="HZ", help="pulses on Line0")
+    parser.add_argument("--exposure-us", type=number(1, 1e7), default=1000.0, metavar="US", help="until a host sets another")
+    parser.add_argument(
+        "--link", type=number(0, 1e6), default=0.0, metavar="MBIT/S", help="pace packets as such a wire would; 0 is at once"
+    )
     parser.add_argument("--faults", default="", metavar="SPEC", help=_FAULTS_HELP)
     parser.add_argument("--serial", default="", metavar="S", help="by the address, where it is left out: SIM-2 of 127.0.0.2")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="end after so long; 0 is never")
+    parser.add_argument("--seconds", type=number(0, MOST_S), default=0.0, metavar="S", help="end after so long; 0 is never")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="write what became of every trigger, a JSON object a line")
 
 
 def run(args: argparse.Namespace) -> int:
     plan = parse_faults(args.faults)
     args.serial = args.serial or _serial_of(args.address)
-    _require_numbers(args)
+    _require_names(args)
     pictures, (rows, cols) = _pictures(args)
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(_open_truth(args.truth)) if args.truth else None
@@ -78,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
             on_record=_writer(truth),
         )
         over = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: over.set())
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: over.set())
         with camera:
             print(f"camera {args.serial}, {cols}x{rows}, is ready; in the settings: {_settings_line(args, rows, cols)}", flush=True)
             over.wait(args.seconds or threading.TIMEOUT_MAX)
@@ -102,7 +107,7 @@ def _serial_of(address: str) -> str:
     return f"SIM-{'-'.join(rest)}"[: _SERIAL_BYTES - 1]
 
 
-def _require_numbers(args: argparse.Namespace) -> None:
+def _require_names(args: argparse.Namespace) -> None:
     """Refuse what no camera could be. Raises UsageError."""
     try:
         address = ipaddress.IPv4Address(args.address)
@@ -110,11 +115,6 @@ def _require_numbers(args: argparse.Namespace) -> None:
         raise UsageError(f"--address {args.address} is no IPv4 address. Give one of this machine's, such as 127.0.0.2.") from None
     if address.is_unspecified or address.is_multicast:
         raise UsageError(f"--address {args.address}: a camera has one address. Give one of this machine's, such as 127.0.0.2.")
-    limits = {"rate": (0.01, _MOST_RATE_HZ), "trigger_rate": (0, _MOST_RATE_HZ), "exposure_us": (1, 1e7), "link": (0, 1e6)}
-    for name, (least, most) in (limits | {"seconds": (0, threading.TIMEOUT_MAX)}).items():
-        if not least <= getattr(args, name) <= most:
-            told = f"--{name.replace('_', '-')} {getattr(args, name):g}"
-            raise UsageError(f"{told} is not from {least:g} to {most:g}. Give a number that is.")
     if not args.serial.isascii() or not 1 <= len(args.serial) < _SERIAL_BYTES:
         raise UsageError(f"--serial {args.serial}: 1 to {_SERIAL_BYTES - 1} ASCII characters. Give a shorter, plainer one.")
 
@@ -123,7 +123,7 @@ def _size(text: str) -> tuple[int, int]:
     """Return rows and columns of WxH. Raises UsageError."""
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
     size = (int(match[2]), int(match[1])) if match else (0, 0)
-    if not all(least <= number <= most for least, number, most in zip(_LEAST, size, _MOST, strict=True)):
+    if not all(least <= side <= most for least, side, most in zip(_LEAST, size, _MOST, strict=True)):
         raise UsageError(
             f"--size {text} is no width and height from {_LEAST[1]}x{_LEAST[0]} to {_MOST[1]}x{_MOST[0]}. Give them as in 640x480."
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from edge_agent.commands import reach
+from edge_agent.commands.numbers import MOST_S, number, whole
 from edge_agent.commands.output import console
 from edge_agent.errors import DeliveryError
 from edge_agent.plc.gateway import Gateway, ask
@@ -20,8 +21,10 @@ _LOOK_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach.add_arguments(parser, "verdicts")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N verdicts; 0 is never")
-    parser.add_argument("--timeout", type=float, default=0, metavar="S", help="stop with exit code 1 after S seconds; 0 is never")
+    parser.add_argument("--count", type=whole(), default=0, metavar="N", help="stop after N verdicts; 0 is never")
+    parser.add_argument(
+        "--timeout", type=number(0, MOST_S), default=0, metavar="S", help="stop with exit code 1 after S seconds; 0 is never"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -65,11 +65,10 @@ def test_camera_follows_triggers_to_their_pictures_though_packets_are_lost(edge_
     assert result["resent_packets"] > 0
 
 
-@pytest.mark.parametrize(("words", "told"), [(["--size", "wide"], "--size wide is no WxH"), (["--seconds", "-1"], "--seconds -1")])
-def test_camera_refuses_what_makes_no_sense(within: Program, words: list[str], told: str) -> None:
-    result = within("benchmark", "camera", *words)
+def test_camera_refuses_a_size_that_is_none(within: Program) -> None:
+    result = within("benchmark", "camera", "--size", "wide")
     assert result.returncode == 2
-    assert told in result.stderr
+    assert "--size wide is no WxH" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,6 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert other.returncode == 1
     assert "Nothing was found out about fp16, the station's choice: it stays." in other.stderr
     assert (station.folder / "state" / "calibrated" / "part.json").exists()
-    for word, value in (("--least-speedup", "nan"), ("--allow-flips", "nan"), ("--allow-flips", "2")):
-        meaningless = within(*gate, word, value)
-        assert meaningless.returncode == 2, meaningless.stderr
-        assert f"{word} {value} makes no sense" in meaningless.stderr
 
     refused = within(*gate, "--least-speedup", "1000")
     assert refused.returncode == 1
@@ -98,8 +94,6 @@ def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: P
         (("--images", station.folder, "--gate-only", "--most", 5), "--most changes something only without --gate-only"),
         (("--images", station.folder, "--gate-only", "--golden", station.folder), "Leave --images out"),
         ((*camera, "--gate-only", "--golden", station.folder), "Leave --camera out"),
-        ((*camera, "--count", 0), "--count 0 makes no sense: give 1 or more"),
-        (("--images", station.folder, "--ranges", "percentile", "--percentile", 50), "--percentile 50 makes no sense"),
     ):
         refused = within(*common, *words)
         assert refused.returncode == 2, words

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from stations import Program
 
 from edge_agent.commands.draw_parts import CLASSES
@@ -67,26 +66,6 @@ def test_labels_in_the_other_dialect(within: Program, tmp_path: Path) -> None:
     assert texts[1].startswith(b"1\r\n0001\t")
     assert texts[1].replace(b"\r\n", b"\n") == texts[0]
     assert b"\r" not in texts[0]
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--classes", 7), "--classes 7 is out of range: say 1 to 6"),
-        (("--count", 0), "--count 0 is out of range: say 1 to 4999"),
-        (("--defect-share", 1.5), "--defect-share 1.5 is out of range: say 0 to 1"),
-        (("--defect-share", "nan"), "--defect-share nan is out of range: say 0 to 1"),
-        (("--seed", -1), "--seed -1 is out of range"),
-        (("--rows", 8), "--rows 8 is out of range: say 64 to 4096"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_anything_is_drawn(
-    within: Program, tmp_path: Path, words: tuple[object, ...], told: str
-) -> None:
-    result = within("draw-parts", "--out", tmp_path / "parts", *words)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert told in result.stderr
-    assert not (tmp_path / "parts").exists()
 
 
 def test_a_folder_in_use_is_left_alone(within: Program, tmp_path: Path) -> None:
