@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import cv2
+import imagesize
 import numpy as np
 
 from edge_agent.camera.base import Arrival, Exposure
@@ -26,8 +28,7 @@ class FolderCamera(PullCamera):
         self._settings = settings
         self.files = list_images(folder)[: settings.preload or None]
         _require_one(self.files)
-        largest = max(_pixels_of(file) for file in self.files)
-        super().__init__(settings.name, largest, settings.rate_hz, settings.trigger)
+        super().__init__(settings.name, _largest(self.files), settings.rate_hz, settings.trigger)
         self._index = -1
         self._read: list[Pixels | None] = []  # None: a damaged file, FAULT when its turn comes
 
@@ -101,10 +102,27 @@ def read_gray(file: Path) -> Pixels:
     return np.asarray(image, np.uint8)
 
 
-def _pixels_of(file: Path) -> int:
-    """The number of pixels of an image; a damaged file counts nothing here and is FAULT when its turn comes."""
-    pixels = _read_or_none(file)
-    return 1 if pixels is None else int(pixels.size)
+def _largest(files: list[Path]) -> int:
+    """The pixels of the largest image. Headers say which that is, and only it is read; so is a file whose header says nothing.
+
+    A damaged file counts nothing here, whatever its header says, and is FAULT when its turn comes."""
+    claimed = {file: _claimed(file) for file in files}
+    largest = 1
+    for file in sorted(files, key=lambda file: claimed[file] or math.inf, reverse=True):
+        if claimed[file] and claimed[file] <= largest:
+            break
+        pixels = _read_or_none(file)
+        largest = max(largest, 0 if pixels is None else pixels.size)
+    return largest
+
+
+def _claimed(file: Path) -> int:
+    """How many pixels an image's header says it has; 0 where it says nothing."""
+    try:
+        width, height = imagesize.get(file)
+    except (OSError, ValueError):
+        return 0
+    return max(0, int(width)) * max(0, int(height))
 
 
 def _read_or_none(file: Path) -> Pixels | None:

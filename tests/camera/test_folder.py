@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from stations import an_ordinary_user, open_folder
 
+from edge_agent.camera import folder as folder_camera
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Due, Lost, Picture
 from edge_agent.camera.folder import FolderCamera, list_images
@@ -124,6 +125,17 @@ def test_a_header_that_promises_more_than_memory_is_a_bad_frame(folder: Path) ->
     shown(recorded)
     due(recorded)
     assert "b.png" in lost(recorded).why
+
+
+def test_memory_is_as_large_as_the_largest_image_that_can_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cv2.imencode(".png", np.zeros((90, 90), np.uint8))[1].tobytes()
+    (folder / "d.png").write_bytes(whole[:60])  # its header is there, its pixels are not
+    (folder / "e.png").write_bytes(b"none")
+    read: list[str] = []
+    read_gray = folder_camera.read_gray
+    monkeypatch.setattr(folder_camera, "read_gray", lambda file: (read.append(file.name), read_gray(file))[1])
+    assert camera(folder).max_pixels == 20 * 30
+    assert sorted(read) == ["a.png", "d.png", "e.png"], "of the others the headers are enough"
 
 
 def test_an_image_that_grew_since_the_start_is_a_bad_frame(folder: Path) -> None:
