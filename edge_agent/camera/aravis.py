@@ -114,7 +114,7 @@ class AravisCamera:
         self._asked_s = 0.0  # software: when the outstanding trigger was given
         self._until_s = 0.0  # and until when its picture may come
         self._told_when_counted = 0  # triggers told when the counter was last asked for
-        self._heard_s, self._silence_s = now, max(1.0, _SILENCES / (self._settings.frame_rate_hz or 20))
+        self._heard_s, self._silence_s = now, max(1.0, _SILENCES * features.frame_period_s(self._arv, self._camera))
         self.exposure_ns = int(features.exposure_us(self._arv, self._camera) * 1000)
         self._after_pulse_s = self.exposure_ns / 1e9 + (self._settings.trigger_delay_us or 0) / 1e6
         self._finish_s = 0.0  # when the station began to stop

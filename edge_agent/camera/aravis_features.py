@@ -17,6 +17,7 @@ _LATCHES = (  # command, value, frequency of its ticks, nanoseconds without
     ("GevTimestampControlLatch", "GevTimestampValue", "GevTimestampTickFrequency"),
     ("TimestampLatch", "TimestampLatchValue", ""),
 )
+_USUAL_PERIOD_S = 0.05  # of a camera that does not tell its rate
 _NEARLY = 0.02  # a camera rounds a time or a rate to its own steps
 
 
@@ -154,6 +155,15 @@ def exposure_us(arv: Library, camera: int) -> float:
         return float(arv.call("camera_get_exposure_time", camera))
     except CameraError:
         return 0.0
+
+
+def frame_period_s(arv: Library, camera: int) -> float:
+    """From one picture to the next in free run: by the camera's rate, whoever set it, and not less than its exposure."""
+    try:
+        rate_hz = float(arv.call("camera_get_frame_rate", camera))
+    except CameraError:
+        rate_hz = 0.0
+    return max(1 / rate_hz if rate_hz > 0 else _USUAL_PERIOD_S, exposure_us(arv, camera) / 1e6)
 
 
 def find_latch(arv: Library, camera: int) -> Latch | None:

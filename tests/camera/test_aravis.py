@@ -227,6 +227,14 @@ def test_a_software_trigger_waits_for_no_camera_that_is_dead(bench) -> None:
     here.simulated.freeze_control(0)  # closing it need not wait, too
 
 
+@pytest.mark.parametrize(
+    ("simulated", "settings"), [({"rate_hz": 0.8}, {}), ({}, {"frame_rate_hz": 25.0, "exposure_time_us": 1.3e6})]
+)
+def test_a_slow_camera_that_runs_free_is_not_silent(bench, simulated: dict[str, float], settings: dict[str, float]) -> None:
+    here = bench(simulated, **settings).open()
+    assert not reasons(here.arrivals(2, 9))
+
+
 def test_pictures_come_while_the_counter_cannot_be_read_and_none_is_an_overrun(bench) -> None:
     here = bench(trigger="hardware", counter="Counter0", frame_timeout_ms=200).open()
     here.simulated.freeze_control(0.7)
