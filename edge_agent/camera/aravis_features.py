@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_agent.camera.aravis_library import Library
 from edge_agent.camera.aravis_limits import refusal
-from edge_agent.camera.aravis_words import in_words
+from edge_agent.camera.aravis_words import in_words, of_value
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.camera_settings import Feature
 from edge_agent.errors import CameraError
@@ -18,6 +18,7 @@ _LATCHES = (  # command, value, frequency of its ticks, nanoseconds without
     ("TimestampLatch", "TimestampLatchValue", ""),
 )
 _USUAL_PERIOD_S = 0.05  # of a camera that does not tell its rate
+_ANOTHER_KIND = "Not a ArvGc"  # in the library's words where a feature is no integer
 _NEARLY = 0.02  # a camera rounds a time or a rate to its own steps
 
 
@@ -53,12 +54,19 @@ def set_region(arv: Library, camera: int, settings: Settings) -> tuple[int, int,
     changes it."""
     most_rows, most_cols = most_pixels(arv, camera)
     cols, rows = settings.width or most_cols - settings.x, settings.height or most_rows - settings.y
+    if settings.x >= most_cols or settings.y >= most_rows:
+        raise CameraError(
+            f"x {settings.x}, y {settings.y} is outside its {most_cols}x{most_rows}. Set x and y to what fits, after binning."
+        )
+    region = f"{cols}x{rows} pixels from x {settings.x}, y {settings.y} on"
     if settings.x + cols > most_cols or settings.y + rows > most_rows:
         raise CameraError(
-            f"{cols}x{rows} pixels from x {settings.x}, y {settings.y} on do not fit into its "
-            f"{most_cols}x{most_rows}. Set x, y, width and height to what fits, after binning."
+            f"{region} do not fit into its {most_cols}x{most_rows}. Set x, y, width and height to what fits, after binning."
         )
-    arv.call("camera_set_region", camera, settings.x, settings.y, cols, rows)
+    try:
+        arv.call("camera_set_region", camera, settings.x, settings.y, cols, rows)
+    except CameraError as error:
+        raise of_value(error, f"{region}: the camera does not take them. Set x, y, width and height to what it takes") from None
     require_region(arv, camera, settings, rows, cols)
     bits = arv.call("camera_get_pixel_format", camera) >> 16 & 0xFF  # of a pixel, by the code of its format
     return rows, cols, rows * cols * bits // 8
@@ -206,9 +214,9 @@ def set_feature(arv: Library, device: int, name: str, value: Feature, key: str =
         got = arv.call(f"device_get_{kind}_feature_value", device, name)
         require(name, value, bool(got) if kind == "boolean" else got)
     except CameraError as error:
-        if kind != "integer":
-            raise _refusal(arv, device, name, value, error, key) from None
-        return set_feature(arv, device, name, float(value), key)  # YAML's 5 may be a float to the camera
+        if kind == "integer" and _ANOTHER_KIND in str(error):
+            return set_feature(arv, device, name, float(value), key)  # YAML's 5 may be a float to the camera
+        raise _refusal(arv, device, name, value, error, key) from None
     return None
 
 
@@ -216,4 +224,4 @@ def _refusal(arv: Library, device: int, feature: str, value: object, error: Came
     """Of a value, unless the camera is another's, or gone: then none would do."""
     if in_words(str(error)) != str(error):
         return error
-    return refusal(arv, device, feature, f"{value:.10g}" if isinstance(value, float) else value, str(error), key)
+    return refusal(arv, device, feature, value, str(error), key)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.camera.aravis_library import Library
+from edge_agent.camera.aravis_words import of_value
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.errors import CameraError
 from edge_agent.records import Pixels
@@ -32,10 +33,7 @@ def open_stream(arv: Library, camera: int, settings: Settings, payload: int) -> 
         if settings.packet_size == "auto":
             arv.call("camera_gv_auto_packet_size", camera)
         else:
-            arv.call("camera_gv_set_packet_size", camera, settings.packet_size)
-            given = arv.call("camera_gv_get_packet_size", camera)
-            if given != settings.packet_size:
-                raise CameraError(f"packet_size was set to {settings.packet_size} and reads {given}. Set what the camera takes.")
+            _set_packet_size(arv, camera, settings.packet_size)
     stream = int(arv.call("camera_create_stream", camera, None, None) or 0)
     if not stream:
         raise CameraError("the camera gives no stream")
@@ -45,6 +43,17 @@ def open_stream(arv: Library, camera: int, settings: Settings, payload: int) -> 
         arv.set_property(stream, "frame-retention", int(settings.frame_retention_ms * 1000))
         _widen_socket(arv.call("gv_stream_get_port", stream), _FRAMES_IN_SOCKET * payload)
     return stream
+
+
+def _set_packet_size(arv: Library, camera: int, size: int) -> None:
+    try:
+        arv.call("camera_gv_set_packet_size", camera, size)
+    except CameraError as error:
+        how = "Set packet_size: auto, or what the camera takes, often a multiple of 4"
+        raise of_value(error, f"packet_size {size}: the camera does not take it. {how}") from None
+    given = arv.call("camera_gv_get_packet_size", camera)
+    if given != size:
+        raise CameraError(f"packet_size was set to {size} and reads {given}. Set what the camera takes.")
 
 
 def may_open_packet_socket() -> bool:

@@ -28,6 +28,11 @@ def in_words(error: str, heartbeat_ms: int | None = None) -> str:
     return error
 
 
+def of_value(error: CameraError, words: str) -> CameraError:
+    """The words with the library's behind them, unless the camera is another's, or gone: then no value would do."""
+    return error if in_words(str(error)) != str(error) else CameraError(f"{words}. ({error})")
+
+
 def counts_something_else(counter: str | None) -> str:
     return (
         f"it sent more pictures than {counter} counted pulses: it counts something else, and is not used any more. "

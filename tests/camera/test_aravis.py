@@ -197,7 +197,18 @@ def test_what_the_camera_does_not_take_is_said_with_both_values(bench) -> None:
         ({"trigger": "hardware", "trigger_source": "Line9"}, "trigger_source Line9: .* one of Software, Line0"),
         ({"trigger": "hardware", "counter": "Counter7"}, "counter Counter7: .* one of Counter0"),
         ({"features": {"Gama": 0.8}}, "at [0-9.]+: features.Gama = 0.8: the camera has no feature Gama, or not now; it has Gain"),
-        ({"features": {"Gain": "abc"}}, "features.Gain = abc: .* takes 0 to 24"),
+        ({"features": {"Gain": "abc"}}, "features.Gain = abc: .* takes 0 to 24.*without quotes"),
+        ({"features": {"TriggerMode": False}}, "features.TriggerMode = false: .* one of Off, On.*in quotes"),
+        (
+            {"features": {"BinningHorizontal": 9}},
+            "= 9: .* takes 1 to 4. Set features.BinningHorizontal to what it takes.*invalid-param",
+        ),
+        ({"features": {"BinningHorizontal": 2.5}}, "= 2.5: .* takes 1 to 4. Set features.BinningHorizontal to what it takes\\."),
+        ({"features": {"WidthMax": 9}}, "features.WidthMax = 9: .* can only be read"),
+        ({"features": {"AcquisitionStart": True}}, "features.AcquisitionStart = true: .* may be a text, a command or locked"),
+        ({"packet_size": 577}, "packet_size 577: the camera does not take it. Set packet_size: auto"),
+        ({"x": SIDE}, f"x {SIDE}, y 0 is outside its {SIDE}x{SIDE}"),
+        ({"x": SIDE - 1}, f"1x{SIDE} pixels from x {SIDE - 1}, y 0 on: the camera does not take them"),
     ],
 )
 def test_a_wrong_value_is_said_with_its_limits(bench, given: dict[str, Any], words: str) -> None:
