@@ -58,11 +58,11 @@ def _from_words(bits: int) -> Convert:
 
 
 def _from_gige_packed(raw: Pixels, out: Pixels) -> None:
-    """Two pixels in three bytes, as GigE Vision 1 packs them: the first and the last byte are their upper eight bits."""
-    triples = raw[: -(-out.size // 2) * 3].reshape(-1, 3)
+    """Two pixels in three bytes, as GigE Vision 1 packs them: the first and the last byte are their upper eight bits. Of an odd
+    number of pixels the last has two bytes."""
     flat = out.reshape(-1)
-    flat[0::2] = triples[:, 0]
-    flat[1::2] = triples[: out.size // 2, 2]
+    flat[0::2] = raw[0::3][: (out.size + 1) // 2]
+    flat[1::2] = raw[2::3][: out.size // 2]
 
 
 def _from_lsb_packed(bits: int) -> Convert:

@@ -266,8 +266,9 @@ def test_features_are_set_by_their_names(bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["Mono10", "Mono12", "Mono16", "Mono12Packed", "BayerRG8", "RGB8"])
-def test_other_pixel_formats_become_gray(bench, name: str) -> None:
-    here = bench(pixel_format=name, trigger="software").open()
+@pytest.mark.parametrize("side", [SIDE, SIDE - 1])
+def test_other_pixel_formats_become_gray(bench, name: str, side: int) -> None:
+    here = bench(pixel_format=name, trigger="software", width=side, height=side).open()
     here.camera.trigger("A")
     here.arrivals(1)
     truth = here.simulated.picture(here.simulated.log[-1].sequence).astype(int)
