@@ -30,6 +30,7 @@ from edge_agent.settings import Station, load_station
 
 _TICK_S, _BACK_OFF_S = 0.1, 0.5
 _SOFTWARE = "software"
+_INDEX = "frames.jsonl"
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -67,7 +68,11 @@ def run(args: argparse.Namespace) -> int:
         try:
             why = capture.run(time.monotonic() + args.timeout)
         finally:
-            capture.close()
+            try:
+                capture.close()
+            finally:
+                if not capture.pictures:  # the next try may have the folder
+                    (args.out / _INDEX).unlink()
     lost = ", ".join(f"{count} {reason}" for reason, count in sorted(capture.lost.items()))
     print(f"saved {capture.pictures} of {args.count} pictures in {args.out}; lost: {lost or 'none'}")
     if capture.pictures < args.count:
@@ -89,7 +94,7 @@ def _chosen(station: Station, name: str) -> CameraSettings:
 def _open_index(folder: Path) -> TextIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return open(folder / "frames.jsonl", "x", encoding="utf-8")
+        return open(folder / _INDEX, "x", encoding="utf-8")
     except FileExistsError:
         raise UsageError(f"--out {folder} holds pictures already, or is a file. Name another folder.") from None
     except OSError as error:

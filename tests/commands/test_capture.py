@@ -102,11 +102,17 @@ def test_a_camera_that_fails_meanwhile_is_opened_again(
     assert len(index(tmp_path / "out")) == len(list((tmp_path / "out").glob("*.png"))) == 150
 
 
-def test_an_absent_camera_is_an_error_at_once(edge_agent: Program, station: StationFolder, simulated: SimulatedCamera) -> None:
+def test_an_absent_camera_is_an_error_at_once_and_the_next_try_may_have_the_folder(
+    edge_agent: Program, station: StationFolder, simulated: SimulatedCamera
+) -> None:
     simulated.close()
-    got = edge_agent("capture", "--config", station.write(), "--out", "out", "--timeout", 30, timeout_s=15)
+    words = ["capture", "--config", station.write(), "--count", 1, "--out", "out", "--timeout", 30]
+    got = edge_agent(*words, timeout_s=15)
     assert got.returncode == 1
     assert f"camera cam at {ADDRESS}" in got.stderr
+    simulated.open()
+    got = edge_agent(*words)
+    assert got.returncode == 0, got.stderr
 
 
 def test_a_signal_lets_go_of_the_camera(station: StationFolder, simulated: SimulatedCamera, tmp_path: Path) -> None:
