@@ -36,10 +36,17 @@ def ask_device(address: str) -> Answer:
 
 
 def address_of(serial: str) -> str:
-    """Where the camera with this serial number answers. Raises CameraError."""
+    """Where the camera with this serial number answers. Raises CameraError where there is none, or two."""
     found = find_devices()
-    for device in found:
-        if device["serial"] == serial:
-            return device["id"] if device["protocol"] == "USB3Vision" else device["address"]
+    its = sorted({_where(device) for device in found if device["serial"] == serial})
+    if len(its) > 1:
+        raise CameraError(f"{len(its)} cameras have the serial number {serial}: {', '.join(its)}. Give the address of one instead.")
+    if its:
+        return its[0]
     known = ", ".join(device["serial"] for device in found) or "none"
     raise CameraError(f"no camera has the serial number {serial} (found: {known}). Look at its cable, or give its address.")
+
+
+def _where(device: dict[str, str]) -> str:
+    """By what the library opens it."""
+    return device["id"] if device["protocol"] == "USB3Vision" else device["address"]

@@ -177,6 +177,16 @@ def test_the_camera_that_answers_must_have_the_serial_number(bench, monkeypatch:
         camera.open()
 
 
+def test_of_two_cameras_with_one_serial_number_none_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_one = {"protocol": "GigEVision", "vendor": "", "model": "", "serial": "0017"}
+    found = [of_one | {"address": address, "id": address} for address in ("127.0.0.8", "127.0.0.8", "127.0.0.9")]
+    monkeypatch.setattr(aravis_find, "find_devices", lambda: found)
+    with pytest.raises(CameraError, match=r"2 cameras have the serial number 0017: 127\.0\.0\.8, 127\.0\.0\.9"):
+        aravis.AravisCamera(Settings(name="cam", serial="0017")).open()
+    del found[2]
+    assert aravis_find.address_of("0017") == "127.0.0.8"  # one that two networks reach is one
+
+
 _DISCOVERIES = """
 import ctypes, sys, threading, time
 from edge_agent.camera import aravis_library
