@@ -91,10 +91,14 @@ def _closed(file: Path) -> OSError | None:
 
 def read_gray(file: Path) -> Pixels:
     """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
-    try:  # not imread: it crashes on a file name that is no UTF-8
-        image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    try:
+        content = file.read_bytes()
     except OSError as error:
         raise CameraError(f"{file} cannot be read: {error.strerror}") from None
+    if not content:
+        raise CameraError(f"{file} is empty")
+    try:  # not imread: it crashes on a file name that is no UTF-8
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error as error:  # cv2.error: a header that promises more pixels than OpenCV allows
         raise CameraError(f"{file} is not a readable image: {error}") from None
     if image is None:

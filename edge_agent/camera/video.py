@@ -70,15 +70,18 @@ def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slo
 def require_file(file: Path) -> None:
     """Raise ConfigurationError where there is no such file, or none that can be opened."""
     try:
-        is_file = stat.S_ISREG(file.stat().st_mode)
-        if is_file:
+        mode = file.stat().st_mode
+        if stat.S_ISREG(mode):
             open(file, "rb").close()
+            return
     except (FileNotFoundError, NotADirectoryError):
-        is_file = False
+        raise ConfigurationError.of(f"the video {file} does not exist.", "give the path of a video file.") from None
     except OSError as error:
         raise ConfigurationError.of(f"the video {file} cannot be read: {error.strerror}.", remedy_of(error)) from None
-    if not is_file:
-        raise ConfigurationError.of(f"the video {file} does not exist.", "give the path of a video file.")
+    if stat.S_ISCHR(mode):
+        raise ConfigurationError.of(f"the video {file} is a device.", "a camera is kind v4l2, by serial, by_id or path.")
+    what = "a folder" if stat.S_ISDIR(mode) else "no file"
+    raise ConfigurationError.of(f"the video {file} is {what}.", "give the path of a video file; a folder of images is kind folder.")
 
 
 class FileCamera:

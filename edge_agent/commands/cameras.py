@@ -98,9 +98,9 @@ def _one_at(address: str, names: set[str]) -> tuple[Found, str]:
 
 def _require_address(address: str) -> None:
     try:
-        ipaddress.ip_address(address)
+        ipaddress.IPv4Address(address)
     except ValueError:
-        raise UsageError(f"--address {address} is no IP address. Give the camera's, such as 192.168.1.20.") from None
+        raise UsageError(f"--address {address} is no IPv4 address. Give the camera's, such as 192.168.1.20.") from None
 
 
 def find_cameras(kernel: k.Kernel) -> tuple[list[Found], list[str]]:

@@ -117,6 +117,13 @@ def test_a_damaged_image_is_one_bad_frame_and_the_next_is_well(folder: Path, pre
     assert shown(recorded)[3] == "c.bmp"
 
 
+def test_a_file_without_a_byte_is_said_to_be_empty(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"")
+    recorded = camera(folder)
+    due(recorded)
+    assert lost(recorded).why.endswith("a.png is empty")
+
+
 def test_a_header_that_promises_more_than_memory_is_a_bad_frame(folder: Path) -> None:
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
@@ -191,6 +198,12 @@ def test_neither_will_a_video_file_that_may_not_be_read(unreadable: Path) -> Non
     with an_ordinary_user(), pytest.raises(ConfigurationError, match=r"a\.png cannot be read: Permission denied") as raised:
         open_video(VideoSettings(name="film", url=str(unreadable / "a.png")))
     assert "chmod a+r" in raised.value.problems[0].remedy
+
+
+def test_what_is_no_video_file_is_said_with_the_kind_that_it_is(tmp_path: Path) -> None:
+    for file, words in (Path("/dev/null"), "is a device.*kind v4l2"), (tmp_path, "is a folder.*kind folder"):
+        with pytest.raises(ConfigurationError, match=words):
+            open_video(VideoSettings(name="film", url=str(file)))
 
 
 def test_of_several_images_one_that_may_not_be_read_is_a_bad_frame(unreadable: Path) -> None:

@@ -172,6 +172,12 @@ def test_a_serial_number_stays_text_in_the_settings(no_aravis: None, tmp_path: P
     assert as_settings(found[1].settings).serial == serial
 
 
+@pytest.mark.parametrize("address", ["belt", "::1"])
+def test_what_no_camera_has_for_an_address_is_refused(within: Program, address: str) -> None:
+    got = within("cameras", "--address", address)
+    assert (got.returncode, got.stderr.count(f"--address {address} is no IPv4 address")) == (2, 1)
+
+
 def test_trigger_says_what_control_trigger_says(edge_agent: Program, tmp_path: Path) -> None:
     nowhere = ("--connect", f"ipc://{tmp_path}/nobody", "--line", "line")
     short, long = edge_agent("trigger", "P1", *nowhere), edge_agent("control", "trigger", "P1", *nowhere)
