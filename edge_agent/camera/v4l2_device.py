@@ -51,6 +51,10 @@ class Device:
             )
         if error.errno in (errno.EACCES, errno.EPERM):
             return CameraError(f"camera {self.path} may not be opened ({code}). Remedy: add the service's user to the group video.")
+        if error.errno == errno.ENOTTY and request == k.VIDIOC_QUERYCAP:
+            return CameraError(
+                f"{self.path} is no video device ({name}: {code}). Remedy: give the link of a camera, in /dev/v4l/by-id."
+            )
         return CameraError(f"camera {self.path}: {name} failed: {error.strerror} ({code}).")
 
     def check_kind(self) -> None:

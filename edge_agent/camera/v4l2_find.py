@@ -46,7 +46,7 @@ def find_by_link(kernel: Kernel, link: Path) -> Path:
         raise CameraError(f"{link} is not there; {folder} has {seen or 'nothing'}. Remedy: plug the camera in, or correct it.")
     if not link.is_symlink():
         raise CameraError(
-            f"{link} is no link but a device, whose name changes. Remedy: give its link in {kernel.devices}/v4l/by-id."
+            f"{link} is no link, and a device's own name changes. Remedy: give the camera's link in {kernel.devices}/v4l/by-id."
         )
     return link
 

@@ -49,6 +49,12 @@ def test_the_real_kernel_refuses_what_is_no_camera() -> None:
     assert kernel.monotonic_ns() >= before
 
 
+def test_a_link_that_leads_to_no_video_device_is_said_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with pytest.raises(CameraError, match=r"link is no video device .*Remedy: give the link of a camera"):
+        V4l2Camera(V4l2Settings(name="cam", path=str(tmp_path / "link"))).open()
+
+
 def test_it_keeps_the_camera_promise(kernel: FakeKernel) -> None:
     camera: Camera = V4l2Camera(V4l2Settings(name="cam", serial="ABC123"), kernel)
     assert camera.is_live
