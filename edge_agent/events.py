@@ -67,7 +67,9 @@ EVENTS: dict[str, Event] = {
     "part.failed": Event(
         "error", "an unexpected error while judging a part; it is FAULT internal", "report the traceback", sums=("count",)
     ),
-    "camera.failed": Event("error", "the camera does not deliver; it is opened again with back-off", "do what `why` asks for"),
+    "camera.failed": Event(
+        "error", "the camera does not deliver, said once for each cause; it is opened again with back-off", "do what `why` asks for"
+    ),
     "camera.lost": Event("warning", "parts get no usable picture; each is a FAULT with this reason", "see `why`", sums=("count",)),
     "camera.hangs": Event("error", "the camera's driver does not return; its frame slots are never used again", "restart"),
     "camera.recovered": Event("info", "the camera delivers again"),

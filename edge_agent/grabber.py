@@ -7,6 +7,7 @@ that a picture is lost; or somebody announced the part on the control socket. Wh
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -41,7 +42,8 @@ _HARDWARE = "hardware"
 _NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
 _SLOW_COUNT_NS = 10_000_000_000  # a camera that does not answer for so long is given up
-_MOST_NAMED = 5  # parts in a line of the log
+_MOST_NAMED = 5  # parts in a line of the log, causes of a failure
+_FIGURES = re.compile(r"[\d.]+")  # in which the same cause differs each time
 _OPENING_S = 120.0  # a driver may take so long to find, open or let go of a camera that is away
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
 
@@ -102,7 +104,7 @@ class Grabber:
         self._words = 0
         self._met: Bundle | None = None  # the one that the line's readiness and the engine's knowledge of the slots are for
         self._attempt = 0  # openings since a camera last had something to say
-        self._has_failed = False  # and that has been said
+        self._causes: set[str] = set()  # why it failed since, without the figures, as far as that has been said
         self._last_s = 0.0  # when a stop gives up what the camera still owes
         self._lock = threading.Lock()  # of `_announced`, of being ready, and of what goes with them
         self._stopping = threading.Event()
@@ -210,8 +212,8 @@ class Grabber:
                 return
             self.book.ready, self.book.why_not_ready = not bundle.refusal, bundle.refusal
         self.book.verified = self.camera.counts_triggers
-        if self._has_failed:
-            self._has_failed = False
+        if self._causes:
+            self._causes.clear()
             say("camera.recovered", line=self.book.name, camera=self.camera.name)
         if bundle.refusal:
             say("line.not_ready", line=self.book.name, why=bundle.refusal)
@@ -224,9 +226,11 @@ class Grabber:
     def _set_not_ready(self, why: str) -> None:
         self.book.ready, self.book.why_not_ready = False, why
         self._give_up(Reason.NO_FRAME)
-        if not self._has_failed:
-            self._has_failed = True
+        had, cause = len(self._causes), _FIGURES.sub("", why)
+        if cause not in self._causes and had < _MOST_NAMED:
+            self._causes.add(cause)
             say("camera.failed", line=self.book.name, camera=self.camera.name, why=why)
+        if not had:
             say("line.not_ready", line=self.book.name, why=f"camera {self.camera.name} does not deliver: camera.failed says why")
 
     def _take_back(self) -> None:

@@ -100,6 +100,16 @@ def test_each_failure_is_said_once_and_each_recovery_too(bench, said: list[str])
     assert camera.opened == 5
 
 
+def test_another_cause_of_the_same_failure_is_said_too(bench, told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.grabber._BACK_OFF_S", (0.01,))
+    camera = Script()
+    camera.refuses_to_open = ["away", "too large", "nothing for 1.2 s", "nothing for 1.1 s", "away"]
+    bench(camera)
+    wait_until(lambda: "camera.recovered" in [name for name, _ in told])
+    assert [values["why"] for name, values in told if name == "camera.failed"] == ["away", "nothing for 1.1 s", "too large"]
+    assert [name for name, _ in told].count("line.not_ready") == 1
+
+
 def test_slots_come_back_from_a_camera_that_fails(bench) -> None:
     camera = Script()
     here = bench(camera, frames=3)
