@@ -237,11 +237,12 @@ class _Trial:
         return True
 
     def is_consequence(self, what: str, keys: Keys) -> bool:
-        """True for a complaint about the absence of something that was set aside here."""
+        """True for a complaint about the absence of something that was set aside here. A struct's own words, too: it saw what was
+        set aside as not given."""
         missing = re.search(r"missing required field `([^`]+)`", what)
         if missing:
             return (*keys, missing[1]) in self._gone
-        return "of length" in what and any(path[:-1] == keys for path in self._gone)
+        return ("of length" in what or _is_own(what)) and any(path[:-1] == keys for path in self._gone)
 
     def only(self, keys: Keys, key: str) -> Any:
         """Return the data with nothing but `key` in the mapping at a path."""
@@ -302,13 +303,20 @@ def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem
     if "missing required field" in what:
         missing = re.findall(r"`([^`]+)`", what)[0]
         return document.problem(keys, f"the required key `{missing}` is missing.", f"add `{missing}:` here.")
-    if not what.startswith(("Expected", "Invalid", "Object")):  # a struct's own words
+    if _is_own(what):
         return document.problem(keys, f"{what}.")
     shown = (
         "keys with values" if isinstance(value, dict) else f"a list of {len(value)}" if isinstance(value, list) else _as_yaml(value)
     )
     wanted = typewords.expected(kind, keys, document.data)
+    if wanted == "text" and isinstance(value, (bool, int, float)):
+        wanted = "text, in quotes"
     return document.problem(keys, f"is {shown}, which cannot stand here.", f"give {wanted or 'another value'}.")
+
+
+def _is_own(what: str) -> bool:
+    """True for a struct's own words about its values taken together."""
+    return not what.startswith(("Expected", "Invalid", "Object")) and "unknown field" not in what
 
 
 def _as_yaml(value: Any) -> str:

@@ -197,3 +197,10 @@ def test_verdicts_and_control_need_an_address_each(tmp_path: Path, verdicts: str
         assert {problem.key for problem in problems_of(tmp_path, GOOD, *words)} == {"plc.control"}
     else:
         assert load(tmp_path, GOOD, *words).settings.plc.control == control
+
+
+def test_what_is_said_of_the_cameras_serial_number_is_what_is_wrong(tmp_path: Path) -> None:
+    camera = "- {name: a, kind: %s}"
+    for kind in ("aravis", "v4l2"):
+        (problem,) = problems_of(tmp_path, GOOD.replace(camera % "synthetic", camera % f"{kind}, serial: 21234567"))
+        assert (problem.key, problem.remedy) == ("cameras.0.serial", "give text, in quotes.")
