@@ -17,6 +17,10 @@ Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Sensor = Annotated[int, msgspec.Meta(ge=16, le=32_768)]
 Feature = bool | int | float | str
+PixelFormat = Literal[
+    "Mono8", "Mono10", "Mono12", "Mono14", "Mono16", "Mono10Packed", "Mono12Packed", "Mono10p", "Mono12p",
+    "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "RGB8", "RGB8Packed", "BGR8", "BGR8Packed",
+]  # fmt: skip  # those that camera/pixelformats.py turns to gray
 _IS_STREAM = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -60,7 +64,7 @@ class AravisCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="ara
     y: Whole = 0
     width: Sensor | None = None
     height: Sensor | None = None
-    pixel_format: str = "Mono8"
+    pixel_format: PixelFormat = "Mono8"
     exposure_time_us: Annotated[float, msgspec.Meta(gt=0)] | None = None
     gain: float | None = None
     frame_rate_hz: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
@@ -80,7 +84,7 @@ class AravisCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="ara
     features: dict[str, Feature] = {}
 
     def __post_init__(self) -> None:
-        if (self.address is None) == (self.serial is None):
+        if (self.address is None) == (not self.serial):
             raise ValueError("an aravis camera is found by exactly one of address and serial")
         if self.address is not None and not _is_ipv4(self.address):
             raise ValueError(f"address {self.address} is no IPv4 address; give the camera's, such as 192.168.10.20")

@@ -155,6 +155,7 @@ def test_without_the_library_an_aravis_camera_is_impossible(station: StationFold
         ("Mono10Packed", 1200),
         ("Mono10p", 1000),
         ("RGB8", 2400),
+        ("RGB8Packed", 2400),
         ("?", 1600),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from edge_agent.camera_settings import FolderCamera, SyntheticCamera
+from edge_agent.camera.pixelformats import KNOWN
+from edge_agent.camera_settings import FolderCamera, PixelFormat, SyntheticCamera
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_USAGE, ConfigurationError, Problem, UsageError
 from edge_agent.settings import Station, is_loopback, load_station
 
@@ -204,3 +206,13 @@ def test_what_is_said_of_the_cameras_serial_number_is_what_is_wrong(tmp_path: Pa
     for kind in ("aravis", "v4l2"):
         (problem,) = problems_of(tmp_path, GOOD.replace(camera % "synthetic", camera % f"{kind}, serial: 21234567"))
         assert (problem.key, problem.remedy) == ("cameras.0.serial", "give text, in quotes.")
+        (problem,) = problems_of(tmp_path, GOOD.replace(camera % "synthetic", camera % f'{kind}, serial: ""'))
+        assert "found by exactly one of" in problem.message
+
+
+def test_a_pixel_format_that_no_station_reads_is_refused(tmp_path: Path) -> None:
+    assert get_args(PixelFormat) == KNOWN
+    camera = "kind: aravis, address: 127.0.0.2, pixel_format: BayerRG12"
+    (problem,) = problems_of(tmp_path, GOOD.replace("kind: synthetic", camera))
+    assert problem.key == "cameras.0.pixel_format"
+    assert "Mono16, Mono8, RGB8" in problem.remedy

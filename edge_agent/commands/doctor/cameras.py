@@ -171,6 +171,6 @@ def _bits(pixel_format: str) -> int:
     depth = int(match[2])
     if match[3] == "p":
         return channels * depth
-    if match[3] == "Packed":
+    if match[3] == "Packed" and channels == 1:
         return 12  # GigE Vision's packed formats: two pixels in three bytes, of 10 bits, too
     return channels * (8 if depth <= 8 else 16)
