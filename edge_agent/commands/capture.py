@@ -168,7 +168,10 @@ class Capture:
         size = self._camera.max_pixels
         if self._ring is None or self._ring.slot_bytes < size:
             self._wait_for_writer()
-            self._ring = Ring(self._slots, size)
+            try:
+                self._ring = Ring(self._slots, size)
+            except (OSError, OverflowError):
+                raise UsageError(f"--slots {self._slots}, of {size} bytes each, find no room in memory. Give fewer.") from None
 
     def _open_again(self, until_s: float) -> None:
         while time.monotonic() < until_s:

@@ -131,6 +131,8 @@ def test_what_makes_no_sense_is_refused(within: Program, station: StationFolder,
     for words, told in [
         ((), "has camera, other. Name one with --camera"),
         (("--camera", "none"), "no camera is called none"),
+        (("--camera", "other", "--slots", 10**12), "--slots 1000000000000, of "),
+        (("--camera", "other", "--slots", 10**18), "find no room in memory"),
     ]:
         got = within("capture", "--config", file, "--out", "out", *words)
         assert (got.returncode, told in got.stderr) == (2, True), got.stderr
