@@ -156,6 +156,11 @@ EVENTS: dict[str, Event] = {
     "metrics.failed": Event(
         "warning", "the metrics cannot be served; parts are judged all the same", "free the port, or set metrics.port"
     ),
+    "network.address_awaited": Event(
+        "warning",
+        "no interface of this machine has the address to listen on; it is listened on as soon as one has",
+        "bring that network up, or mend the address",
+    ),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event(
         "warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk", sums=("count",)

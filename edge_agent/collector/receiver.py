@@ -13,6 +13,7 @@ from edge_agent.collector.health import Health
 from edge_agent.collector.store import Arrived, Store, cause
 from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
+from edge_agent.listening import bind
 from edge_agent.wire import NAME
 
 _POLL_MS = 200
@@ -38,7 +39,7 @@ class Receiver:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SLOWEST_ROW_MS)
         try:
-            self._socket.bind(endpoint)
+            bind(self._socket, endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             is_nonsense = error.errno in (zmq.EINVAL, zmq.EPROTONOSUPPORT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from collections import defaultdict
@@ -18,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from edge_agent.events import say
+from edge_agent.listening import await_address
 from edge_agent.metrics.machine import Gpus, Sample, of_disk, of_memory, of_temperatures, of_throttling
 from edge_agent.metrics.station import Sources, of_station
 from edge_agent.metrics.table import METRICS
@@ -97,6 +99,15 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._peers: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(*args)
+
+    def server_bind(self) -> None:
+        try:
+            super().server_bind()
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            await_address(self.socket, "{}:{}".format(*self.server_address[:2]))
+            super().server_bind()
 
     def verify_request(self, *_: object) -> bool:
         return len(self._peers) < _MOST_PEERS

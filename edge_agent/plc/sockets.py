@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.listening import bind
 from edge_agent.settings import PlcSettings
 
 _HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900  # ZMTP heartbeats: a frozen peer is dropped within about a second
@@ -78,7 +79,7 @@ class PlcSockets:
         try:
             if is_taken(endpoint):
                 raise zmq.ZMQError(errno.EADDRINUSE)
-            socket.bind(endpoint)
+            bind(socket, endpoint)
         except zmq.ZMQError as error:
             socket.close()
             if error.errno == errno.EADDRINUSE:

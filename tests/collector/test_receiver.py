@@ -112,6 +112,14 @@ def station(site: Site) -> Iterator[Station]:
     station.close()
 
 
+def test_it_listens_at_an_address_that_no_interface_has_yet(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.stop()
+    site.start("tcp://192.0.2.7:*")
+    assert site.receiver.endpoint.startswith("tcp://192.0.2.7:")
+    site.stop()
+
+
 def test_duplicates_are_absorbed_and_gaps_are_not_acknowledged(site: Site, station: Station) -> None:
     assert station.hello().upto == 0
     for seq, before in ((1, 0), (2, 1), (2, 1), (1, 0), (4, 3)):

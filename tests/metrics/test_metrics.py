@@ -169,6 +169,12 @@ def test_a_port_that_is_taken_costs_the_metrics_and_no_part(station: StationFold
         assert daemon.metrics is None
 
 
+def test_an_address_that_no_interface_has_yet_costs_no_metrics(station: StationFolder, images: Images) -> None:
+    station.add_images(images(3))
+    with running(station, address="192.0.2.7", allow_plaintext=True) as daemon:
+        assert daemon.metrics is not None
+
+
 def test_a_peer_that_never_finishes_its_request_is_dropped(station: StationFolder, images: Images) -> None:
     station.add_images(images(3))
     with running(station) as daemon:

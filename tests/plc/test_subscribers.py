@@ -11,6 +11,7 @@ import zmq
 from running import BAD, Station, hear, judge_all, wait_until
 
 from edge_agent.clock import HeldClock
+from edge_agent.commands.doctor.holders import holder_of
 from edge_agent.errors import EdgeAgentError, Reason
 from edge_agent.plc.sockets import PlcSockets
 from edge_agent.records import NG, Blob, Judgement
@@ -101,6 +102,19 @@ def test_an_address_that_is_taken_is_said(station: Start) -> None:
     taken = PlcSettings(verdicts=here.publisher.sockets.verdicts_endpoint, control="tcp://127.0.0.1:*")
     with pytest.raises(EdgeAgentError, match="cannot listen"):
         PlcSockets("hall3", taken, 1, 0)
+
+
+def test_an_address_that_no_interface_has_yet_is_listened_on() -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    wake = os.eventfd(0)
+    sockets = PlcSockets("hall3", PlcSettings(verdicts="tcp://192.0.2.7:*", control="tcp://127.0.0.1:*"), 1, wake)
+    port = int(sockets.verdicts_endpoint.removeprefix("tcp://192.0.2.7:"))
+    assert holder_of(port).pid == os.getpid()
+    with pytest.raises(EdgeAgentError, match=rf"192\.0\.2\.7:{port}: Address already in use\. Is another daemon running"):
+        PlcSockets("hall3", PlcSettings(verdicts=sockets.verdicts_endpoint), 1, wake)
+    sockets.close()
+    assert holder_of(port).pid == 0
+    os.close(wake)
 
 
 def test_a_path_that_is_taken_stays_with_whoever_listens_there(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -296,3 +296,18 @@ def test_without_network_camera_or_collector_it_is_plainly_not_ready_and_stays_u
         assert plant.ask("status").status["lines"]["line"]["state"] == "Error"
     finally:
         plant.box.run("ip", "link", "set", "lo", "up")
+
+
+def test_a_network_that_comes_after_the_station_is_listened_on(plant: Plant) -> None:
+    address = "tcp://10.99.0.1:5556"
+    plant.station.settings["plc"].update(verdicts=address, control="tcp://10.99.0.1:5557", allow_plaintext=True)
+    plant.write()
+    plant.box.run("systemctl", "start", UNIT)
+    assert len(plant.entries("EVENT=network.address_awaited")) == 2
+    plant.box.run("ip", "address", "add", "10.99.0.1/32", "dev", "lo")
+    try:
+        heard = plant.box.run("edge-agent", "watch", "--json", "--connect", address, "--count", 1, "--timeout", 60).stdout
+        assert '"outcome"' in heard
+        assert plant.restarts() == 0
+    finally:
+        plant.box.run("ip", "address", "del", "10.99.0.1/32", "dev", "lo")

@@ -3,6 +3,7 @@ that a running station holds, and nothing is set."""
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -132,6 +133,9 @@ def _port_look(key: str, host: str, port: int, settings: str, service: Service |
         by = holder_of(port)
         if is_one_of(by, runs_of(settings, service)):
             return note("ports", f"{key} {host}:{port} is held by the running service, which a restart ends", _RESTART)
+        if error.errno == errno.EADDRNOTAVAIL:
+            told = f"{key} {host}:{port}: no interface of this machine has that address now; the station waits for it"
+            return note("ports", told, f"bring that network up, or give {key} another address")
         make = note if key == "metrics" else problem
         told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by.pid else "")
         return make("ports", told, f"stop what holds it, or give {key} another address")

@@ -1,0 +1,47 @@
+"""Listening at an address that this machine does not have yet: after a power cut a station is up before its network is."""
+
+from __future__ import annotations
+
+import errno
+import socket as socketlib
+
+import zmq
+
+from edge_agent.events import say
+
+_FREEBIND = {
+    socketlib.AF_INET: (socketlib.IPPROTO_IP, 15),  # IP_FREEBIND, <linux/in.h>
+    socketlib.AF_INET6: (socketlib.IPPROTO_IPV6, 78),  # IPV6_FREEBIND, <linux/in6.h>
+}
+_BACKLOG = 100  # as ZeroMQ's own
+
+
+def await_address(listener: socketlib.socket, endpoint: str) -> None:
+    """Let a TCP socket be bound to an address that no interface has, and say so. It takes connections as soon as one has it."""
+    listener.setsockopt(*_FREEBIND[socketlib.AddressFamily(listener.family)], 1)
+    say("network.address_awaited", address=endpoint)
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Listen there, from now on or from when an interface has the address. Raises ZMQError."""
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        try:
+            socket.setsockopt(zmq.USE_FD, _listen_early(endpoint))
+        except OSError as why:
+            raise zmq.ZMQError(why.errno) from None
+        socket.bind(endpoint)
+
+
+def _listen_early(endpoint: str) -> int:
+    """The descriptor of a socket that listens at tcp://ADDRESS:PORT. Raises OSError."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    with socketlib.socket(socketlib.AF_INET, socketlib.SOCK_STREAM | socketlib.SOCK_NONBLOCK) as listener:
+        await_address(listener, endpoint)
+        listener.setsockopt(socketlib.SOL_SOCKET, socketlib.SO_REUSEADDR, 1)
+        listener.bind((host, 0 if port == "*" else int(port)))
+        listener.listen(_BACKLOG)
+        return listener.detach()
