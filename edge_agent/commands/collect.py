@@ -26,10 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-plaintext", action="store_true", help="listen beyond this machine without encryption")
 
 
-def _opened(address: str, crops: str | None) -> Store:
-    """The store, however long its database or disk is away: both may start later than this. Raises ConfigurationError."""
+def _opened(address: str, crops: str | None, watchdog: Watchdog) -> Store:
+    """The store, however long its database or disk is away: both may start later than this. Raises ConfigurationError.
+
+    systemd, which limits a start, is told at the first failure that this one is up, and what it waits for."""
     health = Health()
     while True:
+        watchdog.feed()
         try:
             store = open_store(address, crops)
             health.recover()
@@ -38,6 +41,7 @@ def _opened(address: str, crops: str | None) -> Store:
             raise
         except EdgeAgentError as error:
             health.fail(str(error))
+            notify(READY=1, STATUS=f"waiting for the store: {error}")
             time.sleep(_RETRY_S)
 
 
@@ -46,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(f"--bind {args.bind}: say how, too: tcp://{args.bind}.")
     if not is_loopback(args.bind) and not args.allow_plaintext:
         raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
-    store = _opened(args.store, args.crops)
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
+    watchdog = Watchdog()
+    store = _opened(args.store, args.crops, watchdog)
     try:
         receiver = Receiver(args.bind, store)
     except BaseException:
@@ -56,10 +63,8 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: receiver.stop())
     say("collector.started", bind=receiver.endpoint, store=shown(args.store))
     notify(READY=1, STATUS=f"listening on {receiver.endpoint}")
-    if not faulthandler.is_enabled():
-        faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
     try:
-        receiver.run(Watchdog().feed)
+        receiver.run(watchdog.feed)
     finally:
         notify(STOPPING=1)
         receiver.close()

@@ -17,6 +17,7 @@ from stations import Program
 from edge_agent.collector.opening import open_store
 from edge_agent.commands import collect as command
 from edge_agent.errors import EdgeAgentError
+from edge_agent.notify import Watchdog
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 from edge_agent.wire import Verdict, verdict_json
@@ -144,8 +145,10 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path, post
 
 
 def test_a_store_that_cannot_be_opened_is_told_once_and_once_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd is told that the start is over, which would be ended otherwise, and started again and again."""
     monkeypatch.setattr(command, "_RETRY_S", 0)
     attempts, told = [True, True, False], []
+    notified: list[dict[str, object]] = []
 
     def opened(*_: object) -> str:
         if attempts.pop(0):
@@ -154,8 +157,10 @@ def test_a_store_that_cannot_be_opened_is_told_once_and_once_that_it_is(tmp_path
 
     monkeypatch.setattr(command, "open_store", opened)
     monkeypatch.setattr("edge_agent.collector.health.say", lambda name, **_: told.append(name))
-    assert command._opened("store", None) == "store"
+    monkeypatch.setattr(command, "notify", lambda **fields: notified.append(fields))
+    assert command._opened("store", None, Watchdog()) == "store"
     assert told == ["collector.failed", "collector.recovered"]
+    assert notified[0] == {"READY": 1, "STATUS": "waiting for the store: away"}
 
 
 def require_all(address: str, crops: str | None, count: int) -> None:

@@ -160,6 +160,17 @@ def test_a_line_without_triggers_and_a_collector_without_stations_are_no_stall(p
     assert "in serve_batch" in plant.journal(COLLECTOR) or "in run" in plant.journal(COLLECTOR)
 
 
+def test_a_collector_whose_database_is_away_is_up_and_says_what_it_waits_for(plant: Plant) -> None:
+    words = (
+        "--bind tcp://127.0.0.1:5558 --store postgresql+psycopg://nobody@127.0.0.1:9/x --crops /var/lib/edge-agent/collector/crops"
+    )
+    plant.drop_in(f"[Service]\nExecStart=\nExecStart=/opt/edge-agent/bin/edge-agent collect {words}\n", COLLECTOR)
+    plant.start_collector()
+    assert "waiting for the store: " in plant.box.show(COLLECTOR, "StatusText")
+    plant.box.run("systemctl", "stop", COLLECTOR)
+    assert plant.box.show(COLLECTOR, "Result") == "success"
+
+
 def test_a_bad_configuration_is_not_tried_again_and_its_reason_is_in_the_status(plant: Plant) -> None:
     heard = plant.write_alarm()
     plant.station.settings["lines"][0]["recipe"] = "absent"
