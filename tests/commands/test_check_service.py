@@ -25,7 +25,7 @@ from edge_agent.settings import load_station
 
 __all__ = ["systemctl"]
 Images = Callable[[int], list[np.ndarray]]
-OPEN = {"ProtectHome": "no", "PrivateTmp": "no"}
+OPEN = {"ProtectHome": "no", "PrivateTmp": "no", "ProtectSystem": "no"}
 
 
 @pytest.fixture
@@ -38,6 +38,8 @@ def etc(images: Images) -> Iterator[StationFolder]:
         shutil.copy(made.images / "0002.png", made.folder / name)
     made.recipe["golden"] = {"good": ["golden/good.png"], "bad": ["golden/bad.png"]}
     made.settings["cameras"][0]["repeat"] = True
+    (made.folder / "state").mkdir()
+    (made.folder / "state").chmod(0o777)
     made.settings["lines"][0]["challenge"] = {"parts": [{"name": "bad", "expect": "NG", "image": "master.png"}]}
     yield made
     shutil.rmtree(made.folder)
@@ -87,10 +89,29 @@ def test_what_the_sandbox_hides_is_a_problem(within: Program, etc: StationFolder
     file = etc.write()
     systemctl(file)
     told = found(within, file)
-    assert told.keys() == {"", "cameras.0.path", "lines.0.recipe", "lines.0.challenge.parts.0.image"}
+    assert told.keys() == {"", "state", "cameras.0.path", "lines.0.recipe", "lines.0.challenge.parts.0.image"}
     assert all("PrivateTmp=yes" in each and "/var/lib/edge-agent" in each for each in told.values())
     systemctl(file, BindReadOnlyPaths=f"/srv:/srv:rbind {etc.folder}:{etc.folder}:rbind")
+    assert found(within, file).keys() == {"state"}, "what is bound read-only takes no journal"
+    systemctl(file, BindPaths=f"/srv:/srv:rbind {etc.folder}:{etc.folder}:rbind")
     assert found(within, file) == {}
+
+
+def test_a_state_folder_that_the_service_cannot_write_is_a_problem(within: Program, etc: StationFolder, systemctl: Tell) -> None:
+    state = etc.folder / "state"
+    file = etc.write()
+    systemctl(file, **OPEN | {"ProtectSystem": "strict"})
+    told = found(within, file)
+    assert list(told) == ["state"]
+    for words in (f"{state}, where the service, as nobody, keeps nothing: ProtectSystem=strict", f"ReadWritePaths={state}"):
+        assert words in told["state"]
+    systemctl(file, **OPEN | {"ProtectSystem": "strict", "ReadWritePaths": f"/srv -{etc.folder}"})
+    assert found(within, file) == {}
+    state.rmdir()
+    assert f"{etc.folder} is not writable for nobody" in found(within, file)["state"]
+    etc.settings["state"] = "/var/lib/edge-agent/state/of-line1"
+    systemctl(etc.write(), **OPEN | {"ProtectSystem": "strict"})
+    assert found(within, file) == {}, "systemd makes it for the account"
 
 
 @pytest.mark.parametrize(("homes", "is_hidden"), [("yes", True), ("tmpfs", True), ("read-only", False), ("no", False)])

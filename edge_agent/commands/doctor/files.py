@@ -18,6 +18,11 @@ from edge_agent.settings import RecordedEngine, Station
 from edge_agent.strictyaml import Document, Keys
 
 Named = tuple[Keys, Path]  # a key of the settings, and a file or folder that belongs to it
+_STATE = "/var/lib/edge-agent/state"
+_WRITABLE = (
+    f"say {_STATE}; or sudo install -d -o {{account}} -m 750 {{folder}}, and ReadWritePaths={{folder}} below "
+    "[Service] in systemctl edit edge-agent."
+)
 _ELSEWHERE = "put it under /var/lib/edge-agent or /etc/edge-agent, readable by all: chmod -R a+rX."
 
 
@@ -55,7 +60,7 @@ def _unreadable(file: Path) -> tuple[str, str] | None:
 
 
 def check_service(station: Station, document: Document, service: Service) -> tuple[list[Problem], list[Problem]]:
-    """Problems of what the service may not read though this user may, and warnings of cameras that come to an end."""
+    """Problems of what the service may not read or write though this user may, and warnings of cameras that come to an end."""
     named: dict[Path, Keys] = {}
     for keys, path in _named(station):
         named.setdefault(path, keys)
@@ -64,7 +69,19 @@ def check_service(station: Station, document: Document, service: Service) -> tup
         with suppress(OSError):  # this user may not look either, and was told so
             if (told := _kept_from(service, path) or _closed_images(service, path)) is not None:
                 problems.append(document.problem(keys, *told))
-    return problems, list(_that_end(station, document))
+    return problems + list(_unwritable(station, document, service)), list(_that_end(station, document))
+
+
+def _unwritable(station: Station, document: Document, service: Service) -> Iterator[Problem]:
+    """The state folder, where the service could not write into it."""
+    state = station.path(station.settings.state)
+    with suppress(OSError):
+        hidden = service.hides(state)
+        if why := hidden or service.bars_from(state):
+            remedy = f"say {_STATE}." if hidden else _WRITABLE.format(folder=state, account=service.account)
+            yield document.problem(
+                ("state",), f"names {state}, where the service, as {service.account}, keeps nothing: {why}.", remedy
+            )
 
 
 def _kept_from(service: Service, path: Path) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ _ANSWER_S = 2.0
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
 _CLOSES_ALL = "ProtectHome=yes"
-_READ, _PASS = 4, 1  # of a mode's three bits
+_READ, _WRITE, _PASS = 4, 2, 1  # of a mode's three bits
 _SAYS = (
     "LoadState",
     "ExecStart",
@@ -28,13 +28,17 @@ _SAYS = (
     "PrivateTmp",
     "BindPaths",
     "BindReadOnlyPaths",
+    "ProtectSystem",
+    "StateDirectory",
+    "ReadWritePaths",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """`main_pid` is 0 while it does not run; `uid` None where its account is unknown here or is root, to whom modes say nothing.
-    `hidden` names folders with the unit's line that hides them; `shown` those that a drop-in binds into them."""
+    `hidden` names folders with the unit's line that hides them; `shown` those that a drop-in binds into them. `own` are made by
+    systemd for the account; `kept` is the unit's line that makes all but these and `writable` read-only, '' where none does."""
 
     settings: Path
     main_pid: int
@@ -43,6 +47,9 @@ class Service:
     gids: frozenset[int]
     hidden: tuple[tuple[Path, str], ...]
     shown: tuple[Path, ...]
+    own: tuple[Path, ...]
+    kept: str
+    writable: tuple[Path, ...]
 
     def hides(self, path: Path) -> str:
         """The unit's line that hides a path from the service; '' where none does. Nothing can be bound into what ProtectHome=yes
@@ -67,6 +74,16 @@ class Service:
     def closes(self, path: Path) -> bool:
         """True where the modes of this very file or folder keep the account from reading it. Raises OSError."""
         return self._lacks(path, _READ | _PASS if path.is_dir() else _READ)
+
+    def bars_from(self, folder: Path) -> str:
+        """What keeps the service from writing into a folder that is there, or that it is to make; '' where nothing does. Raises
+        OSError where whoever asks may not look."""
+        if any(folder.is_relative_to(each) for each in self.own):
+            return ""
+        if self.kept and not any(folder.is_relative_to(each) for each in self.writable):
+            return self.kept
+        here = next(each for each in (folder, *folder.parents) if each.exists())
+        return f"{here} is not writable for {self.account}" if self._lacks(here, _WRITE | _PASS) else ""
 
     def _lacks(self, path: Path, wanted: int) -> bool:
         if self.uid is None:
@@ -117,6 +134,9 @@ def parse(shown: str) -> Service | None:
         gids=gids,
         hidden=_hidden(told),
         shown=_bound(told),
+        own=tuple((Path("/var/lib") / name).resolve() for name in told.get("StateDirectory", "").split()),
+        kept="ProtectSystem=strict" if told.get("ProtectSystem") == "strict" else "",
+        writable=_writable(told),
     )
 
 
@@ -140,7 +160,16 @@ def _hidden(told: dict[str, str]) -> tuple[tuple[Path, str], ...]:
     )
 
 
+def _writable(told: dict[str, str]) -> tuple[Path, ...]:
+    """What a drop-in leaves writable where ProtectSystem=strict leaves nothing."""
+    named = told.get("ReadWritePaths", "").split()
+    return (*(Path(name.lstrip("-+")).resolve() for name in named), *_entries(told.get("BindPaths", "")))
+
+
 def _bound(told: dict[str, str]) -> tuple[Path, ...]:
     """Where BindPaths= and BindReadOnlyPaths= put folders: SOURCE, SOURCE:DESTINATION or these with an option."""
-    entries = f"{told.get('BindPaths', '')} {told.get('BindReadOnlyPaths', '')}".split()
-    return tuple(Path((entry.split(":") + entry.split(":"))[1 if ":" in entry else 0]) for entry in entries)
+    return _entries(f"{told.get('BindPaths', '')} {told.get('BindReadOnlyPaths', '')}")
+
+
+def _entries(text: str) -> tuple[Path, ...]:
+    return tuple(Path((entry.split(":") + entry.split(":"))[1 if ":" in entry else 0]) for entry in text.split())
