@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -31,11 +32,21 @@ def address(args: argparse.Namespace, end: End = "control") -> str:
     """Where the user says that the station is. Whatever else is wrong with its settings is for the daemon to say."""
     if args.config is None:
         return args.connect or _DEFAULTS[end]
+    return of_this_machine(_named(args.config, end) or _DEFAULTS[end])
+
+
+def _named(file: Path, end: End) -> str:
+    """The address in these settings, by its line alone where something keeps the rest from being read; '' where there is none."""
     try:
-        named = yaml.safe_load(args.config.read_text(encoding="utf-8"))["plc"][end]
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
-        named = None
-    return of_this_machine(named if isinstance(named, str) else _DEFAULTS[end])
+        text = file.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+    try:
+        named = yaml.safe_load(text)["plc"][end]
+        return named if isinstance(named, str) else ""
+    except (ValueError, yaml.YAMLError, LookupError, TypeError):
+        found = re.search(rf"^[^#\n]*\b{end}:\s*[\"']?((tcp|ipc)://[^\s\"',}}#]+)", text, re.MULTILINE)
+        return found[1] if found else ""
 
 
 def of_this_machine(endpoint: str) -> str:

@@ -81,9 +81,11 @@ def test_a_reload_is_answered_with_what_came_of_it(
         assert refused.returncode == 1
         assert "refused, the recipes before stay: " in refused.stdout
         assert "rules.0.max" in refused.stdout
-        file.write_text("plc: [")
-        broken = edge_agent("control", "--connect", station.settings["plc"]["control"], "reload")
-        assert "station.yaml" in broken.stdout
+        whole = file.read_text()
+        for whole_line, broken_line in (("cameras:", "cameras"), ("plc:", "plcs:"), ("cameras:", "# gr\xfcn\ncameras: [")):
+            file.write_bytes(whole.replace(whole_line, broken_line, 1).encode("latin-1"))
+            broken = edge_agent(*by_config, "reload")
+            assert "station.yaml" in broken.stdout, "the daemon is reached, and says what is wrong"
 
 
 def test_watch_with_nobody_there_ends_after_its_timeout(edge_agent: Program, station: StationFolder) -> None:
