@@ -14,6 +14,7 @@ from collections.abc import Callable
 from edge_agent import __version__
 from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, FULL, ConfigurationError, EdgeAgentError, remedy_of
 from edge_agent.events import configure_logging
+from edge_agent.logwriter import complain
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads have nothing to do here, and wait busily
 
@@ -86,10 +87,10 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return run(arguments)
     except ConfigurationError as error:
         for problem in error.problems:
-            print(f"edge-agent: {problem}", file=sys.stderr)
+            complain(str(problem))
         return error.exit_code
     except EdgeAgentError as error:
-        print(f"edge-agent: {error}", file=sys.stderr)
+        complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -100,5 +101,5 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         if tell_traceback or (error.filename is None and error.errno not in FULL):  # no file's: nobody foresaw it
             raise
         file = "writing" if error.filename is None else os.fsdecode(error.filename)
-        print(f"edge-agent: {file}: {error.strerror}. Remedy: {remedy_of(error)}", file=sys.stderr)
+        complain(f"{file}: {error.strerror}. Remedy: {remedy_of(error)}")
         return EXIT_FAILURE

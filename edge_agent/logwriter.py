@@ -175,6 +175,12 @@ def configure(threshold: int) -> None:
     )
 
 
+def complain(text: str) -> None:
+    """Print what ends a command on standard error; where that is the journal's, each line has the priority of an error."""
+    mark = f"<{_PRIORITIES['error']}>" if _journal() is not None else ""
+    print("\n".join(f"{mark}{line}" for line in f"edge-agent: {text}".splitlines()), file=sys.stderr)
+
+
 def _journal() -> JournaldTransport | None:
     """The journal, where systemd has connected standard error to it. Addressed for each entry: journald may be started again."""
     try:

@@ -233,6 +233,22 @@ def test_without_journald_the_line_goes_to_standard_error(logger: JournalLogger,
     assert capsys.readouterr().err == '<3>{"event": "engine.lost", "level": "error", "why": "gone"}\n'
 
 
+ENDING = """
+import os
+stderr = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{stderr.st_dev}:{stderr.st_ino}"
+from edge_agent.cli import main
+print(main(["run", "--config", "/absent/station.yaml"]))
+"""
+
+
+def test_what_ends_a_daemon_is_an_error_of_the_journal_too() -> None:
+    """`journalctl -p warning` is where an operator is told to look."""
+    ran = subprocess.run([sys.executable, "-c", ENDING], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "78\n"
+    assert ran.stderr.startswith("<3>edge-agent: /absent/station.yaml: ")
+
+
 SPEAKER = """
 import os, sys
 from pathlib import Path

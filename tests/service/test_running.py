@@ -178,6 +178,7 @@ def test_a_bad_configuration_is_not_tried_again_and_its_reason_is_in_the_status(
     wait_for(lambda: plant.box.show(UNIT, "ActiveState") == "failed", "it fails")
     told = plant.box.run("systemctl", "status", "--no-pager", UNIT, check=False).stdout
     assert "absent.yaml" in told
+    assert "absent.yaml" in plant.box.journal(UNIT, "--priority=warning")
     assert plant.box.show(UNIT, "ExecMainStatus") == "78"
     assert plant.restarts() == 0
     wait_for(heard.exists, "the site's alarm runs")
