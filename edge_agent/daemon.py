@@ -59,7 +59,7 @@ _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 class Daemon:
     """The whole station in one process. `observe` sees every judged part with its frame and map, and `model` and `deadline_ms`
-    take the place of the recipe's, as replay needs; a run of NG then raises no alarm."""
+    take the place of the recipe's, as replay needs; a run of NG then raises no alarm. `reload`, set, has everything read anew."""
 
     def __init__(
         self,
@@ -69,13 +69,14 @@ class Daemon:
         observe: Observe | None = None,
         model: Path | None = None,
         deadline_ms: float | None = None,
+        reload: threading.Event | None = None,
     ) -> None:
         self.station = station
         self._model = model
         self._deadline_ms = deadline_ms
         self._observe = observe
         self._stop = threading.Event()
-        self._reload = threading.Event()  # asked for by SIGHUP
+        self._reload = reload or threading.Event()
         self._failure: EdgeAgentError | None = None  # what ends the daemon, though nobody asked it to stop
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
         self._budget = Budget(parts)
@@ -258,7 +259,7 @@ class Daemon:
         starts it again, and the journal has what was on its way."""
         if not faulthandler.is_enabled():
             faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's traceback
-        process.listen(self._stop, self._reload)
+        process.listen(self._stop)
         self.start()
         was_ready = False
         while not self._stop.wait(_POLL_S) and not self._is_done():

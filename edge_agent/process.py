@@ -68,8 +68,8 @@ def machine_id() -> str:
         return ""
 
 
-def listen(stop: threading.Event, reload: threading.Event) -> None:
-    """Signals that ask for an end, or to read the settings anew, set these; for the main thread."""
+def listen(stop: threading.Event) -> None:
+    """Signals that ask for an end set this; for the main thread."""
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         say("station.stopping", signal=signal.Signals(number).name)
@@ -77,6 +77,10 @@ def listen(stop: threading.Event, reload: threading.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+
+
+def listen_for_reload(reload: threading.Event) -> None:
+    """The signal that asks to read the settings anew sets this; for the main thread, before the start, which it would end."""
     if not sys.stdin or not sys.stdin.isatty():  # there a closed terminal is to end it, as ever
         signal.signal(signal.SIGHUP, lambda *_: reload.set())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 from pathlib import Path
 
+from edge_agent import process
 from edge_agent.commands.numbers import whole
 from edge_agent.daemon import Daemon
 from edge_agent.plc.partlog import PartLog
@@ -20,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    process.listen_for_reload(reload := threading.Event())
     station = load_station(args.config, args.overrides)
-    daemon = Daemon(station, parts=args.parts)
+    daemon = Daemon(station, parts=args.parts, reload=reload)
     daemon.publisher.part_log = PartLog(station.settings.log.parts_per_s)
     summary = daemon.run()
     if args.summary:

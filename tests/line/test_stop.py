@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -54,6 +56,35 @@ def test_systemd_is_asked_for_as_long_as_the_drain_may_take(
         daemon.close()
         words = iter(lambda: systemd.recv(4096), b"EXTEND_TIMEOUT_USEC=635000000")
         assert b"STOPPING=1\nSTATUS=draining: finishing parts in flight" in list(words)
+
+
+RELOAD_WITHIN_THE_START = """
+import os, signal, sys
+from edge_agent import daemon
+from edge_agent.cli import main
+
+opened = daemon.Daemon._open
+
+def open_slowly(self):
+    os.kill(os.getpid(), signal.SIGHUP)
+    opened(self)
+
+daemon.Daemon._open = open_slowly
+sys.exit(main(["run", "--config", sys.argv[1]]))
+"""
+
+
+def test_a_reload_that_is_asked_for_within_the_start_ends_it_not_and_is_done_after_it(station: StationFolder) -> None:
+    station.images.mkdir()
+    (station.images / "0.png").touch()
+    station.settings["cameras"][0].update(trigger="software", rate_hz=0)
+    words = [sys.executable, "-c", RELOAD_WITHIN_THE_START, str(station.write())]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("station.reloaded" in line for line in iter(process.stderr.readline, "")), "it ended"
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_a_closer_that_fails_keeps_none_of_the_others_open(station: StationFolder) -> None:
