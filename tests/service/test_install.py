@@ -40,9 +40,13 @@ def test_installing_starts_a_safe_station_and_says_what_to_do_next(installed: tu
 
 def test_it_comes_up_at_boot(installed: tuple[Box, str]) -> None:
     box, _ = installed
+    box.run("chown", "daemon", "/var/lib/edge-agent/pictures")
+    box.run("chmod", "775", "/etc/edge-agent/masters")
     box.reboot()
     wait_for(lambda: ready(box), "the station is ready after a boot")
     assert box.show(UNIT, "NRestarts") == "0"
+    kept = box.run("stat", "-c", "%U %a", "/var/lib/edge-agent/pictures", "/etc/edge-agent/masters").stdout
+    assert kept == "daemon 755\nroot 775\n", "a site's folders are as the site left them"
 
 
 def test_the_units_are_sound_and_hardened(installed: tuple[Box, str]) -> None:
