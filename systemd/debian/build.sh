@@ -3,6 +3,7 @@
 # come from where pip finds them, at build time only. The package runs on the same distribution and architecture it is built on.
 # DEB_VERSION=0.1.0+site2 is another packaging of version 0.1.0; the version itself is in edge_agent/__init__.py.
 set -euo pipefail
+umask 022   # what the package holds is for all to read, whoever builds it
 cd "$(dirname "$0")/../.."
 python=${DEB_PYTHON:-/usr/bin/python3}
 compression=${DEB_COMPRESSION:--Zzstd -z3}
@@ -23,11 +24,11 @@ esac
 "$python" -c 'import venv, ensurepip' 2>/dev/null || { echo "Install Python's venv module: sudo apt-get install -y python3-venv" >&2; exit 1; }
 rm -rf "$root" build/lib build/bdist.* && mkdir -p "$root/DEBIAN" out
 
-# --- the virtual environment: its libraries are made once for one setup.cfg, the project is added each time ----------------------------
+# --- the virtual environment: its libraries are made once for one setup.cfg and build.sh, the project is added each time ---------------
 export PYTHONDONTWRITEBYTECODE=1
 pip=(-m pip --quiet --disable-pip-version-check)
 libraries=build/deb-libraries
-stamp=$({ cat setup.cfg; "$python" --version; } | sha256sum)
+stamp=$({ cat setup.cfg systemd/debian/build.sh; "$python" --version; } | sha256sum)
 if [ "$(cat "$libraries/.made-for" 2>/dev/null)" != "$stamp" ]; then
     rm -rf "$libraries"
     "$python" -m venv --system-site-packages "$libraries"

@@ -32,6 +32,15 @@ def test_another_packaging_of_the_version_is_built() -> None:
     assert "needs Python 3.10" in done.stderr
 
 
+def test_the_builders_umask_closes_no_file_of_the_package(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\numask >{tmp_path}/umask\nexit 1\n")
+    python.chmod(0o755)
+    done = subprocess.run([BUILD], env={**os.environ, "DEB_PYTHON": str(python)}, capture_output=True, check=False, umask=0o077)
+    assert done.returncode == 1
+    assert (tmp_path / "umask").read_text() == "0022\n"
+
+
 def test_older_packages_of_the_architecture_make_room(tmp_path: Path) -> None:
     (line,) = re.findall(r"^rm -f out/.*$", BUILD.read_text(), re.M)
     assert BUILD.read_text().index(line) < BUILD.read_text().index("dpkg-deb --root-owner-group")
