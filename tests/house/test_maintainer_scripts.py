@@ -202,3 +202,11 @@ def test_purging_takes_everything_and_says_what(machine: Machine) -> None:
         assert f"deletes {gone}, " in machine.told
     machine.run("postrm", "purge")
     assert machine.told == ""
+
+
+def test_a_disk_that_is_mounted_below_fails_no_purge(machine: Machine) -> None:
+    """rm empties it, says that it is busy, and fails."""
+    machine._write(machine.root / "bin/rm", '/bin/rm "$@"\nexit 1\n')
+    machine.run("postrm", "purge")
+    assert "unmount it, then remove the folder" in machine.told
+    assert "systemctl --system daemon-reload" in (machine.root / "called").read_text()
