@@ -92,6 +92,13 @@ class Store:
         """Store rows and move each stream (its station, its last row) on, in one transaction.
 
         A row that cannot be read is kept whole in `refused`: it would be no better the next time."""
+        try:
+            self._commit(rows, upto)
+        except sa.exc.SQLAlchemyError:
+            self._engine.dispose()  # SQLite holds a file for reading alone that it once could not open for more
+            raise
+
+    def _commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
         with self._engine.begin() as connection:
             for row in rows:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from postgres import Postgres
+from stations import an_ordinary_user, open_folder
 
 from edge_agent.collector.opening import open_store, shown
 from edge_agent.collector.store import Arrived, Store
@@ -91,6 +93,26 @@ def test_what_is_committed_is_there_after_a_restart(opener: Opener) -> None:
     assert [v.seq for v in again.verdicts()] == [1, 2, 3, 4, 5]
     assert (again.pictures()[0].read() == PIXELS).all()
     again.close()
+
+
+def test_a_database_that_may_be_written_again_is_written() -> None:
+    """One of root's, whom somebody made it as, is given to the account while the collector runs."""
+    folder = open_folder()
+    folder.chmod(0o777)
+    open_store(str(folder / "first")).close()  # what it imports may be closed to nobody
+    with an_ordinary_user():
+        open_store(str(folder / "store")).close()
+        database = folder / "store" / "collector.db"
+        database.chmod(0o444)
+        store = open_store(str(folder / "store"))
+        with pytest.raises(sa.exc.OperationalError, match="readonly"):
+            store.commit([record(1, 1)], {"stream": ("s", 1)})
+        for file in database.parent.glob("collector.db*"):
+            file.chmod(0o644)
+        store.commit([record(1, 1)], {"stream": ("s", 1)})
+        assert store.count("records") == 1
+        store.close()
+    shutil.rmtree(folder)
 
 
 def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_is_kept(store: Store) -> None:
