@@ -106,7 +106,7 @@ class Daemon:
         self.outbox = self._open_outbox(state / "outbox")
         self._closers.append(self.outbox.close)
         self._open_counters(state / FOLDER)
-        building = Building()
+        self._building = building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
         self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open
         views = [(line, view) for line in settings.lines for view in line.each_view]
@@ -366,6 +366,7 @@ class Daemon:
             line.grabber.stop(max(0.0, hangs_s - time.monotonic()))
         self.look_at_views()
         self._swapper.ask_to_stop()
+        self._building.give_up()
         self.publisher.stop(left_s())
         for line in self.lines:
             line.close()

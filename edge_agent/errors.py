@@ -88,6 +88,10 @@ class ConfigurationError(EdgeAgentError):
         return cls([Problem(str(file), 0, key, message, remedy)])
 
 
+class Stopping(EdgeAgentError):
+    """The station stops; what was under way is given up."""
+
+
 class CameraError(EdgeAgentError):
     """A camera did not deliver: absent, disconnected, or a picture that cannot be read."""
 

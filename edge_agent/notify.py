@@ -7,6 +7,8 @@ import os
 import socket
 import time
 
+from edge_agent.errors import Stopping
+
 _PATIENCE_S = 120  # from one word of a builder's to the next, or to READY
 _TELL_S = 1.0
 _MOST_BYTES = 3000  # of one value: systemd passes over a message beyond 4096 bytes (NOTIFY_BUFFER_MAX), READY=1 in it too
@@ -43,9 +45,18 @@ class Building:
         self.text = ""  # '' while nothing is built
         self.tells_status = True  # until somebody else has the status and puts `text` into it
         self._what, self._began_s, self._tell_at_s = "", 0.0, 0.0
+        self._is_over = False
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: whoever builds hears of it at the next word."""
+        self._is_over = True
 
     def tell(self, what: str, at: str) -> None:
-        """Say that `what` is being built and what its builder is at; '' is a sign of life. Called as often as one likes."""
+        """Say that `what` is being built and what its builder is at; '' is a sign of life. Called as often as one likes.
+
+        Raises Stopping where it was given up."""
+        if self._is_over:
+            raise Stopping(f"{what} is not built any further: the station stops.")
         now_s = time.monotonic()
         if what != self._what:
             self._what, self._began_s, self._tell_at_s = what, now_s, 0.0

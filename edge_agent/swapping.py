@@ -14,7 +14,7 @@ from typing import Protocol
 
 from edge_agent import process
 from edge_agent.bundle import Bundle
-from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost, Stopping
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter
@@ -26,7 +26,7 @@ from edge_agent.wire import Reply
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _READY_AGAIN_S = 0.1
 _STOPPING = Reply(ok=False, error="the station stops; the recipes before stay. Ask again when it runs.")
-_CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one that is being built takes longer
+_CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one that is being built is given up
 
 
 class Owner(Protocol):
@@ -150,6 +150,8 @@ class Swapper:
             self._release_idle()
             try:
                 bundle = self._forge(recipe, line.bundle.identity.generation + 1, line.guard_ms)
+            except Stopping:
+                return _STOPPING
             except EngineLost as error:  # of every line's engine, whatever was to be opened
                 self._owner.fail(error)
                 return Reply(ok=False, error=str(error))
@@ -204,6 +206,8 @@ class Swapper:
             self._release_idle()
             try:
                 reading = self._reloader.fresh()
+            except Stopping:
+                return _STOPPING
             except Exception as error:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
                 if isinstance(error, EngineLost):
@@ -250,6 +254,8 @@ class Swapper:
             process.unbind()
             try:
                 self._equip()
+            except Stopping:
+                break
             except (ConfigurationError, EngineError) as error:
                 self._owner.fail(error)
                 break

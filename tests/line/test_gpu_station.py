@@ -258,6 +258,31 @@ def test_while_an_engine_is_built_systemd_is_asked_for_time_and_told_why(
     assert [outcome for outcome, _ in reasons(outcomes[0])] == ["PASS", "PASS", "NG"]
 
 
+def test_a_stop_gives_up_the_engine_that_is_being_built(
+    station: StationFolder,
+    images: Callable[[int], list[np.ndarray]],
+    no_gpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """What opened it after the end would have a GPU's context in a process that ends."""
+    monkeypatch.setattr(swapping, "_ENGINE_AGAIN_S", (0.05,))
+    monkeypatch.setattr(build, "_CHILD", "slow_builder")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*sys.path]))
+    monkeypatch.setenv("SLOW_BUILDER_GO", str(station.folder / "never"))
+    station.settings["engine"] = GPU
+    station.add_images(images(3))
+    daemon, verdicts = open_daemon(station)
+    daemon.start()
+    install(monkeypatch)
+    wait(lambda: daemon._foundry._building.text.endswith("/99"))
+    daemon.close()
+    assert "open-engine" not in [thread.name for thread in threading.enumerate()]
+    assert list((station.folder / "state" / "engines").iterdir()) == []
+    assert reasons(verdicts) == [("FAULT", ("not_ready",))] * 3
+    assert "station.thread_failed" not in "".join(capfd.readouterr())
+
+
 LOST = Error("cuEventQuery failed: an illegal memory access was encountered")
 
 
