@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = 32
 
 
-def write_small_unet(folder: Path, seed: int = 0) -> Path:
+def write_small_unet(folder: Path, seed: int = 0, *, opset: int = 17, kind: str = "logits") -> Path:
+    """`kind` is what it gives: logits, or probability."""
     random = np.random.default_rng(seed)
     weights, nodes = [], []
 
@@ -39,9 +40,10 @@ def write_small_unet(folder: Path, seed: int = 0) -> Path:
     conv(relu(conv("joined", "join", 8, 4, through=1.0)), "head", 4, 1, side=1, through=20.0)
     weights.append(numpy_helper.from_array(np.array(-14.0, np.float32), "centre"))
     nodes.append(helper.make_node("Add", ["head", "centre"], ["logits"], name="logits"))
+    nodes.append(helper.make_node("Sigmoid", ["logits"], ["probability"], name="probability"))
     frames = helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["n", 1, SIZE, SIZE])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1, SIZE, SIZE])
-    save(folder, nodes, [frames], [logits], weights, 17)
+    given = helper.make_tensor_value_info(kind, TensorProto.FLOAT, ["n", 1, SIZE, SIZE])
+    save(folder, nodes[: None if kind == "probability" else -1], [frames], [given], weights, opset)
     size = {"rows": SIZE, "cols": SIZE}
     papers_input = {"name": "frames", "layout": "NCHW", "dtype": "float32", "scale": 1 / 255, **size}
-    return write_papers(folder, SIZE, SIZE, input=papers_input, output={"kind": "logits", "map": "logits"})
+    return write_papers(folder, SIZE, SIZE, input=papers_input, output={"kind": kind, "map": kind})

@@ -213,8 +213,8 @@ def _log_odds(nodes: _Nodes, probability: str) -> str:
     """Of a value that is no probability NaN, which makes the peak infinite: clamping alone would turn it into a clean pixel."""
     kept = nodes.add("Clip", probability, nodes.constant(_NEARLY), nodes.constant(1 - _NEARLY))
     odds = nodes.add("Log", nodes.add("Div", kept, nodes.add("Sub", nodes.constant(1.0), kept)))
-    above = nodes.add("GreaterOrEqual", probability, nodes.constant(-_BEYOND))
-    below = nodes.add("LessOrEqual", probability, nodes.constant(1 + _BEYOND))
+    above = nodes.add("Greater", probability, nodes.constant(-_BEYOND))  # ONNX tells no shape behind "OrEqual" before opset 16
+    below = nodes.add("Less", probability, nodes.constant(1 + _BEYOND))
     return nodes.add("Where", nodes.add("And", above, below), odds, nodes.constant(np.nan))  # not a number is neither
 
 
