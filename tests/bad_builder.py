@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ def crash(*_: object) -> tuple[bytes, bytes]:
     os.abort()
 
 
+def fill(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def print_much(*_: object) -> tuple[bytes, bytes]:
     """As C libraries do: to the descriptor itself, and no end of line before the last word."""
     os.write(1, GARBAGE + b"Using default stream in enqueue.")
@@ -39,7 +44,9 @@ def main() -> int:
         os.write(1, GARBAGE)
         return 4
     child.load_library = lambda _: None
-    child.build_plan = {"killed": be_killed, "crashed": crash, "prints": print_much}[way]
+    child.build_plan = {"killed": be_killed, "crashed": crash, "prints": print_much, "full": print_much}[way]
+    if way == "full":
+        child.write_whole = fill
     return child.main()
 
 

@@ -34,6 +34,7 @@ def built_by(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capabiliti
         ("crashed", "by signal 6 .*assertion in a library"),
         ("garbage", "by exit code 4 .*it said nothing"),
         ("deaf", "by exit code 3 .*it said nothing"),
+        ("full", "engines cannot hold an engine: No space left on device. Free space there"),
     ],
 )
 def test_a_builder_that_dies_is_told_of_and_may_be_tried_again(

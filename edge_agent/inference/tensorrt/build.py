@@ -149,6 +149,7 @@ def _read(line: bytes) -> Word | None:
 
 
 def _require_done(last: Word, code: int, said: str) -> None:
+    """Raises what the last word means; OSError of a disk that did not take what was built."""
     if last.kind == "done":
         return
     if last.kind == "model":
@@ -157,6 +158,8 @@ def _require_done(last: Word, code: int, said: str) -> None:
         raise EngineUnavailable(last.text)
     if last.kind == "failed":
         raise EngineError(last.text)
+    if last.kind == "disk":
+        raise OSError(0, last.text)
     why = f"signal {-code}" if code < 0 else f"exit code {code}"
     hint = " Exit by signal 9 is mostly want of memory: free some, or lower engine.workspace_mb." if code == -9 else ""
     raise EngineUnavailable(f"the builder ended by {why} before the engine was there: {said or 'it said nothing'}.{hint}")

@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line from the builder. `kind` progress, alive, done, model (it never will), unavailable (it may)."""
+    """One line from the builder. `kind` progress, alive, done, model (it never will), unavailable (it may), failed, disk."""
 
     kind: str
     text: str = ""
@@ -96,8 +96,10 @@ def main() -> int:
         build(order, tell)
     except ConfigurationError as error:
         tell(Word(kind="model", text=str(error)))
-    except (EngineUnavailable, OSError) as error:
+    except EngineUnavailable as error:
         tell(Word(kind="unavailable", text=str(error)))
+    except OSError as error:
+        tell(Word(kind="disk", text=error.strerror or str(error)))
     except EdgeAgentError as error:
         tell(Word(kind="failed", text=str(error)))
     else:
