@@ -137,7 +137,8 @@ def of_tensorrt(engine: EngineSettings | None, unneeded: str = "") -> Iterator[L
     wanted = (engine.library,) if isinstance(engine, TensorRtEngine) and engine.library != "auto" else TENSORRT
     needed = f"which engine.kind {type(engine).__struct_config__.tag} needs"
     if not any(_is_there(name) for name in wanted):
-        remedy = "pip install 'edge-agent[gpu]' or 'edge-agent[rtx]'; on a Jetson a virtual environment with --system-site-packages"
+        remedy = "pip install tensorrt-cu12, or 'edge-agent[rtx]' for an RTX GPU; on a Jetson a virtual environment with "
+        remedy += "--system-site-packages. See docs/gpu.md, Installing"
         yield make("tensorrt", f"{' or '.join(wanted)} missing, {needed}", remedy)
     if not _is_there("pycuda"):
         yield make("tensorrt", f"pycuda missing, {needed}", "pip install 'edge-agent[gpu]'")

@@ -81,8 +81,9 @@ def load_library(wanted: str = "auto") -> Library:
             )
         return library
     raise EngineUnavailable(
-        f"no TensorRT can be imported ({'; '.join(tried)}). Install it: on a Jetson make the virtual environment with "
-        "--system-site-packages, elsewhere pip install 'edge-agent[gpu]' or 'edge-agent[rtx]'; or set engine: {kind: cpu}."
+        f"no TensorRT can be imported ({'; '.join(tried)}). Install it (docs/gpu.md, Installing): on a Jetson make the virtual "
+        "environment with --system-site-packages, elsewhere pip install tensorrt-cu12, or 'edge-agent[rtx]' for an RTX GPU; or set "
+        "engine: {kind: cpu}."
     )
 
 
