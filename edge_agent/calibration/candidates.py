@@ -25,19 +25,29 @@ _OPSET_OF_HALF_SCALES = 19  # from here on a Q/DQ pair may stand between tensors
 def prepare(network: Any, ports: Sequence[str]) -> Any:
     """Return the finished graph with constants and batch norms folded, every node named, and the ports under these names: the
     input's, then the outputs'. What every candidate is made from. Raises ConfigurationError for a graph that cannot run."""
-    folded = _folded(network)
-    new = dict(zip([each.name for each in [*folded.graph.input, *folded.graph.output]], ports, strict=True))
-    inner = {name for node in folded.graph.node for name in [*node.input, *node.output]}
+    prepared = named(_folded(network), ports)
+    if not trunk_of(prepared).convolutions:
+        raise ConfigurationError("the network has no convolution: there is nothing to make cheaper. Let it judge as it is.")
+    return prepared
+
+
+def named(network: Any, ports: Sequence[str]) -> Any:
+    """Return the finished graph, which is used up, with its nodes and ports named as those of a candidate. Needs onnx alone."""
+    graph = network.graph
+    weights = {each.name for each in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    new = dict(zip([each.name for each in [*graph.input, *graph.output]], ports, strict=True))
+    inner = {name for node in graph.node for name in [*node.input, *node.output]}
     new |= {name: f"calibrated.{name}" for name in inner - set(new) if name.startswith(_FINISHED)}
-    for each in [*folded.graph.input, *folded.graph.output, *folded.graph.initializer]:
+    for each in [*graph.input, *graph.output, *graph.initializer]:
         each.name = new.get(each.name, each.name)
-    for index, node in enumerate(folded.graph.node):
+    for index, node in enumerate(graph.node):
         node.name = f"{index}/{node.name or node.op_type}"
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]
-    if not trunk_of(folded).convolutions:
-        raise ConfigurationError("the network has no convolution: there is nothing to make cheaper. Let it judge as it is.")
-    return folded
+    return network
 
 
 def _folded(network: Any) -> Any:

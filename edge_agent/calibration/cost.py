@@ -55,6 +55,8 @@ def operations(network: Any) -> int:
 def _costs(network: Any) -> Iterator[_Node]:
     sizes, halves = sizes_of(network), _halves(network)
     constants = {each.name: tuple(each.dims) for each in network.graph.initializer}
+    written = (node for node in network.graph.node if node.op_type == "Constant")
+    constants |= {node.output[0]: tuple(each.t.dims) for node in written for each in node.attribute if each.name == "value"}
     makers = {output: node for node in network.graph.node for output in node.output}
     for node in network.graph.node:
         if node.op_type not in (*CONVOLUTIONS, "MaxPool"):
@@ -69,7 +71,7 @@ def _costs(network: Any) -> Iterator[_Node]:
 
 
 def _constant(name: str, constants: dict[str, tuple[int, ...]], makers: dict[str, Any]) -> str:
-    while name not in constants and name in makers:
+    while name not in constants and name in makers and makers[name].input:
         name = makers[name].input[0]  # through Q and DQ
     return name
 

@@ -91,7 +91,8 @@ def require_onnxruntime() -> Any:
         from onnxruntime import quantization
     except ImportError:
         message = "making candidates needs onnxruntime 1.31, which is not there"
-        remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; one of 3.10 tries candidates by --gate-only."
+        remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; one of 3.10 tries those made elsewhere: "
+        remedy += "`calibrate --gate-only`, `benchmark engine --candidates DIR`."
         raise ConfigurationError.of(message, remedy) from None
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it advises on the root logger
     return quantization

@@ -12,6 +12,8 @@ from small_unet import SIZE, write_small_unet
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
+import onnx
+
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.calibration.cost import EIGHT, FLOAT, HALF, Cost, cost_of
 from edge_agent.calibration.ranges import measure_ranges
@@ -46,6 +48,16 @@ def test_the_bytes_are_those_of_convolutions_and_poolings(graphs: dict[str, Any]
     full, half = SIZE * SIZE, SIZE * SIZE // 4
     down, pool, bottom, up, join, head = 5 * full, 4 * full + 4 * half, 12 * half, 8 * half + 4 * full, 12 * full, 5 * full
     assert cost_of(graphs["fp32"]).frame_bytes == 4 * (down + pool + bottom + up + join + head)
+
+
+def test_weights_may_be_written_as_constants(graphs: dict[str, Any]) -> None:
+    network = onnx.ModelProto()
+    network.CopyFrom(graphs["fp32"])
+    constants = [onnx.helper.make_node("Constant", [], [each.name], value=each) for each in network.graph.initializer]
+    nodes = [*constants, *network.graph.node]
+    del network.graph.initializer[:], network.graph.node[:]
+    network.graph.node.extend(nodes)
+    assert cost_of(network) == cost_of(graphs["fp32"])
 
 
 def test_the_slower_of_computing_and_memory_is_the_roof() -> None:

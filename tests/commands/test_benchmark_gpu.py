@@ -12,19 +12,22 @@ import pytest
 from fake_gpu import World, install
 from fake_tensorrt import plan_of
 from small_unet import SIZE, write_small_unet
-from stations import Program
+from stations import ROOT, Program
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 import onnx
 
 from edge_agent.calibration.candidates import CANDIDATES
+from edge_agent.calibration.cost import cost_of
 from edge_agent.commands.benchmarks import gpu as benchmark_gpu
 from edge_agent.commands.benchmarks.engine import graphs_of, table_of
 from edge_agent.commands.benchmarks.gpu import measure_gpu, throttling
+from edge_agent.commands.calibrating.manifest import Manifest, about, made, write_manifest
 from edge_agent.errors import EngineError
-from edge_agent.inference.model import load_model
+from edge_agent.inference.model import CALIBRATED_PORTS, load_model
 from edge_agent.inference.tensorrt.network import Network
+from edge_agent.recipe import load_recipe
 
 PIXELS = SIZE * SIZE
 
@@ -141,6 +144,24 @@ def test_what_is_asked_of_nvml_exists() -> None:
     names = set(re.findall(r"pynvml\.(\w+)", source))
     assert len(names) >= 8
     assert [name for name in names if not hasattr(pynvml, name)] == []
+
+
+def test_candidates_made_elsewhere_are_measured_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a station whose Python has none."""
+    model = load_model(write_small_unet(tmp_path / "unet"))
+    recipe = load_recipe(ROOT / "config" / "recipes" / "demo-texture.yaml")
+    made_here = graphs_of(model, None)
+    files = {name: made(tmp_path / f"{name}.onnx", made_here[name].SerializeToString(), "") for name in CANDIDATES}
+    for name, each in files.items():
+        (tmp_path / each.file).write_bytes(made_here[name].SerializeToString())
+    of_desk = {"calibration": {}, "ranges": {}, "made_at": "", "made_on": {}}
+    write_manifest(tmp_path, Manifest(**about(model, recipe), **of_desk, candidates=files))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    graphs = graphs_of(model, tmp_path)
+    assert graphs.keys() == {"fp32", *CANDIDATES}
+    for name, graph in graphs.items():
+        assert cost_of(graph) == cost_of(made_here[name])
+        assert [each.name for each in (*graph.graph.input, *graph.graph.output)] == list(CALIBRATED_PORTS)
 
 
 def test_every_row_has_the_same_columns(edge_agent: Program) -> None:

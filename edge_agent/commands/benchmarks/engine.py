@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from edge_agent.calibration.candidates import CANDIDATES, make, prepare
+from edge_agent.calibration.candidates import CANDIDATES, make, named, prepare
 from edge_agent.calibration.cost import FLOAT, Cost, cost_of
 from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.commands.benchmarks.gpu import measure_gpu
@@ -92,10 +92,12 @@ def _processor_peak() -> tuple[float, float]:
 
 
 def graphs_of(model: Model, candidates: Path | None) -> dict[str, Any]:
-    prepared = prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
+    finished = finish(read_network(model), model.papers)
     if candidates is not None:
         manifest = read_manifest(candidates, model)
-        return {"fp32": prepared} | {name: load_network(candidates / each.file) for name, each in manifest.candidates.items()}
+        fp32 = named(finished, CALIBRATED_PORTS)  # onnxruntime may be missing where the candidates were not made
+        return {"fp32": fp32} | {name: load_network(candidates / each.file) for name, each in manifest.candidates.items()}
+    prepared = prepare(finished, CALIBRATED_PORTS)
     noise = np.random.default_rng(0).integers(0, 256, (model.papers.input.rows, model.papers.input.cols), dtype=np.uint8)
     ranges = measure_ranges(prepared, [noise], "minmax", _PERCENT, lambda: None)
     return {"fp32": prepared} | {name: make(name, prepared, ranges) for name in CANDIDATES}
