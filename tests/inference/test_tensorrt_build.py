@@ -52,10 +52,13 @@ def test_what_killed_builds_left_is_deleted_and_a_build_under_way_is_not(tmp_pat
         (engines / f".build-{name}" / "network.onnx").write_bytes(b"large")
     for name in ("left", "held"):
         os.utime(engines / f".build-{name}", (0, 0))
+    for name in (".new-left", ".new-new"):
+        (engines / name).write_bytes(b"half an engine")
+    os.utime(engines / ".new-left", (0, 0))
     held = os.open(engines / ".build-held", os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     built_by("prints", tmp_path, monkeypatch)
-    assert {file.name for file in engines.iterdir()} == {".build-held", ".build-new"}
+    assert {file.name for file in engines.iterdir()} == {".build-held", ".build-new", ".new-new"}
     os.close(held)
 
 

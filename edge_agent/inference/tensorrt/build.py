@@ -19,11 +19,12 @@ import msgspec
 from edge_agent.errors import UNREADABLE, ConfigurationError, EngineError, EngineUnavailable
 from edge_agent.inference.tensorrt.child import Order, Word
 from edge_agent.inference.tensorrt.network import Network
-from edge_agent.inference.tensorrt.store import make_folder
+from edge_agent.inference.tensorrt.store import NEW, make_folder
 
 Progress = Callable[[str], None]  # what the builder is at; at least every few seconds while it lives
 _FOLDER = ".build-"
 _SETTLED_S = 60.0  # a younger folder may be one that is not locked yet
+_WRITTEN_S = 3600.0  # a younger file may be one that is being written: a slow disk may take an engine for minutes
 _CHILD = "edge_agent.inference.tensorrt.child"
 
 
@@ -74,12 +75,17 @@ def _hold(folder: Path) -> int:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what builds left whose process was killed: a service killed again and again would fill its disk with them."""
+    """Delete what builds left whose process was killed, half written engines too: a service killed again and again would fill its
+    disk with them."""
     for left in folder.glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError):  # locked: under way
             if time.time() - left.stat().st_mtime > _SETTLED_S:
                 os.close(_hold(left))
                 shutil.rmtree(left, ignore_errors=True)
+    for file in folder.glob(f"{NEW}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _WRITTEN_S:
+                file.unlink()
 
 
 def _of_another(folder: Path) -> str:

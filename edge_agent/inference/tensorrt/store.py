@@ -13,6 +13,7 @@ import msgspec
 from edge_agent.errors import UNREADABLE, EngineError
 from edge_agent.recipe import Strict
 
+NEW = ".new-"  # begins the name of a file that is being written
 _MAGIC = b"edge-agent engine 1\n"
 _LENGTH = 4  # bytes, big-endian: of the manifest
 _MOST_MANIFEST = 65_536
@@ -93,7 +94,7 @@ def read_engine(file: Path, key: EngineKey) -> tuple[Manifest, bytes] | None:
 def write_whole(file: Path, data: bytes) -> None:
     """Replace a file at once and durably: a power cut leaves the old one or the new one. Others may read it. Raises OSError."""
     make_folder(file.parent)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=NEW)
     try:
         with os.fdopen(handle, "wb") as new:
             new.write(data)
