@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from bright import gray, with_defect
@@ -49,6 +50,19 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert refused.returncode == 1
     assert "withdrawn" in refused.stderr
     assert not (station.folder / "state" / "calibrated" / "part.json").exists()
+
+
+def test_a_flipped_image_whose_name_is_no_utf8_is_in_the_report(station: StationFolder, within: Program) -> None:
+    station.recipe |= {"model": {"name": "unet"}}
+    folder = write_small_unet(station.folder / "models" / "unet")
+    station.write()
+    station.add_images([with_defect(gray(SIZE, SIZE), 4, 6, 9, 5), gray(SIZE, SIZE)])
+    (station.images / "0000.png").rename(os.fsdecode(os.fsencode(station.images) + b"/torn\xff.png"))
+    recipe, out = station.folder / "recipes" / "part.yaml", station.folder / "out"
+    common = ("calibrate", "--model", folder, "--recipe", recipe, "--images", station.images, "--out", out, "--seconds", 0.05)
+    refused = within(*common, "--only", "int8", "--ranges", "percentile", "--percentile", 51)
+    assert refused.returncode == 1, refused.stderr
+    assert "<b>torn\\xff.png</b>" in (out / "report.html").read_text()
 
 
 def test_the_images_are_taken_with_a_camera_of_the_station(station: StationFolder, within: Program) -> None:

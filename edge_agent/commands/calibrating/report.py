@@ -21,6 +21,7 @@ from edge_agent.commands.drawing import Picture, captioned, overlay, told
 from edge_agent.qualification.gate import Comparison
 from edge_agent.qualification.rates import Rate
 from edge_agent.recipe import Recipe
+from edge_agent.records import in_utf8
 from edge_agent.wire import Verdict
 
 REFERENCE = "fp32"
@@ -202,7 +203,7 @@ def _flips(report: Report) -> Iterator[str]:
         for index in found.flipped[:_MOST_FLIPS]:
             image = report.golden[index]
             label = {True: "labelled defective", False: "labelled good", None: "no label"}[image.is_defective]
-            yield f"<div><b>{_text(image.name)}</b> <small>{label}</small></div><div class=pair>"
+            yield f"<div><b>{_text(in_utf8(image.name))}</b> <small>{label}</small></div><div class=pair>"
             for side, title in ((REFERENCE, "FP32"), (name, name)):
                 case = report.judged[side].cases[index]
                 picture = _drawn(image, report.judged[side].verdicts[index], report.recipe, title)
