@@ -39,7 +39,7 @@ prove-gpu: .venv/.installed-gpu
 	tools/prove_gpu.sh $(PROVE)
 
 .venv/.installed-gpu: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,nvidia,calibrate,rtx]' setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,nvidia,calibrate,rtx]' 'setuptools>=70.1'
 	mkdir -p out/pycuda
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary pycuda --dest out/pycuda 'pycuda>=2024.1'
 	tools/gpu/build_pycuda.sh "$$(ls -t out/pycuda/pycuda-*.tar.gz | head -n 1)" out/pycuda $(BIN)/python

@@ -15,9 +15,9 @@ mkdir "$wheels"
 
 "$python" -m venv "$work/venv"
 pip=("$work/venv/bin/python" -m pip --disable-pip-version-check --quiet)
-"${pip[@]}" install setuptools numpy
+"${pip[@]}" install 'setuptools>=70.1' numpy # older ones, as a new environment of Python 3.11 has, make no wheels
 # Of calibrate what makes graphs, without what draws its report. pip would build pycuda without the flags that it takes.
-"${pip[@]}" wheel --wheel-dir "$wheels" "$root[cpu,nvidia,rtx]" 'onnxruntime>=1.31' pip setuptools pytools platformdirs mako
+"${pip[@]}" wheel --wheel-dir "$wheels" "$root[cpu,nvidia,rtx]" 'onnxruntime>=1.31' pip 'setuptools>=70.1' pytools platformdirs mako
 rm -f "$wheels"/edge_agent-*.whl # the GPU machine installs the sources that lie there
 built=$root/out/pycuda tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 mkdir -p "$built"

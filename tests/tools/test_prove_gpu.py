@@ -245,3 +245,11 @@ def test_a_dry_run_is_no_measurement(prove: Callable[[str], ModuleType], tmp_pat
     tool = prove("prove_gpu")
     assert tool.parse(["--dry-run", "--work", str(tmp_path)]).out == tmp_path / "dry.md"
     assert tool.parse([]).out.parent == ROOT / "docs" / "measurements"
+
+
+@pytest.mark.parametrize("file", ["Makefile", "tools/pack_gpu.sh"])
+def test_what_builds_pycuda_asks_for_a_setuptools_that_makes_wheels(file: str) -> None:
+    """A new environment of Python 3.10 or 3.11 has one that makes none, and pip is content with it."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if "install" in line and "setuptools" in line]
+    assert lines
+    assert all("'setuptools>=70.1'" in line for line in lines)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds a wheel of pycuda from its sources: there is none to be had. No GPU is needed, and no driver.
 #   tools/gpu/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]
-# Needs g++, Python's headers, setuptools and numpy in PYTHON, and CUDA's cuda.h and cudart under CUDA_ROOT (/usr/local/cuda).
+# Needs g++, Python's headers, setuptools 70.1 and numpy in PYTHON, and CUDA's cuda.h and cudart under CUDA_ROOT (/usr/local/cuda).
 set -euo pipefail
 usage='usage: tools/gpu/build_pycuda.sh pycuda-VERSION.tar.gz OUT [PYTHON]'
 sources=$(readlink -f "${1:?$usage}") out=$(readlink -f "${2:?$usage}") python=${3:-python3}
