@@ -31,6 +31,7 @@ LIBRARIES = (
     "apsw",
     "sqlalchemy",
     "fsspec",
+    "imagesize",
     "structlog",
     "logging-journald",
     "rich",
