@@ -36,7 +36,7 @@ from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
 from edge_agent.qualification.gate import Limits
 from edge_agent.qualification.rates import rate
 from edge_agent.recipe import Recipe, load_recipe
-from edge_agent.settings import CpuEngine, Station, load_station
+from edge_agent.settings import CpuEngine, EngineSettings, RecordedEngine, Station, load_station
 
 LOG_LEVEL = "warning"  # as replay's
 _COUNT, _MOST, _RANGES, _PERCENTILE, _SECONDS = 200, 128, "minmax", 99.99, 10.0
@@ -82,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     output.require_writable(args.out, "--out")
     if args.activate:
         _require_home(station, model, recipe)
+    engine = station.settings.engine if station is not None else CpuEngine()
     if not args.graphs_only:
+        _require_computing(engine)
         rate(0, 1), new_figure(1, 1)  # what the report needs is asked for before the work
     console = output.told()
     images = _images(args)
@@ -101,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
             "--graphs-only. Pictures taken with --camera: --golden DIR/images instead of --camera."
         )
         return 0
-    engine = station.settings.engine if station is not None else CpuEngine()
     trial = Trial(args.out, model, recipe, station, golden, _limits(args), args.seconds, engine)
     manifest, chosen = hold_trial(trial, manifest, args.only or list(CANDIDATES), console)
     write_manifest(args.out, manifest)
@@ -163,6 +164,12 @@ def _require_home(station: Station | None, model: Model, recipe: Recipe) -> None
     if there.hash != model.hash:
         raise ConfigurationError(f"--model is not the model in {there.onnx.parent}. Give that folder.")
     output.require_writable(station.path(station.settings.state) / FOLDER, "--activate: the station's choice in")
+
+
+def _require_computing(engine: EngineSettings) -> None:
+    """Raise UsageError for an engine that shows recorded maps: they are the same for every candidate, and no gate would see one."""
+    if isinstance(engine, RecordedEngine):
+        raise UsageError("engine.kind is recorded, which computes nothing. Add --set 'engine={kind: cpu}', or leave --config out.")
 
 
 def _images(args: argparse.Namespace) -> list[Golden]:

@@ -108,6 +108,7 @@ def test_what_cannot_be_meant_is_a_usage_error(station: StationFolder, within: P
         (("--images", station.folder, "--gate-only", "--most", 5), "--most changes something only without --gate-only"),
         (("--images", station.folder, "--gate-only", "--golden", station.folder), "Leave --images out"),
         ((*camera, "--gate-only", "--golden", station.folder), "Leave --camera out"),
+        ((*camera, "--set", "engine={kind: recorded, path: maps}"), "engine.kind is recorded, which computes nothing"),
     ):
         refused = within(*common, *words)
         assert refused.returncode == 2, words
