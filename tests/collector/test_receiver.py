@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import threading
 import zlib
@@ -347,5 +348,5 @@ class Turns:
 
 
 def test_an_address_in_use_says_so(site: Site) -> None:
-    with pytest.raises(EdgeAgentError, match="another collector"):
-        Receiver("tcp://203.0.113.1:5558", site.store)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(EdgeAgentError, match="another collector"):
+        Receiver(f"tcp://127.0.0.1:{taken.getsockname()[1]}", site.store)

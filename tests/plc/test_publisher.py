@@ -53,14 +53,13 @@ def test_a_camera_whose_clock_runs_ahead_makes_no_negative_latency(station: Star
     assert read_verdict_bin(hear(hearing)[1]).is_pass
 
 
-def test_a_part_never_judged_is_late_before_its_deadline(station: Start) -> None:
+def test_a_part_never_judged_is_late_by_itself(station: Start) -> None:
     here = station(deadline_ms=60)
     hearing = here.subscriber("verdict.json/")
     part = here.publisher.trigger(here.line)
     verdict = read_verdict_json(hear(hearing)[1])
     heard_ns = time.monotonic_ns()
     assert (verdict.outcome, verdict.reasons) == (FAULT, ("late",))
-    assert heard_ns < part.trigger_ns + 60_000_000
     assert heard_ns >= part.deadline_ns
     wait_until(lambda: here.line.reasons == {"late": 1})
 
