@@ -15,6 +15,7 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 GOOD_KINDS = {"good", "free", "ok", "normal", "clean"}  # in small letters: what datasets call a part without a defect
 DEFECT = "defect"  # what a defect is called where the data has no word for it
 _MOST_PROBLEMS = 20
+_COLUMNS = ("image", "mask", "class", "group")  # of index.csv; what else is there tells nothing
 _ROW = "number, 1 or 0 for defective or not, image, 0, and the mask's name or 0"
 
 
@@ -130,10 +131,12 @@ def _lines_of_labels(file: Path, problems: list[Problem]) -> Iterator[tuple[int,
 def _text(file: Path, problems: list[Problem]) -> str | None:
     try:
         return file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        problems.append(Problem(str(file), 0, "", f"cannot be read: {reason}.", "restore it."))
-        return None
+    except OSError as error:
+        problems.append(Problem(str(file), 0, "", f"cannot be read: {error.strerror}.", "restore it."))
+    except UnicodeDecodeError as error:
+        message = f"cannot be read: it is no UTF-8 at byte {error.start}."
+        problems.append(Problem(str(file), 0, "", message, "save it as UTF-8 (in a spreadsheet: as CSV UTF-8)."))
+    return None
 
 
 # --- index.csv ----------------------------------------------------------------------------------------------------
@@ -150,6 +153,9 @@ def _read_index(folder: Path, problems: list[Problem]) -> Dataset:
         message = f"has no column {' and no column '.join(absent)}."
         problems.append(Problem(str(file), 1, "", message, "name the columns in the first line: image,mask,class,group."))
         return Dataset(folder, "index", ())
+    if several := sorted(name for name in _COLUMNS if columns.count(name) > 1):
+        problems.append(Problem(str(file), 1, "", f"has several columns {' and '.join(several)}.", "leave one of each."))
+        return Dataset(folder, "index", ())
     listed: dict[Path, Labelled] = {}
     for number, row in rows:
         problem, labelled = _index_row(folder, row)
@@ -164,13 +170,13 @@ def _read_index(folder: Path, problems: list[Problem]) -> Dataset:
 
 
 def _table(text: str, file: Path, problems: list[Problem]) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
-    """The columns, and the rows with their line numbers up to one that is no CSV, such as a quote that nothing closes: it would
-    take everything behind it into one cell."""
+    """The columns in small letters, and the rows with their line numbers up to one that is no CSV, such as a quote that nothing
+    closes: it would take everything behind it into one cell."""
     reader = csv.DictReader(text.splitlines(), strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     began = 0
     try:
-        columns = reader.fieldnames or ()
+        columns = reader.fieldnames = [name.strip().casefold() for name in reader.fieldnames or ()]
         began = reader.line_num
         for row in reader:
             began = reader.line_num

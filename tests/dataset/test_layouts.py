@@ -158,6 +158,26 @@ def test_an_index_without_its_columns(tmp_path: Path) -> None:
     assert "no column class and no column image" in problem
 
 
+@pytest.mark.parametrize("header", ["image,mask,class, group", " Image ,Mask,Class,Group"])
+def test_spaces_and_capitals_in_the_first_line_of_an_index_lose_no_column(tmp_path: Path, header: str) -> None:
+    dataset = read_dataset(indexed(tmp_path, "a.jpg,a.png,Crack,7", "b.jpg,b.png,Free,7", header=header))
+    assert dataset.groups == ("7",)
+    assert dataset.images[0].mask == tmp_path / "masks" / "a.png"
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    (problem,) = told(indexed(tmp_path, "a.jpg,Crack,Free", header="image,class,Class"))
+    assert "index.csv:1: has several columns class" in problem
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_an_index_in_another_encoding_is_told_how_to_be_saved(tmp_path: Path, encoding: str) -> None:
+    folder = indexed(tmp_path)
+    (folder / "index.csv").write_bytes("image,class\na.jpg,d\u00e9faut\n".encode(encoding))
+    assert "index.csv: cannot be read: it is no UTF-8" in told(folder)[0]
+    assert "save it as UTF-8" in told(folder)[0]
+
+
 @pytest.mark.parametrize("behind", [1, 20_000])
 def test_a_quote_that_nothing_closes_is_told_with_its_line(tmp_path: Path, behind: int) -> None:
     (problem,) = told(indexed(tmp_path, "a.jpg,Crack", 'b.jpg,"Free', *["a.jpg,Crack"] * behind, header="image,class"))
