@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from unet import Shape
 
 from edge_agent.cli import Defaults
 from edge_agent.errors import EdgeAgentError
+from edge_agent.records import NAME_PATTERN
 
 NOT_THE_TRAINING = {"out", "data", "terms", "resume", "patience", "keep"}  # these leave the weights of the last check as they are
 ENDLESS = math.inf
@@ -118,9 +120,14 @@ def _training(training: Any) -> None:
     training.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
 
 
+def classes_of(args: argparse.Namespace) -> list[str]:
+    """The names of --classes."""
+    return [name.strip() for name in args.classes.split(",")]
+
+
 def shape_of(args: argparse.Namespace) -> Shape:
     """The network that is asked for."""
-    classes = tuple(args.classes.split(","))
+    classes = tuple(classes_of(args))
     fine = not args.coarse
     return Shape(args.filters, args.levels, args.stem, args.head, classes, args.normalise, fine, args.dropout, args.encoder)
 
@@ -178,7 +185,8 @@ def _check_bounds(args: argparse.Namespace) -> None:
 
 def _check_data(args: argparse.Namespace) -> None:
     is_drawn = isinstance(source_of("--data", args.data), int)
-    names = [name.casefold() for name in args.classes.split(",")]
+    _check_names(args)
+    names = [name.casefold() for name in classes_of(args)]
     if not all(names) or len(set(names)) < len(names):
         raise SystemExit(f"--classes {args.classes}: name each class once")
     if is_drawn and len(names) > 1:
@@ -189,6 +197,17 @@ def _check_data(args: argparse.Namespace) -> None:
         )
     if args.keep == "best" and not (args.val if is_drawn else args.folds):
         raise SystemExit("--keep best: nothing is held out to choose by. Hold some out (--folds, --val), or keep the last check.")
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuses, before the work, what no model may be called, nor a class of it."""
+    for option, given, names in (("--out", args.out, [args.out.name]), ("--classes", args.classes, classes_of(args))):
+        for name in names:
+            if name and not re.match(NAME_PATTERN, name):
+                raise SystemExit(
+                    f"{option} {given}: a model with {name!r} could not be exported. Take letters, digits, dot, underscore and "
+                    "dash, at most 64, the first a letter or digit; of a class in the data, too."
+                )
 
 
 def _check_augmentation(args: argparse.Namespace) -> None:

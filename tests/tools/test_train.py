@@ -257,6 +257,9 @@ def test_the_best_check_is_kept_only_when_asked_for(
         (("--data", "parts"), "--data parts: say generator:SEED"),
         (("--classes", "pit,dent", "--head", "softmax"), "drawn parts have one class of defect; name one"),
         (("--data", "folder:x", "--classes", "pit,Pit"), "--classes pit,Pit: name each class once"),
+        (("--classes", "deep scratch"), "--classes deep scratch: a model with 'deep scratch' could not be exported"),
+        (("--data", "folder:x", "--classes", "pit,Überlauf"), "a model with 'Überlauf' could not be exported"),
+        (("--out", "models/my cap"), "--out models/my cap: a model with 'my cap' could not be exported"),
         (("--checks", "0"), "--checks 0: take 1 or more"),
         (("--steps", "0", "--minutes", "0"), r"--minutes 0\.0: take 0\.001 or more"),
         (("--flaws", "defect=hole"), "--draw 0 --flaws 'defect=hole': one says how often"),
@@ -280,6 +283,12 @@ def test_what_cannot_be_meant_is_refused(tool: Callable[[str], ModuleType], more
     options.check(options.parser().parse_args([*map(str, HOW), "out"]))
     with pytest.raises(SystemExit, match=told):
         options.check(options.parser().parse_args([*map(str, HOW), "out", *more]))
+
+
+def test_spaces_between_classes_are_none_of_their_names(tool: Tool) -> None:
+    options = tool("options")
+    asked = options.parser().parse_args([*map(str, FOLDER), "--out", "out", "--classes", "pit, dent"])
+    assert options.shape_of(asked).classes == ("pit", "dent")
 
 
 @pytest.mark.parametrize(
