@@ -31,7 +31,8 @@ def _tile(frame: NDArray[np.uint8], mask: NDArray[np.int64], classes: tuple[str,
         outlines, _ = cv2.findContours(of_class, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         colour = _COLOURS[(label - 1) % len(_COLOURS)]
         cv2.drawContours(tile, outlines, -1, colour, 1)
-        for thick, ink in ((3, (0, 0, 0)), (1, colour)):
-            cv2.putText(tile, classes[label - 1], (6, 18 + 18 * line), _FONT, 0.5, ink, thick, cv2.LINE_AA)
+        for right, down, ink in (*((x, y, (0, 0, 0)) for x in (-1, 0, 1) for y in (-1, 0, 1)), (0, 0, colour)):
+            at = (6 + right, 18 + 18 * line + down)  # the edge is not drawn by thicker letters, which are wider, too
+            cv2.putText(tile, classes[label - 1], at, _FONT, 0.5, ink, 1, cv2.LINE_AA)
     below, beside = (_SIDE_PX + _GAP_PX - length for length in tile.shape[:2])
     return np.asarray(cv2.copyMakeBorder(tile, 0, below, 0, beside, cv2.BORDER_CONSTANT), np.uint8)
