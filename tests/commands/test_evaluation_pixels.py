@@ -62,3 +62,16 @@ def test_scores_by_class_kind_and_size(tmp_path: Path, edge_agent: Program) -> N
         assert "Against the masks, by size of the defect" in told
         assert "mean pixel accuracy" in told
         assert "kind dark" in told
+
+
+def test_a_mask_of_another_size_ends_with_a_line_and_no_traceback(tmp_path: Path, edge_agent: Program) -> None:
+    write_parts(tmp_path / "parts", [("light", LIGHT, 4, 4)])
+    cv2.imwrite(str(tmp_path / "parts" / "masks" / "0.png"), gray(32, 64, 255))
+    (tmp_path / "part.yaml").write_text(yaml.safe_dump({**RECIPE, "model": {"name": "two"}}))
+    model = write_two_class_model(tmp_path / "two")
+    done = edge_agent(
+        "evaluate", "--model", model, "--recipe", tmp_path / "part.yaml", "--data", tmp_path / "parts", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 78
+    assert "masks/0.png has 64x32 pixels, its image 64x64. Give one of the same size" in done.stderr
+    assert "Traceback" not in done.stderr and "report the traceback" not in done.stderr

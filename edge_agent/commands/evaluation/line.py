@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_agent.bundle import Inspection, Layout
 from edge_agent.commands.replay import frame_map, run_folder
 from edge_agent.dataset import MASK_ABOVE, Labelled, Loaded, load
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.inference.prepare import RegionPlan
 from edge_agent.judgement.judge import Judge
 from edge_agent.measured import Measured, merge
@@ -103,6 +103,8 @@ class Observer:
             return
         try:
             self._look(inspection, judgement)
+        except ConfigurationError as error:
+            self.failure = error  # of the labels, not of the line: it logs no traceback
         except Exception as error:
             self.failure = error  # told by the command: here it would only be a line in the log
             raise
