@@ -122,10 +122,7 @@ def _largest(files: list[Path]) -> int:
 
 def _claimed(file: Path) -> int:
     """How many pixels an image's header says it has; 0 where it says nothing."""
-    try:
-        width, height = imagesize.get(file)
-    except (OSError, ValueError):
-        return 0
+    width, height = imagesize.get(file)  # -1 of what it cannot read, and raises nothing
     return max(0, int(width)) * max(0, int(height))
 
 

@@ -145,6 +145,15 @@ def test_memory_is_as_large_as_the_largest_image_that_can_be_read(folder: Path, 
     assert sorted(read) == ["a.png", "d.png", "e.png"], "of the others the headers are enough"
 
 
+@pytest.mark.parametrize("ending", ["tif", "webp", "png", "jpg", "bmp", "pgm"])
+def test_an_image_that_ends_within_its_header_is_a_bad_frame(folder: Path, ending: str) -> None:
+    whole = cv2.imencode(f".{ending}", np.zeros((90, 90), np.uint8))[1].tobytes()
+    (folder / f"0.{ending}").write_bytes(whole[:20])
+    recorded = camera(folder)
+    due(recorded)
+    assert f"0.{ending}" in lost(recorded).why
+
+
 def test_an_image_that_grew_since_the_start_is_a_bad_frame(folder: Path) -> None:
     recorded = camera(folder)
     cv2.imwrite(str(folder / "a.png"), np.zeros((100, 100), np.uint8))
