@@ -7,6 +7,8 @@ import faulthandler
 import signal
 import time
 
+import msgspec
+
 from edge_agent.collector.health import Health
 from edge_agent.collector.opening import open_store, shown
 from edge_agent.collector.receiver import Receiver
@@ -14,7 +16,7 @@ from edge_agent.collector.store import Store
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.notify import Watchdog, notify
-from edge_agent.settings import PLAINTEXT, is_loopback
+from edge_agent.settings import PLAINTEXT, Endpoint, is_loopback
 
 _RETRY_S = 5.0
 
@@ -48,6 +50,11 @@ def _opened(address: str, crops: str | None, watchdog: Watchdog) -> Store:
 def run(args: argparse.Namespace) -> int:
     if "://" not in args.bind:
         raise ConfigurationError(f"--bind {args.bind}: say how, too: tcp://{args.bind}.")
+    try:
+        msgspec.convert(args.bind, Endpoint)
+    except msgspec.ValidationError:
+        remedy = "Give it as tcp://ADDRESS:PORT with a port from 1 to 65535."
+        raise ConfigurationError(f"--bind {args.bind}: nothing can listen there. {remedy}") from None
     if not is_loopback(args.bind) and not args.allow_plaintext:
         raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
     if not faulthandler.is_enabled():

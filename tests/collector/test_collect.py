@@ -55,7 +55,12 @@ def test_beyond_this_machine_it_refuses_plaintext_with_exit_code_78(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("address", "remedy"), [("127.0.0.1:5558", "say how, too: tcp://127.0.0.1:5558"), ("tcp://127.0.0.1", "tcp://ADDRESS:PORT")]
+    ("address", "remedy"),
+    [
+        ("127.0.0.1:5558", "say how, too: tcp://127.0.0.1:5558"),
+        ("tcp://127.0.0.1", "tcp://ADDRESS:PORT"),
+        ("tcp://192.0.2.7:99999", "a port from 1 to 65535"),
+    ],
 )
 def test_an_address_that_nothing_can_listen_on_ends_it_with_exit_code_78(
     within: Program, tmp_path: Path, address: str, remedy: str
