@@ -237,12 +237,15 @@ class _Trial:
         return True
 
     def is_consequence(self, what: str, keys: Keys) -> bool:
-        """True for a complaint about the absence of something that was set aside here. A struct's own words, too: it saw what was
-        set aside as not given."""
+        """True for a complaint about the absence of something that was set aside here. A struct's own words, too, where they
+        name it or what was meant by it: it saw that as not given."""
         missing = re.search(r"missing required field `([^`]+)`", what)
         if missing:
             return (*keys, missing[1]) in self._gone
-        return ("of length" in what or _is_own(what)) and any(path[:-1] == keys for path in self._gone)
+        gone = [str(path[-1]) for path in self._gone if path[:-1] == keys]
+        if _is_own(what):
+            return any(difflib.get_close_matches(key, re.findall(r"\w+", what), n=1) for key in gone)
+        return "of length" in what and bool(gone)
 
     def only(self, keys: Keys, key: str) -> Any:
         """Return the data with nothing but `key` in the mapping at a path."""

@@ -210,6 +210,15 @@ def test_what_is_said_of_the_cameras_serial_number_is_what_is_wrong(tmp_path: Pa
         assert "found by exactly one of" in problem.message
 
 
+def test_what_is_wrong_beside_another_key_of_the_camera_is_said_too(tmp_path: Path) -> None:
+    camera = "kind: aravis, address: 1.2.3.400, exposure_time_us: -3"
+    found = problems_of(tmp_path, GOOD.replace("kind: synthetic", camera))
+    assert [problem.key for problem in found] == ["cameras.0.exposure_time_us", "cameras.0"]
+    assert "address 1.2.3.400 is no IPv4 address" in found[1].message
+    (problem,) = problems_of(tmp_path, GOOD.replace("kind: synthetic", "kind: aravis, adress: 127.0.0.2"))
+    assert problem.remedy == "did you mean `address`?"
+
+
 def test_a_pixel_format_that_no_station_reads_is_refused(tmp_path: Path) -> None:
     assert get_args(PixelFormat) == KNOWN
     camera = "kind: aravis, address: 127.0.0.2, pixel_format: BayerRG12"
