@@ -22,6 +22,7 @@ from edge_agent.inference import kept_engine, open_segmenter
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Network, Segmenter, TensorSlot
 from edge_agent.inference.believe import require_believable
+from edge_agent.inference.cpu import CpuSegmenter
 from edge_agent.inference.model import Model, load_model
 from edge_agent.inference.prepare import RegionError, RegionPlan, least_tensors, plan_region
 from edge_agent.judgement.judge import Judge
@@ -288,7 +289,8 @@ class Foundry:
         """Why parts of this bundle would be FAULT not_ready; '' where it may judge them."""
         if isinstance(segmenter, AbsentSegmenter):
             return segmenter.why
-        tensors = least_tensors(recipe.regions, segmenter.rows, segmenter.cols)
+        is_one_by_one = isinstance(segmenter, CpuSegmenter)  # on a GPU a part's inferences overlap
+        tensors = least_tensors(recipe.regions, segmenter.rows, segmenter.cols) if is_one_by_one else 1
         if isinstance(self._station.settings.engine, AutoEngine) and tensors * latency_ms >= budget_ms:
             parts = f"{latency_ms:.1f} ms" if tensors == 1 else f"{latency_ms:.1f} ms, a part has {tensors} of them at least"
             return (

@@ -26,6 +26,7 @@ from edge_agent.errors import ConfigurationError, EngineError, EngineLost
 from edge_agent.inference import tensorrt
 from edge_agent.inference.cpu import CpuSegmenter
 from edge_agent.inference.tensorrt import build
+from edge_agent.inference.tensorrt.segmenter import TensorRtSegmenter
 from edge_agent.settings import load_station
 from edge_agent.wire import Verdict
 
@@ -150,6 +151,25 @@ def test_auto_counts_the_tiles_of_a_part(
     daemon.close()
     station.recipe["deadline_ms"] = 13.001
     daemon, _ = open_daemon(station)
+    assert not daemon.lines[0].bundle.refusal
+    daemon.start()
+    daemon.close()
+
+
+def test_auto_counts_no_tiles_where_a_gpu_overlaps_them(
+    station: StationFolder, images: Callable[[int], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    built(monkeypatch)
+    monkeypatch.setattr(TensorRtSegmenter, "warm_up", lambda _: 2.0)
+    station.settings["engine"] = {"kind": "auto"}
+    station.recipe |= {
+        "deadline_ms": 13,
+        "regions": [{"name": "r", "width": 200, "height": 64, "prepare": "tile", "overlap_px": 0}],
+    }
+    station.add_images(images(1))
+    daemon, _ = open_daemon(station)  # four tiles, two or three at a time
+    assert "Fake T4" in daemon.lines[0].bundle.identity.engine_id
     assert not daemon.lines[0].bundle.refusal
     daemon.start()
     daemon.close()
