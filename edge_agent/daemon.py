@@ -127,7 +127,8 @@ class Daemon:
         self._control.on_recipe = self._swapper.change_recipe
         self._control.on_reload = self._swapper.reload
         books = [line.book for line in self.lines]
-        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), books, building)
+        addresses = (settings.plc.verdicts, settings.plc.control)
+        self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), books, building, addresses)
         self.metrics = self._open_metrics()
 
     def _open_outbox(self, folder: Path) -> Outbox:

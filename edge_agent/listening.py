@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket as socketlib
 
 import zmq
@@ -20,6 +21,20 @@ def await_address(listener: socketlib.socket, endpoint: str) -> None:
     """Let a TCP socket be bound to an address that no interface has, and say so. It takes connections as soon as one has it."""
     listener.setsockopt(*_FREEBIND[socketlib.AddressFamily(listener.family)], 1)
     say("network.address_awaited", address=endpoint)
+
+
+def is_here(endpoint: str) -> bool:
+    """False for tcp://ADDRESS:PORT where no interface of this machine has the address now."""
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        family = socketlib.AF_INET if ipaddress.ip_address(host).version == 4 else socketlib.AF_INET6
+        with socketlib.socket(family, socketlib.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except ValueError:  # every address, an interface or a path
+        return True
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 
 from edge_agent.events import say
+from edge_agent.listening import is_here
 from edge_agent.notify import Building, Watchdog, notify, watchdog_s
 from edge_agent.plc.parts import STARTING, LineBook
 from edge_agent.pulse import Pulse
@@ -22,7 +23,8 @@ _STARTING_S = 10.0  # a camera that takes longer to open does not hold up who wa
 
 
 class Supervision:
-    """`look` is called every few hundredths of a second, for as long as the lines run; `views` are the books of their cameras."""
+    """`look` is called every few hundredths of a second, for as long as the lines run; `views` are the books of their cameras.
+    `addresses` are listened on."""
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Supervision:
         pulses: Iterable[Pulse],
         views: Iterable[LineBook] = (),
         building: Building | None = None,
+        addresses: Iterable[str] = (),
     ) -> None:
         self.refusal = ""  # why the last reload was refused; the status says it, too
         self._building = building or Building()
@@ -37,6 +40,7 @@ class Supervision:
         self._books = list(books)
         self._pulses = list(pulses)
         self._views = list(views)
+        self._addresses = list(addresses)
         self._watchdog = Watchdog()
         self._limit_s = watchdog_s() / 2 or _LIMIT_S
         self._tell_at_s = self._ready_at_s = 0.0
@@ -87,7 +91,8 @@ class Supervision:
     def _status(self, now_s: float) -> str:
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        notes = "".join(f"; {text}" for text in (self.refusal, self._building.text) if text)
+        awaited = [f"no interface has the address of {each} now" for each in self._addresses if not is_here(each)]
+        notes = "".join(f"; {text}" for text in (self.refusal, self._building.text, *awaited) if text)
         return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 
 

@@ -191,8 +191,9 @@ def test_ports_are_free_or_held_by_somebody_with_a_name(station: StationFolder) 
 
 def test_an_address_that_no_interface_has_yet_is_a_note(station: StationFolder) -> None:
     station.settings["plc"] = {"verdicts": "tcp://192.0.2.7:5556", "control": "tcp://127.0.0.1:*", "allow_plaintext": True}
-    verdicts, *_ = doctor_station.of_ports(loaded(station), False)
-    assert (verdicts.level, "the station waits for it" in verdicts.told) == (NOTE, True)
+    for is_running in (False, True):
+        verdicts, *_ = doctor_station.of_ports(loaded(station), is_running)
+        assert (verdicts.level, "the station waits for it" in verdicts.told) == (NOTE, True)
 
 
 def test_a_station_at_every_address_is_seen_running_and_its_ports_held(station: StationFolder, images: Images) -> None:

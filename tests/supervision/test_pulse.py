@@ -184,6 +184,14 @@ def test_what_is_built_while_lines_run_is_in_their_status(manager: Manager) -> N
     assert "STATUS=line Ready; 0.0 parts/s; no fault" in manager.heard()
 
 
+def test_an_address_that_no_interface_has_is_in_the_status(manager: Manager) -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    listens = ("tcp://192.0.2.7:5556", "tcp://127.0.0.1:5557", "tcp://*:5558", "tcp://lo:5559", "ipc:///run/x")
+    Supervision([LineBook("line", ready=True)], [], addresses=listens).look()
+    awaited = "no interface has the address of tcp://192.0.2.7:5556 now"
+    assert f"STATUS=line Ready; 0.0 parts/s; no fault; {awaited}" in manager.heard()
+
+
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)

@@ -36,6 +36,7 @@ from edge_agent.commands.doctor.service import Service
 from edge_agent.commands.reach import of_this_machine
 from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem
 from edge_agent.events import alarm_event
+from edge_agent.listening import is_here
 from edge_agent.plc.counters import FOLDER, Standing, standing_in
 from edge_agent.plc.gateway import ask
 from edge_agent.settings import LineSettings, Station
@@ -115,7 +116,7 @@ def of_ports(station: Station, is_running: bool, service: Service | None = None)
     for key, endpoint in wanted:
         if endpoint.startswith("ipc://") or endpoint.endswith(":*"):
             continue
-        if is_running:
+        if is_running and is_here(endpoint):
             yield well("ports", f"{key} {endpoint}: the running station's")
         else:
             host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
@@ -130,12 +131,12 @@ def _port_look(key: str, host: str, port: int, settings: str, service: Service |
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
-        by = holder_of(port)
-        if is_one_of(by, runs_of(settings, service)):
-            return note("ports", f"{key} {host}:{port} is held by the running service, which a restart ends", _RESTART)
         if error.errno == errno.EADDRNOTAVAIL:
             told = f"{key} {host}:{port}: no interface of this machine has that address now; the station waits for it"
             return note("ports", told, f"bring that network up, or give {key} another address")
+        by = holder_of(port)
+        if is_one_of(by, runs_of(settings, service)):
+            return note("ports", f"{key} {host}:{port} is held by the running service, which a restart ends", _RESTART)
         make = note if key == "metrics" else problem
         told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by.pid else "")
         return make("ports", told, f"stop what holds it, or give {key} another address")
