@@ -7,8 +7,15 @@ from collections.abc import Mapping
 
 from edge_agent.errors import EngineError
 from edge_agent.measured import Measured, least_px
-from edge_agent.recipe import AreaRatio, BlobArea, BlobCount, MeanScore, PeakScore, Rule, TotalArea, Zone
+from edge_agent.recipe import AreaRatio, BlobArea, BlobCount, MeanScore, PeakScore, Recipe, Rule, TotalArea, Zone
 from edge_agent.records import Blob, Finding
+
+_NOTHING = Measured(blobs=(), count={}, area_px={}, peak={}, zones={}, inspected_px=1.0)
+
+
+def names_of(recipe: Recipe) -> list[str]:
+    """Return what the recipe's rules are called in findings and in the reasons of an NG, in their order."""
+    return [finding.rule for rule in recipe.rules for finding in find(rule, _NOTHING, recipe.mm_per_px)]
 
 
 def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Finding]:

@@ -105,6 +105,30 @@ def test_golden_pictures_of_a_recipe_alone_are_looked_for(within: Program, stati
     assert all(f"names {station.folder / 'recipes' / name}" in result.stdout for name in ("good.png", "bad.png"))
 
 
+@pytest.mark.parametrize("view", ["", "side"])
+def test_reasons_of_a_master_part_are_those_of_the_lines_rules(within: Program, station: StationFolder, view: str) -> None:
+    zone = {
+        "rule": "zone",
+        "name": "seal",
+        "polygon": [[0, 0], [9, 0], [9, 9]],
+        "max_count": 0,
+        "max_area_px": 4,
+        "class": "defect",
+    }
+    station.recipe["rules"] = [zone, {"rule": "blob_count", "max": 0}]
+    station.images.mkdir()
+    line = station.settings["lines"][0]
+    if view:
+        line["views"] = [{"name": view, "camera": line.pop("camera"), "recipe": line.pop("recipe")}]
+    names = [f"{view}/{name}" if view else name for name in ("zone/seal/count/defect", "zone/seal/area/defect", "blob_count")]
+    for reasons, refused in ((names, []), ([*names, "zone"], ["zone"])):
+        line["challenge"] = {"parts": [{"name": "scratched", "expect": "NG", "reasons": reasons}]}
+        told = json.loads(within("check", "--files", "--json", "--config", station.write()).stdout)["problems"]
+        told = [problem for problem in told if problem["key"] == "lines.0.challenge.parts.0.reasons"]
+        assert [problem["message"].split(",")[0] for problem in told] == [f"has {name!r}" for name in refused]
+        assert all(", ".join(names) in problem["remedy"] for problem in told)
+
+
 def test_a_name_that_no_file_has_is_told_with_those_that_are_there(
     within: Program, station: StationFolder, images: Callable[[int], list[np.ndarray]]
 ) -> None:

@@ -17,6 +17,7 @@ from edge_agent.errors import REASON_CODES, REASON_MEANINGS, Reason
 from edge_agent.events import EVENTS, as_markdown
 from edge_agent.fit import require_fit
 from edge_agent.inference.model import load_model
+from edge_agent.judgement.rules import names_of
 from edge_agent.recipe import load_recipe
 from edge_agent.settings import load_station
 
@@ -185,6 +186,13 @@ def test_every_shipped_recipe_loads_under_its_own_name() -> None:
         loaded = load_recipe(file)
         assert loaded.name == file.stem
         assert (ROOT / "models" / loaded.model.name / "model.yaml").is_file()
+
+
+def test_what_rules_are_called_is_told_of_the_example(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS["recipe"], re.S)
+    (tmp_path / "cap.yaml").write_text(example)
+    (told,) = re.findall(r"Those of the recipe above are (.*)\.\n", DOCS["recipe"])
+    assert re.findall("`(.*?)`", told) == names_of(load_recipe(tmp_path / "cap.yaml"))
 
 
 @pytest.mark.parametrize("name", ["settings", "recipe"])
