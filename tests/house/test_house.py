@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from edge_agent import camera_settings, recipe, settings
-from edge_agent.errors import REASON_CODES, REASON_MEANINGS, Reason
+from edge_agent.errors import REASON_CODES, REASON_MEANINGS, ConfigurationError, Reason
 from edge_agent.events import EVENTS, as_markdown
 from edge_agent.fit import require_fit
 from edge_agent.inference.model import load_model
@@ -193,6 +193,17 @@ def test_what_rules_are_called_is_told_of_the_example(tmp_path: Path) -> None:
     (tmp_path / "cap.yaml").write_text(example)
     (told,) = re.findall(r"Those of the recipe above are (.*)\.\n", DOCS["recipe"])
     assert re.findall("`(.*?)`", told) == names_of(load_recipe(tmp_path / "cap.yaml"))
+
+
+def test_the_refusals_shown_on_the_wire_are_those_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").mkdir()
+    broken = "name: cap\nmodel: {name: cap}\nrules:" + "\n" * 18 + "- {rule: blob_count, max: -1}\n"
+    Path("recipes/cap.yaml").write_text(broken)
+    for name in ("cap", "cap-blue"):
+        with pytest.raises(ConfigurationError) as refused:
+            load_recipe(Path("recipes") / f"{name}.yaml")
+        assert f'{refused.value}"}}' in DOCS["wire"]
 
 
 @pytest.mark.parametrize("name", ["settings", "recipe"])
