@@ -64,7 +64,7 @@ def _card(verdict: Verdict, truths: list[PartTruth], pictures: dict[tuple[int, s
     mark = "" if _is_right(verdict, truths) else "  << WRONG"
     lines = [_why(verdict), drawn + mark]
     title = f"part {verdict.part_id}   {verdict.latency_ms:.1f} ms"
-    return card(overlay(frame, verdict.blobs, recipe, verdict.outcome), probability, title, verdict.outcome, lines, _SIDE)
+    return card(overlay(frame, verdict.blobs, recipe), probability, title, verdict.outcome, lines, _SIDE)
 
 
 def told(truth: PartTruth) -> str:

@@ -29,8 +29,8 @@ _MOST_LINES = 6
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome: str) -> Picture:
-    """The frame in gray with zones, exclusions, regions and a box around each blob; the border says the outcome, or its worth."""
+def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None) -> Picture:
+    """The frame in gray with zones, exclusions, regions and a box around each blob."""
     picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
     thick = max(1, round(max(picture.shape[:2]) / 200))
     if recipe is not None:
@@ -39,8 +39,13 @@ def overlay(frame: Pixels, blobs: Sequence[Blob], recipe: Recipe | None, outcome
         margin = 3 * thick
         corner = (int(blob.x) - margin, int(blob.y) - margin)
         cv2.rectangle(picture, corner, (int(blob.x + blob.width) + margin, int(blob.y + blob.height) + margin), _BLOB, thick)
-    cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _COLOURS[outcome], 3 * thick)
     return picture
+
+
+def framed(picture: Picture, outcome: str) -> Picture:
+    """The picture within a border that says the outcome, or what it was worth; it hides nothing of the picture."""
+    thick = max(3, round(max(picture.shape[:2]) / 100))
+    return np.asarray(cv2.copyMakeBorder(picture, *(thick,) * 4, cv2.BORDER_CONSTANT, value=_COLOURS[outcome]), np.uint8)
 
 
 def outline(picture: Picture, mask: npt.NDArray[np.bool_]) -> None:
@@ -81,12 +86,12 @@ def write(picture: Picture, text: str, at: tuple[int, int], scale: float, colour
 
 
 def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: Sequence[str], side: int = 240) -> Picture:
-    """One part: picture and probability side by side, below them its outcome, or what that was worth, and why."""
+    """One part: picture and probability side by side, both framed, below them its outcome, or what that was worth, and why."""
     height = side + 24 + 18 * 3
     canvas = np.full((height, 2 * side + 6, 3), 255, np.uint8)
     for column, picture in enumerate((frame, probability)):
         left = column * (side + 6)
-        fitted = _fit(picture, side)
+        fitted = _fit(framed(picture, outcome), side)
         top, at = (side - fitted.shape[0]) // 2, left + (side - fitted.shape[1]) // 2
         canvas[top : top + fitted.shape[0], at : at + fitted.shape[1]] = fitted
     badge = max(64, _width(outcome, 0.48, bold=True) + 12)
@@ -99,7 +104,8 @@ def card(frame: Picture, probability: Picture, title: str, outcome: str, lines: 
 
 
 def captioned(picture: Picture, title: str, outcome: str, lines: Sequence[str]) -> Picture:
-    """The picture with a strip below it that says the outcome and why; as wide as the words need."""
+    """The picture with a strip below it that says the outcome and why, as wide as the words need. A pixel of the picture stays
+    where it is in the frame: zones are drawn by it."""
     shown = list(lines[:_MOST_LINES])
     if len(lines) > len(shown):
         shown[-1] += f"   and {len(lines) - len(shown)} more"
@@ -107,6 +113,7 @@ def captioned(picture: Picture, title: str, outcome: str, lines: Sequence[str]) 
     rows, cols = picture.shape[:2]
     canvas = np.full((rows + 30 + 18 * len(shown), max(cols, widest + 8), 3), 255, np.uint8)
     canvas[:rows, :cols] = picture
+    canvas[rows : rows + 4] = _COLOURS[outcome]
     cv2.rectangle(canvas, (0, rows + 4), (64, rows + 24), _COLOURS[outcome], -1)
     write(canvas, outcome, (6, rows + 19), 0.48, (255, 255, 255), bold=True)
     write(canvas, title, (74, rows + 19), 0.46, _INK)

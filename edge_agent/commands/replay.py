@@ -196,7 +196,7 @@ class PictureWriter:
         name = self._names[inspection.part.seq - 1]
         recipe = inspection.bundle.recipe
         if self._overlays is not None:
-            picture = overlay(inspection.frame.pixels, judgement.blobs, recipe, judgement.outcome)
+            picture = overlay(inspection.frame.pixels, judgement.blobs, recipe)
             broken = [told(finding) for finding in judgement.findings if not finding.ok]
             lines = broken or list(judgement.reasons)
             _write(self._overlays / name, captioned(picture, inspection.part.part_id, judgement.outcome, lines))

@@ -218,7 +218,7 @@ def _flips(report: Report) -> Iterator[str]:
 def _drawn(image: Golden, verdict: Verdict, recipe: Recipe, title: str) -> Picture:
     frame = read_gray(image.file)
     scale = min(1.0, _SIDE / max(frame.shape))
-    picture = overlay(frame, verdict.blobs, recipe, verdict.outcome)
+    picture = overlay(frame, verdict.blobs, recipe)
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
     broken = [told(finding) for finding in verdict.findings if not finding.ok] or list(verdict.reasons) or ["all rules kept"]
     return captioned(np.asarray(small, np.uint8), title, verdict.outcome, broken)

@@ -48,7 +48,7 @@ def _card(picture: Picture, judged: Judged, recipe: Recipe) -> Drawn:
     frame = picture.frame
     worth = SLIP if judged.is_slip else FALSE_REJECT if judged.is_false_reject else RIGHT
     wrongly = "" if worth == RIGHT else " WRONGLY"
-    drawn = overlay(frame, judged.verdict.blobs, recipe, worth)
+    drawn = overlay(frame, judged.verdict.blobs, recipe)
     if picture.mask is not None:
         outline(drawn, picture.mask > MASK_ABOVE)
     score = judged.seen.score if judged.seen is not None else 0.0
