@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import imagesize
+
 from edge_agent.dataset.labelled import Dataset, Labelled
 from edge_agent.errors import ConfigurationError, Problem, remedy_of
 from edge_agent.records import in_utf8
@@ -24,7 +26,9 @@ class NoDataset(ConfigurationError):
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Return what the folder holds. Reads no image. Raises ConfigurationError with every problem, NoDataset without any layout."""
+    """Return what the folder holds. Of images it reads the headers alone.
+
+    Raises ConfigurationError with every problem, NoDataset without any layout."""
     try:
         if not folder.is_dir():
             raise ConfigurationError(
@@ -48,6 +52,7 @@ def _read(folder: Path) -> Dataset:
             f"{folder} is no dataset: it has neither index.csv, nor Label/Labels.txt in it or in its Train, Test or class folders, "
             "nor the folders good and bad. Give a folder with one of these."
         )
+    problems += _masks_of_another_size(dataset)
     if problems:
         more = len(problems) - _MOST_PROBLEMS
         if more > 0:
@@ -56,6 +61,17 @@ def _read(folder: Path) -> Dataset:
     if not dataset.images:
         raise ConfigurationError(f"the dataset {folder} names no image. Give one that does.")
     return dataset
+
+
+def _masks_of_another_size(dataset: Dataset) -> Iterator[Problem]:
+    """By the files' headers. Either may be turned by its EXIF, so that its sides change places."""
+    for each in dataset.images:
+        if each.mask is not None:
+            sizes = [imagesize.get(file) for file in (each.mask, each.image)]
+            if all(min(size) > 0 for size in sizes) and sorted(sizes[0]) != sorted(sizes[1]):
+                mask, image = (f"{width}x{height}" for width, height in sizes)
+                message = f"has {mask} pixels, its image {each.name} {image}."
+                yield Problem(str(each.mask), 0, "", message, "give one of the same size.")
 
 
 def _images(folder: Path) -> list[Path]:

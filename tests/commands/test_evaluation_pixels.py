@@ -73,5 +73,6 @@ def test_a_mask_of_another_size_ends_with_a_line_and_no_traceback(tmp_path: Path
         "evaluate", "--model", model, "--recipe", tmp_path / "part.yaml", "--data", tmp_path / "parts", "--out", tmp_path / "out"
     )
     assert done.returncode == 78
-    assert "masks/0.png has 64x32 pixels, its image 64x64. Give one of the same size" in done.stderr
+    assert "masks/0.png: has 64x32 pixels, its image 0.png 64x64. Remedy: give one of the same size" in done.stderr
+    assert not (tmp_path / "out").exists(), "it is told before a part is judged"
     assert "Traceback" not in done.stderr and "report the traceback" not in done.stderr

@@ -205,6 +205,29 @@ def test_a_file_name_that_is_no_utf8_is_told_so_that_a_report_can_hold_it(tmp_pa
     assert [load(each).frame.shape for each in dataset.images] == [(6, 8)] * 2
 
 
+def test_every_mask_of_another_size_is_told_before_an_image_is_read(tmp_path: Path) -> None:
+    for folder, size in (("images", (20, 30)), ("masks", (20, 40))):
+        (tmp_path / folder).mkdir()
+        for name in ("a.png", "b.png", "c.png"):
+            cv2.imwrite(str(tmp_path / folder / name), np.full((30, 20) if name == "c.png" else size, 200, np.uint8))
+    (tmp_path / "index.csv").write_text("image,mask,class\na.png,a.png,crack\nb.png,b.png,crack\nc.png,c.png,crack\n")
+    with pytest.raises(ConfigurationError) as refused:
+        read_dataset(tmp_path)
+    assert [Path(problem.file).name for problem in refused.value.problems] == ["a.png", "b.png"]
+    assert refused.value.problems[0].message == "has 40x20 pixels, its image a.png 30x20."
+
+
+def test_a_picture_that_is_turned_by_its_exif_fits_a_mask_that_is_not(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir(), (tmp_path / "masks").mkdir()
+    lying = cv2.imencode(".jpg", np.full((20, 30), 90, np.uint8))[1].tobytes()
+    turned = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    (tmp_path / "images" / "a.jpg").write_bytes(lying[:2] + b"\xff\xe1" + (len(turned) + 2).to_bytes(2, "big") + turned + lying[2:])
+    cv2.imwrite(str(tmp_path / "masks" / "a.png"), np.full((30, 20), 200, np.uint8))
+    (tmp_path / "index.csv").write_text("image,mask,class\na.jpg,a.png,crack\n")
+    (labelled,) = read_dataset(tmp_path).images
+    assert load(labelled).frame.shape == (30, 20), "as it is shown"
+
+
 def test_plain_folders_of_good_and_bad(tmp_path: Path) -> None:
     for name in ("good/1.png", "good/2.png", "bad/1.png"):
         picture(tmp_path / name)
