@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_agent.camera.aravis_library import Library
 from edge_agent.camera.aravis_limits import refusal
-from edge_agent.camera.aravis_words import in_words, of_value
+from edge_agent.camera.aravis_words import is_of_camera, of_value
 from edge_agent.camera_settings import AravisCamera as Settings
 from edge_agent.camera_settings import Feature
 from edge_agent.errors import CameraError
@@ -198,7 +198,7 @@ def _set_number(arv: Library, camera: int, feature: str, key: str, value: float)
         arv.call(f"camera_set_{feature}", camera, value)
         require(key, float(value), arv.call(f"camera_get_{feature}", camera))
     except CameraError as error:
-        if in_words(str(error)) != str(error):  # the camera is another's, or gone: no value would do
+        if is_of_camera(error):
             raise
         takes = "{:.10g} to {:.10g}".format(*arv.camera_bounds(camera, feature))
         raise CameraError(
@@ -222,6 +222,6 @@ def set_feature(arv: Library, device: int, name: str, value: Feature, key: str =
 
 def _refusal(arv: Library, device: int, feature: str, value: object, error: CameraError, key: str = "") -> CameraError:
     """Of a value, unless the camera is another's, or gone: then none would do."""
-    if in_words(str(error)) != str(error):
+    if is_of_camera(error):
         return error
     return refusal(arv, device, feature, value, str(error), key)

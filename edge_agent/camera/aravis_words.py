@@ -28,9 +28,14 @@ def in_words(error: str, heartbeat_ms: int | None = None) -> str:
     return error
 
 
+def is_of_camera(error: CameraError) -> bool:
+    """True where the camera is another's, or gone: then no value would do."""
+    return in_words(str(error)) != str(error)
+
+
 def of_value(error: CameraError, words: str) -> CameraError:
-    """The words with the library's behind them, unless the camera is another's, or gone: then no value would do."""
-    return error if in_words(str(error)) != str(error) else CameraError(f"{words}. ({error})")
+    """The words with the library's behind them, unless the error is of the camera."""
+    return error if is_of_camera(error) else CameraError(f"{words}. ({error})")
 
 
 def counts_something_else(counter: str | None) -> str:

@@ -32,6 +32,10 @@ from edge_agent.wire import Verdict
 
 pytest.importorskip("openvino")
 GPU = {"kind": "tensorrt", "slots": 2, "keep_warm_ms": 0}
+FOUR_TILES = {
+    "deadline_ms": 13,
+    "regions": [{"name": "r", "width": 200, "height": 64, "prepare": "tile", "overlap_px": 0}],
+}
 
 
 @pytest.fixture
@@ -140,10 +144,7 @@ def test_auto_counts_the_tiles_of_a_part(
 ) -> None:
     monkeypatch.setattr(CpuSegmenter, "warm_up", lambda _: 2.0)
     station.settings["engine"] = {"kind": "auto"}
-    station.recipe |= {
-        "deadline_ms": 13,
-        "regions": [{"name": "r", "width": 200, "height": 64, "prepare": "tile", "overlap_px": 0}],
-    }
+    station.recipe |= FOUR_TILES
     station.add_images(images(1))
     daemon, _ = open_daemon(station)  # four tiles of 2 ms in the 8 ms that the guard leaves
     assert "takes 2.0 ms, a part has 4 of them at least" in daemon.lines[0].bundle.refusal
@@ -163,10 +164,7 @@ def test_auto_counts_no_tiles_where_a_gpu_overlaps_them(
     built(monkeypatch)
     monkeypatch.setattr(TensorRtSegmenter, "warm_up", lambda _: 2.0)
     station.settings["engine"] = {"kind": "auto"}
-    station.recipe |= {
-        "deadline_ms": 13,
-        "regions": [{"name": "r", "width": 200, "height": 64, "prepare": "tile", "overlap_px": 0}],
-    }
+    station.recipe |= FOUR_TILES
     station.add_images(images(1))
     daemon, _ = open_daemon(station)  # four tiles, two or three at a time
     assert "Fake T4" in daemon.lines[0].bundle.identity.engine_id

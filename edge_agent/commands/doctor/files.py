@@ -55,7 +55,7 @@ def _rules_of(station: Station, line: LineSettings) -> list[str]:
     names = []
     for view in line.each_view:
         try:
-            rules = names_of(load_recipe(station.base / station.settings.recipes / f"{view.recipe}.yaml"))
+            rules = names_of(load_recipe(station.path(station.settings.recipes) / f"{view.recipe}.yaml"))
         except ConfigurationError:
             return []
         names += [f"{view.name}/{rule}" for rule in rules] if line.views else rules
