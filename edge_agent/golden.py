@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from edge_agent.bundle import Bundle
-from edge_agent.camera.folder import read_gray
 from edge_agent.errors import CameraError, ConfigurationError, EngineError, UnbelievableMap
 from edge_agent.events import say
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.prepare import RegionError
+from edge_agent.pictures import read_gray
 from edge_agent.records import NG, PASS, Frame, Judgement, Part
 
 _WAIT_S = 60.0  # for a tensor slot, and for a map

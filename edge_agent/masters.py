@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 
 from edge_agent import process
-from edge_agent.camera.folder import read_gray
 from edge_agent.errors import EdgeAgentError
 from edge_agent.events import say
 from edge_agent.line import Line
+from edge_agent.pictures import read_gray
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import LineCounters
 from edge_agent.plc.publisher import Publisher

@@ -239,10 +239,6 @@ def _rule_contradictions(recipe: Recipe, document: strictyaml.Document) -> list[
         in_mm2 = any(key.endswith("mm2") for key in given) or (isinstance(rule, BlobArea) and rule.min_mm2 > 0)
         if in_mm2 and recipe.mm_per_px is None:
             problems.append(document.problem(keys, "a limit in mm2 needs mm_per_px.", "give mm_per_px, or the limit in px."))
-        is_unknown = rule.class_name is not None and recipe.classes and rule.class_name not in recipe.classes
-        if is_unknown and document.is_whole("classes"):
-            message = f"class {rule.class_name!r} is none of {', '.join(recipe.classes)}."
-            problems.append(document.problem((*keys, "class"), message, "name one of the recipe's classes."))
     return problems
 
 

@@ -20,6 +20,7 @@ from unet import Shape
 
 from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
 from edge_agent.inference.prepare import stretch
+from edge_agent.pictures import unused_bits
 
 Gray = NDArray[np.uint8]
 _HASH_DIGITS = 12
@@ -196,5 +197,7 @@ def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) ->
     kinds = sorted({each.kind for each in dataset.images if each.is_defective})
     if len(shape.classes) == 1 and [kind.casefold() for kind in kinds] != [shape.classes[0].casefold()]:
         words += f"; every defect taught as {shape.classes[0]}: {', '.join(kinds)}"
+    if dark := unused_bits([each.image for each in dataset.images]):
+        words += f"; {dark.rstrip('.')}"
     train, held = (read_examples(each, shape) for each in images)
     return train, held, words

@@ -40,6 +40,8 @@ from scores import Scores, score, table_of
 from sheet import draw_sheet
 from unet import Shape
 
+from edge_agent.commands.output import require_writable
+
 WARM_STEPS = 30
 SHOWN = 24  # examples in examples.png
 MEAN_OVER = 0.995  # the weights that are judged and kept are the running mean of those trained: steadier, and free
@@ -255,6 +257,7 @@ def look(args: argparse.Namespace, training: Training, split: Split, loss: float
 def main() -> None:
     args, console = parser(__doc__).parse_args(), Console()
     check(args)
+    require_writable(args.out, "--out")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     shape = shape_of(args)

@@ -6,7 +6,6 @@ import math
 import os
 from pathlib import Path
 
-import cv2
 import imagesize
 import numpy as np
 
@@ -14,9 +13,8 @@ from edge_agent.camera.base import Arrival, Exposure
 from edge_agent.camera.pull import PullCamera
 from edge_agent.camera_settings import FolderCamera as FolderSettings
 from edge_agent.errors import CameraError, ConfigurationError, EndOfImages, remedy_of
+from edge_agent.pictures import ENDINGS, read_gray
 from edge_agent.records import Pixels
-
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 
 
 class FolderCamera(PullCamera):
@@ -60,7 +58,7 @@ class FolderCamera(PullCamera):
 def list_images(folder: Path) -> list[Path]:
     """Return the folder's images, sorted by name. Raises ConfigurationError where there is none."""
     try:
-        named = [file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS]
+        named = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
         files = sorted(file for file in named if not os.path.isdir(file))  # noqa: PTH112  # Path's fails on a link into what is closed
     except (FileNotFoundError, NotADirectoryError):
         fault = "is a file" if os.path.isfile(folder) else "does not exist"  # noqa: PTH113
@@ -68,7 +66,7 @@ def list_images(folder: Path) -> list[Path]:
     except OSError as error:
         raise ConfigurationError.of(f"the image folder {folder} cannot be read: {error.strerror}.", remedy_of(error)) from None
     if not files:
-        raise ConfigurationError.of(f"{folder} holds no image ({', '.join(sorted(_ENDINGS))}).", "give a folder that does.")
+        raise ConfigurationError.of(f"{folder} holds no image ({', '.join(sorted(ENDINGS))}).", "give a folder that does.")
     return files
 
 
@@ -87,23 +85,6 @@ def _closed(file: Path) -> OSError | None:
             return None
     except OSError as error:
         return error
-
-
-def read_gray(file: Path) -> Pixels:
-    """Return an image as (rows, cols) uint8. Raises CameraError for a file that is no readable image."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CameraError(f"{file} cannot be read: {error.strerror}") from None
-    if not content:
-        raise CameraError(f"{file} is empty")
-    try:  # not imread: it crashes on a file name that is no UTF-8
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:  # cv2.error: a header that promises more pixels than OpenCV allows
-        raise CameraError(f"{file} is not a readable image: {error}") from None
-    if image is None:
-        raise CameraError(f"{file} is not a readable image")
-    return np.asarray(image, np.uint8)
 
 
 def _largest(files: list[Path]) -> int:

@@ -33,6 +33,7 @@ from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.fit import load_pair
 from edge_agent.inference.graph import finish, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
+from edge_agent.pictures import unused_bits
 from edge_agent.qualification.gate import Limits
 from edge_agent.qualification.rates import rate
 from edge_agent.recipe import Recipe, load_recipe
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     console = output.told()
     images = _images(args)
     golden = read_golden(args.golden) if args.golden else images
+    if dark := unused_bits([each.file for each in images or golden]):
+        output.warn(console, dark)
     if args.gate_only:
         manifest = msgspec.structs.replace(read_manifest(args.out, model), gate=None)
         (args.out / REPORT).unlink(missing_ok=True)

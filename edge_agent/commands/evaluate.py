@@ -28,9 +28,10 @@ from edge_agent.commands.evaluation.report import PICTURES, markdown, print_repo
 from edge_agent.commands.evaluation.room import make_room, written_files
 from edge_agent.commands.replay import find_model, result_of
 from edge_agent.dataset import MASK_ABOVE, Dataset, read_dataset
-from edge_agent.errors import ConfigurationError, EdgeAgentError, Problem
+from edge_agent.errors import CameraError, ConfigurationError, EdgeAgentError, Problem
 from edge_agent.fit import load_pair
 from edge_agent.inference.model import Model
+from edge_agent.pictures import read_gray, unused_bits
 from edge_agent.qualification.pick import read_condition
 from edge_agent.qualification.pixels import overlap
 from edge_agent.qualification.rates import rate
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     make_room(args.out, args.data, args.recipe, args.pick is not None)
     console, warnings_told = output.told(), tuple(warnings)
     for warning in warnings_told:
-        console.print(f"WARNING: {warning}", style="bold red", highlight=False)
+        output.warn(console, warning)
     if note:
         console.print(f"Note: {note}", highlight=False)
 
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         judged = run_line(folder, args.recipe, dataset.images, observer, lambda: progress.advance(task))
     figures = Figures(judged, model.papers.classes, family)
     if not figures.rows:
+        _require_readable(judged[0].labelled.image, len(judged))
         reasons = ", ".join(sorted({reason for each in judged for reason in each.verdict.reasons}))
         raise EdgeAgentError(f"none of {len(judged)} images could be judged: FAULT {reasons}. Mend the recipe's regions or checks.")
 
@@ -115,6 +117,15 @@ def _require_pictures(dataset: Dataset) -> None:
         raise ConfigurationError(told[:_MOST_TOLD] + _more(len(told) - _MOST_TOLD, dataset))
 
 
+def _require_readable(first: Path, count: int) -> None:
+    """Raise ConfigurationError where it was not the recipe that no picture got through: their headers alone were in order."""
+    try:
+        read_gray(first)
+    except CameraError as error:
+        message = f"none of {count} images could be judged: {error}."
+        raise ConfigurationError.of(message, "give pictures that can be read.") from None
+
+
 def _is_picture(file: Path) -> bool:
     """By its first bytes. Its name in bytes, too: OpenCV crashes on text that is no UTF-8."""
     try:
@@ -142,6 +153,8 @@ def _of_masks(empty: dict[str, int]) -> list[str]:
 def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
     """What a person must know before believing the figures."""
     warnings = [of_training] if of_training else []
+    if dark := unused_bits([each.image for each in dataset.images]):
+        warnings.append(dark)
     if dataset.unlisted:
         warnings.append(f"{dataset.unlisted} images in {dataset.folder} are named by no label and not judged.")
     classes = {name.casefold() for name in model.papers.classes}

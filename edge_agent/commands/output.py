@@ -21,6 +21,11 @@ def told() -> Console:
     return Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
+def warn(console: Console, words: str) -> None:
+    """Print what a person must know before believing what comes."""
+    console.print(f"WARNING: {words}", style="bold red", highlight=False)
+
+
 def listed(names: Sequence[str]) -> str:
     """The first of them, and whether there are more."""
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

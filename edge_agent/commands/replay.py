@@ -12,18 +12,19 @@ from typing import IO, Any
 import cv2
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from edge_agent.bundle import Inspection
 from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera
+from edge_agent.commands import output
 from edge_agent.commands.drawing import captioned, overlay, told
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.fit import load_pair
 from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
+from edge_agent.pictures import unused_bits
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels, in_utf8
 from edge_agent.settings import (
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     folder = find_model(args.model)
     load_pair(folder, args.recipe)  # before anything is removed
     make_room(args.out)
-    console = Console(stderr=True)
+    console = output.told()
+    if dark := unused_bits(files):
+        output.warn(console, dark)
     with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
         task = progress.add_task("replay", total=len(files))
         writer = ResultWriter(files, results, lambda: progress.advance(task))

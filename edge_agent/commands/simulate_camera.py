@@ -22,10 +22,11 @@ from typing import TextIO
 import cv2
 import numpy as np
 
-from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.camera.folder import list_images
 from edge_agent.commands.cameras import camera_name
 from edge_agent.commands.numbers import MOST_S, number
 from edge_agent.errors import ConfigurationError, UsageError
+from edge_agent.pictures import read_gray
 from edge_agent.records import Pixels
 from edge_agent.simulator import FRAME_FAULTS, MODEL_NAME, Happening, SimulatedCamera, Truth, parse_faults
 from edge_agent.simulator.pictures import Pictures

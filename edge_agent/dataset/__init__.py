@@ -9,6 +9,6 @@ malformed or absent is told in one ConfigurationError, each problem with its fil
 """
 
 from edge_agent.dataset.labelled import MASK_ABOVE, Dataset, Labelled, Loaded, load
-from edge_agent.dataset.layouts import ENDINGS, NoDataset, read_dataset
+from edge_agent.dataset.layouts import NoDataset, read_dataset
 
-__all__ = ["Dataset", "ENDINGS", "Labelled", "Loaded", "MASK_ABOVE", "NoDataset", "load", "read_dataset"]
+__all__ = ["Dataset", "Labelled", "Loaded", "MASK_ABOVE", "NoDataset", "load", "read_dataset"]

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import CameraError, ConfigurationError
+from edge_agent.pictures import read_gray
 from edge_agent.records import Pixels
 
 MASK_ABOVE = 127  # a mask's pixel shows a defect where it is brighter than this
@@ -87,10 +87,7 @@ def load(labelled: Labelled) -> Loaded:
 
 
 def _gray(file: Path) -> Pixels:
-    try:  # not imread: it crashes on a file name that is no UTF-8
-        image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error) as error:
-        raise ConfigurationError(f"{file} is not a readable image: {error}") from None
-    if image is None:
-        raise ConfigurationError(f"{file} is not a readable image. Restore it, or take it out of the dataset.")
-    return np.asarray(image, np.uint8)
+    try:
+        return read_gray(file)
+    except CameraError as error:
+        raise ConfigurationError(f"{error}. Restore it, or take it out of the dataset.") from None

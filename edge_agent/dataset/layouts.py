@@ -11,9 +11,9 @@ import imagesize
 
 from edge_agent.dataset.labelled import Dataset, Labelled
 from edge_agent.errors import ConfigurationError, Problem, remedy_of
+from edge_agent.pictures import ENDINGS
 from edge_agent.records import in_utf8
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp"}
 GOOD_KINDS = {"good", "free", "ok", "normal", "clean"}  # in small letters: what datasets call a part without a defect
 DEFECT = "defect"  # what a defect is called where the data has no word for it
 _MOST_PROBLEMS = 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+import cv2
+import numpy as np
 import pytest
 from bright import gray, with_defect
 from small_unet import SIZE, write_small_unet
@@ -128,6 +130,12 @@ def test_what_cannot_be_read_or_written_is_told_without_a_traceback(station: Sta
     assert made.returncode == 0, made.stderr
     assert "1 of 4 images are left out of the ranges: torn.png (" in made.stderr
     assert "is not a readable image" in made.stderr
+
+    low = station.folder / "low"
+    low.mkdir()
+    assert cv2.imwrite(str(low / "1.png"), gray(SIZE, SIZE, 90).astype(np.uint16) * 16)
+    dark = within(*common, "--images", low, "--out", station.folder / "dark")
+    assert "WARNING: the pictures have 16 bits a pixel" in dark.stderr
 
     (station.folder / "full").mkdir()
     (station.folder / "full" / "fp16.onnx").mkdir()  # a file of this name cannot be written

@@ -58,6 +58,8 @@ def test_scores_by_class_kind_and_size(tmp_path: Path, edge_agent: Program) -> N
     assert of_large["any_defect"]["accuracy"] == pytest.approx(1 - 2 * 300 / (4 * LABELLED_PX))
     assert (of_large["classes"]["light"]["found"], of_large["classes"]["dark"]["found"]) == (200 / 800, 0.0)
 
+    assert [of_small["classes"][name]["images"] for name in ("light", "dark")] == [2, 2]
+
     for told in (done.stdout, (tmp_path / "out" / "report.md").read_text()):
         assert "Against the masks, by size of the defect" in told
         assert "mean pixel accuracy" in told

@@ -86,6 +86,34 @@ def test_files_that_are_no_pictures_are_all_told_before_the_work(own: Own, edge_
     assert not own.out.exists()
 
 
+def test_pictures_that_none_can_be_read_of_are_no_fault_of_the_recipe(own: Own, edge_agent: Program) -> None:
+    for number in range(2):
+        file = own.data / "images" / f"{number}.png"
+        assert cv2.imwrite(str(file.with_suffix(".tif")), gray().astype(np.float32))
+        file.unlink()
+    index = own.data / "index.csv"
+    index.write_text(index.read_text().replace("0.png,0", "0.tif,0").replace("1.png", "1.tif"))
+    done = edge_agent(*own.words("evaluate"))
+    assert done.returncode == 78
+    assert "images/0.tif is not a readable image: its pixels are float32" in done.stderr
+    assert "Mend the recipe" not in done.stderr
+    assert "/00000000-0.tif is not a readable image" in done.stderr, "the log names the picture"
+
+
+@pytest.mark.parametrize("command", ["replay", "evaluate"])
+def test_pictures_in_the_lower_bits_of_16_are_told_of(own: Own, edge_agent: Program, command: str) -> None:
+    for number in range(2):
+        file = own.data / "images" / f"{number}.png"
+        cv2.imwrite(str(file), cv2.imread(str(file), cv2.IMREAD_UNCHANGED).astype(np.uint16) * 16)
+    own.recipe.write_text(yaml.safe_dump({key: value for key, value in RECIPE.items() if key != "presence"}))
+    done = edge_agent(*own.words(command))
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: the pictures have 16 bits a pixel" in done.stderr
+    if command == "evaluate":
+        (said,) = json.loads((own.out / "evaluation.json").read_text())["warnings"]
+        assert said.endswith("(the highest value looked at is 4000): they are nearly black. Multiply them by 16.")
+
+
 def test_half_a_picture_is_named(own: Own, edge_agent: Program) -> None:
     whole = (own.data / "images" / "1.png").read_bytes()
     (own.data / "images" / "2.png").write_bytes(whole[:60])

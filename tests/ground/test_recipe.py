@@ -80,7 +80,6 @@ def test_the_hash_is_sha256_in_hexadecimal(tmp_path: Path) -> None:
     ("old", "new", "line", "key"),
     [
         ("hysteresis: 0.3", "hysteresis: 0.6", 6, "classes.scratch.hysteresis"),
-        ("class: dent", "class: dnet", 9, "rules.0.class"),
         ("max_mm2: 1", "max_mm2: 1, max_px: 9", 10, "rules.1"),
         ("blob_area, max_mm2: 1", "total_area", 10, "rules.1"),
         ("blob_area, max_mm2: 1", "zone, name: z, polygon: [[0, 0], [9, 0], [9, 9]]", 10, "rules.1"),
@@ -103,6 +102,13 @@ def test_a_least_area_in_mm2_needs_the_scale(tmp_path: Path) -> None:
     text = GOOD.replace("mm_per_px: 0.1\n", "").replace("  dent: {min_area_mm2: 0.2}\n", "  dent: {}\n")
     (problem,) = problems_of(tmp_path, text.replace("max_mm2: 1", "max_px: 9, min_mm2: 2"))
     assert (problem.key, problem.remedy) == ("rules.1", "give mm_per_px, or the limit in px.")
+
+
+def test_a_rule_may_name_a_class_that_has_the_defaults(tmp_path: Path) -> None:
+    """Whether there is such a class only the model knows."""
+    file = tmp_path / "cap.yaml"
+    file.write_text(GOOD.replace("  dent: {min_area_mm2: 0.2}\n", ""))
+    assert [rule.class_name for rule in load_recipe(file).rules] == ["dent", None]
 
 
 def test_two_zones_with_one_name_are_refused(tmp_path: Path) -> None:

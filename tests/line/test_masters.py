@@ -15,9 +15,9 @@ from running import wait_until
 from simulation import ask
 from stations import Program, StationFolder
 
-from edge_agent.camera.folder import read_gray
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
+from edge_agent.pictures import read_gray
 from edge_agent.records import Pixels
 from edge_agent.settings import load_station
 from edge_agent.wire import Request, Verdict

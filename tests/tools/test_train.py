@@ -208,6 +208,7 @@ def test_what_fails_in_drawing_ahead_fails_the_training(tool: Tool) -> None:
     ("words", "told"),
     [
         (("train.py", "--data", "folder:/nowhere", "--out", "out"), "/nowhere"),
+        (("train.py", "--data", "folder:/nowhere", "--out", "taken"), "--out taken cannot be written: File exists"),
         (("export.py", "nothing"), "nothing/checkpoint.pt is not there: train it first"),
         (("compare.py", "--data", "folder:/nowhere", "--out", "out.md", "--only", "tutorial"), "/nowhere"),
     ],
@@ -217,6 +218,7 @@ def test_what_is_refused_ends_with_a_line_and_no_traceback(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", list(words))
+    (tmp_path / "taken").touch()
     with pytest.raises(SystemExit, match=told):
         tool(words[0].removesuffix(".py")).main()
 

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.camera.folder import list_images
 from edge_agent.commands.output import listed
 from edge_agent.dataset import MASK_ABOVE, NoDataset, load, read_dataset
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.inference.prepare import RegionError, plan_region
 from edge_agent.judgement.quality import QualityGate
+from edge_agent.pictures import read_gray
 from edge_agent.recipe import Recipe
 from edge_agent.records import Pixels
 

@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_agent.camera.folder import read_gray
 from edge_agent.commands.calibrating.gate import Judged, Speed
 from edge_agent.commands.calibrating.images import Golden, contents
 from edge_agent.commands.calibrating.manifest import Manifest
 from edge_agent.commands.calibrating.plots import margins_png
 from edge_agent.commands.drawing import Picture, captioned, overlay, told
+from edge_agent.pictures import read_gray
 from edge_agent.qualification.gate import Comparison
 from edge_agent.qualification.rates import Rate
 from edge_agent.recipe import Recipe

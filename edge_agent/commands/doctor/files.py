@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
 from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
 from edge_agent.inference.model import load_model
 from edge_agent.judgement.rules import names_of
+from edge_agent.pictures import read_gray
 from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import LineSettings, RecordedEngine, Station
 from edge_agent.strictyaml import Document, Keys

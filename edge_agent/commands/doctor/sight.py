@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.bundle import Layout
-from edge_agent.camera.folder import list_images, read_gray
+from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import AravisCamera, CameraSettings, FolderCamera, SyntheticCamera, V4l2Camera
 from edge_agent.errors import CameraError, ConfigurationError
 from edge_agent.inference.model import Model
 from edge_agent.inference.prepare import RegionError
+from edge_agent.pictures import read_gray
 from edge_agent.recipe import Recipe
 
 

@@ -146,11 +146,18 @@ class Figures:
             "mean_dice": means[0],
             "mean_iou": means[1],
             "kinds": [{"kind": kind, **self._pooled(tables)} for kind, tables in by_kind.items() if tables],
-            "sizes": [{**between, **self._pooled(tables)} for between, tables in self._tables_by_size()],
+            "sizes": [{**between, **self._of_size(tables)} for between, tables in self._tables_by_size()],
         }
 
     def _kinds_of_defects(self) -> list[str]:
         return sorted({each.labelled.kind for each in self.rows if each.labelled.is_defective})
+
+    def _of_size(self, tables: Sequence[Table]) -> dict[str, Any]:
+        """The scores of some images, and of each class in how many of them it is."""
+        scores = self._pooled(tables)
+        for index, each in enumerate(scores["classes"].values(), 1):
+            each["images"] = sum(bool(table[index].any()) for table in tables)
+        return scores
 
     def _tables_by_size(self) -> list[tuple[dict[str, Any], list[Table]]]:
         """The tables of the defective images, by the area of the defect: in the same bins as its slips."""

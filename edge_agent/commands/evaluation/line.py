@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +190,11 @@ def fitted(plan: RegionPlan, mask: Pixels) -> Pixels:
     return plan.tensor(0, mask, np.empty((plan.canvas_rows, plan.canvas_cols), np.uint8))
 
 
+def _link_name(number: int, image: Path) -> str:
+    """Sorted by the number; with the end of the image's name, by which the log calls it. A name has at most 255 bytes."""
+    return os.fsdecode(f"{number:08d}-".encode() + os.fsencode(image.name)[-200:])
+
+
 def run_line(
     model: Path, recipe: Path, images: Sequence[Labelled], observer: Observer, advance: Callable[[], None]
 ) -> list[Judged]:
@@ -201,7 +207,7 @@ def run_line(
 
     with tempfile.TemporaryDirectory(prefix="edge-agent-evaluate-") as folder:
         for number, labelled in enumerate(images):
-            (Path(folder) / f"{number:08d}{labelled.image.suffix}").symlink_to(labelled.image.resolve())
+            (Path(folder) / _link_name(number, labelled.image)).symlink_to(labelled.image.resolve())
         run_folder(model, recipe, Path(folder), observer.observe, note)
     if observer.failure is not None:
         raise observer.failure

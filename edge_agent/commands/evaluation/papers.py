@@ -13,8 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.dataset import ENDINGS, Dataset, Labelled
+from edge_agent.dataset import Dataset, Labelled
 from edge_agent.inference.model import ModelPapers
+from edge_agent.pictures import ENDINGS
 
 _IN_WORDS = re.compile(r"of the groups ([^;]+)$")
 _NO_NAMES = {"", "Train", "Test", "images"}  # folders of these names are in every dataset

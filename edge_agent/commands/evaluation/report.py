@@ -141,9 +141,13 @@ def _pixels_by_size(result: dict[str, Any]) -> Section | None:
     rows = []
     for each in result["pixels"]["sizes"]:
         classes = {name: scores for name, scores in each["classes"].items() if scores["truth_px"]}
-        told = {"any defect": each["any_defect"], **(classes if len(result["model"]["classes"]) > 1 else {})}
-        rows += [(_area(each), name, str(each["images"]), *_scores(scores)) for name, scores in told.items()]
-    note = f"In the defective images only, by the defect's area in its mask, in frame pixels. {_SCORES_TOLD}"
+        told = {"any defect": {**each["any_defect"], "images": each["images"]}}
+        told |= classes if len(result["model"]["classes"]) > 1 else {}
+        rows += [(_area(each), name, str(scores["images"]), *_scores(scores)) for name, scores in told.items()]
+    note = (
+        "In the defective images only, by the defect's area in its mask, in frame pixels; of a class, in how many of them it is, "
+        f"and its scores in all of them. {_SCORES_TOLD}"
+    )
     return Section("Against the masks, by size of the defect", note, ("area in px", "class", "images", *_SCORES), rows)
 
 
