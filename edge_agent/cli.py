@@ -99,7 +99,16 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return 0
     except OSError as error:
         if tell_traceback or (error.filename is None and error.errno not in FULL):  # no file's: nobody foresaw it
+            _admit(error)
             raise
         file = "writing" if error.filename is None else os.fsdecode(error.filename)
         complain(f"{file}: {error.strerror}. Remedy: {remedy_of(error)}")
         return EXIT_FAILURE
+    except Exception as error:
+        _admit(error)
+        raise
+
+
+def _admit(error: Exception) -> None:
+    """Say in one line, which the journal keeps as an error's, what nobody foresaw; the traceback below it has no priority there."""
+    complain(f"{type(error).__name__}: {error}. Nobody foresaw this. Remedy: report it with the traceback that follows.")

@@ -249,6 +249,15 @@ def test_what_ends_a_daemon_is_an_error_of_the_journal_too() -> None:
     assert ran.stderr.startswith("<3>edge-agent: /absent/station.yaml: ")
 
 
+@pytest.mark.parametrize("error", ["ZeroDivisionError('by nothing')", "OSError(71, 'by nothing')"])
+def test_what_nobody_foresaw_is_one_too_before_its_traceback(error: str) -> None:
+    broken = f"import edge_agent.commands.run as command\ndef run(arguments): raise {error}\ncommand.run = run\n"
+    ran = subprocess.run([sys.executable, "-c", broken + ENDING], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    first, second, *_ = ran.stderr.splitlines()
+    assert (ran.returncode, second) == (1, "Traceback (most recent call last):")
+    assert first.startswith(f"<3>edge-agent: {error.partition('(')[0]}: ") and "by nothing. Nobody foresaw this." in first
+
+
 SPEAKER = """
 import os, sys
 from pathlib import Path

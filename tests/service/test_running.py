@@ -171,6 +171,13 @@ def test_a_collector_whose_database_is_away_is_up_and_says_what_it_waits_for(pla
     assert plant.box.show(COLLECTOR, "Result") == "success"
 
 
+def test_a_wrong_word_on_the_collectors_command_line_is_not_tried_again(plant: Plant) -> None:
+    plant.drop_in("[Service]\nExecStart=\nExecStart=/opt/edge-agent/bin/edge-agent collect --stoer here\n", COLLECTOR)
+    plant.box.run("systemctl", "start", COLLECTOR, check=False)
+    wait_for(lambda: plant.box.show(COLLECTOR, "ActiveState") == "failed", "it fails")
+    assert (plant.box.show(COLLECTOR, "ExecMainStatus"), plant.restarts(COLLECTOR)) == ("2", 0)
+
+
 def test_a_bad_configuration_is_not_tried_again_and_its_reason_is_in_the_status(plant: Plant) -> None:
     heard = plant.write_alarm()
     plant.station.settings["lines"][0]["recipe"] = "absent"
