@@ -127,7 +127,7 @@ class Daemon:
         self._control.on_recipe = self._swapper.change_recipe
         self._control.on_reload = self._swapper.reload
         books = [line.book for line in self.lines]
-        addresses = (settings.plc.verdicts, settings.plc.control)
+        addresses = settings.endpoints.values()
         self._supervision = Supervision(self.publisher.book.lines.values(), self._pulses(), books, building, addresses)
         self.metrics = self._open_metrics()
 

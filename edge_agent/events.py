@@ -161,6 +161,7 @@ EVENTS: dict[str, Event] = {
         "no interface of this machine has the address to listen on; it is listened on as soon as one has",
         "bring that network up, or mend the address",
     ),
+    "network.address_here": Event("info", "an interface has the address that was awaited; it is listened on"),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event(
         "warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk", sums=("count",)

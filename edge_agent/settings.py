@@ -196,6 +196,14 @@ class StationSettings(Strict, frozen=True, kw_only=True):
     threads: ThreadWishes = ThreadWishes()
     log: LogSettings = LogSettings()
 
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Every address that the station listens on, by its key."""
+        found = {"plc.verdicts": self.plc.verdicts, "plc.control": self.plc.control}
+        if self.metrics is not None:
+            found["metrics"] = f"tcp://{self.metrics.address}:{self.metrics.port}"
+        return found
+
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):
     """Settings together with the folder their paths are relative to."""

@@ -41,6 +41,7 @@ class Supervision:
         self._pulses = list(pulses)
         self._views = list(views)
         self._addresses = list(addresses)
+        self._awaited = self._absent()  # who listens has said so
         self._watchdog = Watchdog()
         self._limit_s = watchdog_s() / 2 or _LIMIT_S
         self._tell_at_s = self._ready_at_s = 0.0
@@ -57,6 +58,7 @@ class Supervision:
         if now_s >= self._tell_at_s:
             self._tell_at_s = now_s + _TELL_S
             self._counts.take(now_s)
+            self._look_for_addresses()
             self._tell(now_s)
         if not self._is_ready:
             self._tell_ready(now_s)
@@ -88,10 +90,20 @@ class Supervision:
             say("station.stall_ended", thread=name)
         self._stalled = set(stalled)
 
+    def _look_for_addresses(self) -> None:
+        awaited, before = self._absent(), self._awaited
+        for address in self._addresses:
+            if (address in awaited) != (address in before):
+                say("network.address_awaited" if address in awaited else "network.address_here", address=address)
+        self._awaited = awaited
+
+    def _absent(self) -> list[str]:
+        return [each for each in self._addresses if not is_here(each)]
+
     def _status(self, now_s: float) -> str:
         lines = "; ".join(_told(book) for book in self._books)
         stalled = "".join(f"; stalled: {name}" for name in sorted(self._stalled))
-        awaited = [f"no interface has the address of {each} now" for each in self._addresses if not is_here(each)]
+        awaited = [f"no interface has the address of {each} now" for each in self._awaited]
         notes = "".join(f"; {text}" for text in (self.refusal, self._building.text, *awaited) if text)
         return f"{lines}; {self._counts.rate_hz:.1f} parts/s; {self._counts.last_fault(now_s)}{stalled}{notes}"
 

@@ -327,6 +327,7 @@ def test_a_network_that_comes_after_the_station_is_listened_on(plant: Plant) -> 
     try:
         heard = plant.box.run("edge-agent", "watch", "--json", "--connect", address, "--count", 1, "--timeout", 60).stdout
         assert '"outcome"' in heard
+        wait_for(lambda: len(plant.entries("EVENT=network.address_here")) == 2, "the log says that it came")
         assert plant.restarts() == 0
     finally:
         plant.box.run("ip", "address", "del", "10.99.0.1/32", "dev", "lo")

@@ -192,6 +192,24 @@ def test_an_address_that_no_interface_has_is_in_the_status(manager: Manager) -> 
     assert f"STATUS=line Ready; 0.0 parts/s; no fault; {awaited}" in manager.heard()
 
 
+def test_an_address_that_comes_and_goes_is_told_each_time(said: list, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"tcp://10.0.0.1:1": True, "tcp://10.0.0.2:2": False}
+    monkeypatch.setattr("edge_agent.supervision.is_here", here.__getitem__)
+    monkeypatch.setattr("edge_agent.supervision._TELL_S", 0)
+    watch = Supervision([LineBook("line", ready=True)], [], addresses=here)
+    watch.look()
+    assert said == [], "who listens has said it"
+    here["tcp://10.0.0.2:2"] = True
+    watch.look()
+    here["tcp://10.0.0.1:1"] = False
+    watch.look()
+    watch.look()
+    came, went = ("network.address_here", "tcp://10.0.0.2:2"), ("network.address_awaited", "tcp://10.0.0.1:1")
+    assert [(name, values["address"]) for name, values in said] == [came, went]
+    told = [words for words in manager.heard() if words.startswith("STATUS=")]
+    assert told[-1].endswith("no interface has the address of tcp://10.0.0.1:1 now")
+
+
 def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)

@@ -109,12 +109,8 @@ def _is_own(control: str, pids: set[int]) -> bool:
 
 def of_ports(station: Station, is_running: bool, service: Service | None = None) -> Iterator[Look]:
     """Every TCP port the station listens on: free, its own already, or somebody else's."""
-    settings = station.settings
-    wanted = [("plc.verdicts", settings.plc.verdicts), ("plc.control", settings.plc.control)]
-    if settings.metrics is not None and settings.metrics.port:
-        wanted.append(("metrics", f"tcp://{settings.metrics.address}:{settings.metrics.port}"))
-    for key, endpoint in wanted:
-        if endpoint.startswith("ipc://") or endpoint.endswith(":*"):
+    for key, endpoint in station.settings.endpoints.items():
+        if endpoint.startswith("ipc://") or endpoint.endswith((":*", ":0")):
             continue
         if is_running and is_here(endpoint):
             yield well("ports", f"{key} {endpoint}: the running station's")
