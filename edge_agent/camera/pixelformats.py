@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -66,14 +67,19 @@ def _from_gige_packed(raw: Pixels, out: Pixels) -> None:
 
 
 def _from_lsb_packed(bits: int) -> Convert:
-    """Pixels one after the other, least significant bit first (10p: four in five bytes; 12p: two in three)."""
+    """Pixels one after the other, least significant bit first. Where they lie in the bytes repeats (10p: four pixels in five bytes;
+    12p: two in three), so that all pixels of one such place are taken together, as 8 bits."""
+    pixels = 8 // math.gcd(8, bits)
+    stride = pixels * bits // 8
 
     def convert(raw: Pixels, out: Pixels) -> None:
-        at = np.arange(out.size) * bits + bits - 8  # where each pixel's upper eight bits begin
-        padded = np.append(raw, np.zeros(1, np.uint8)).astype(np.uint16)
-        pairs = padded[at >> 3] | padded[(at >> 3) + 1] << 8
-        np.right_shift(pairs, (at & 7).astype(np.uint16), out=pairs)
-        out.reshape(-1)[:] = (pairs & 0xFF).astype(np.uint8)
+        flat = out.reshape(-1)
+        for place in range(pixels):
+            byte, shift = divmod(place * bits + bits - 8, 8)  # where the upper eight bits begin
+            into = flat[place::pixels]
+            np.right_shift(raw[byte::stride][: into.size], shift, out=into)
+            if shift:
+                into |= raw[byte + 1 :: stride][: into.size] << (8 - shift)
 
     return convert
 
