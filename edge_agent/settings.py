@@ -7,6 +7,7 @@ is checked like the file itself.
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -201,7 +202,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
         """Every address that the station listens on, by its key."""
         found = {"plc.verdicts": self.plc.verdicts, "plc.control": self.plc.control}
         if self.metrics is not None:
-            found["metrics"] = f"tcp://{self.metrics.address}:{self.metrics.port}"
+            found["metrics.port"] = f"tcp://{_bracketed(self.metrics.address)}:{self.metrics.port}"
         return found
 
 
@@ -270,6 +271,7 @@ def _contradictions(settings: StationSettings, document: strictyaml.Document) ->
         *_twice(document, ("lines",), [line.name for line in settings.lines]),
         *_twice_in_a_line(settings, document),
         *_wiring(settings, document),
+        *_listening(settings, document),
         *_plaintext(settings, document),
     ]
 
@@ -314,15 +316,21 @@ def _wiring(settings: StationSettings, document: strictyaml.Document) -> list[Pr
                 message = f"camera {name!r} already belongs to line {taken[name]!r}."
                 problems.append(document.problem(keys, message, "give each line and each view a camera of its own."))
             taken.setdefault(name, line.name)
-    if _are_one(settings.plc.verdicts, settings.plc.control):
-        problems.append(document.problem(("plc", "control"), "is the same address as plc.verdicts.", "give it another port."))
     return problems
+
+
+def _listening(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    return [
+        document.problem(tuple(key.split(".")), f"is the same address as {other}.", "give it another port.")
+        for (other, taken), (key, endpoint) in combinations(settings.endpoints.items(), 2)
+        if _are_one(taken, endpoint)
+    ]
 
 
 def _are_one(endpoint: str, other: str) -> bool:
     """True where one of two that listen would leave nothing to the other."""
     (host, port), (other_host, other_port) = (_host_and_port(each) for each in (endpoint, other))
-    return port == other_port != "*" and (host == other_host or "*" in (host, other_host))
+    return port == other_port not in ("*", "0") and (host == other_host or "*" in (host, other_host))
 
 
 def _host_and_port(endpoint: str) -> tuple[str, str]:

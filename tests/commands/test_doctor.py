@@ -178,10 +178,9 @@ def test_a_disk_that_refuses_is_a_problem() -> None:
 
 
 def test_ports_are_free_or_held_by_somebody_with_a_name(station: StationFolder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        station.settings["plc"]["verdicts"] = f"tcp://127.0.0.1:{port}"
-        station.settings["metrics"] = {"port": port}
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as another:
+        station.settings["plc"]["verdicts"] = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        station.settings["metrics"] = {"port": another.getsockname()[1]}
         verdicts, metrics = doctor_station.of_ports(loaded(station), False)
         assert (verdicts.level, metrics.level) == (PROBLEM, NOTE)  # without metrics parts are judged all the same
         assert "python" in verdicts.told.partition(f"held by process {os.getpid()}: ")[2]

@@ -173,6 +173,30 @@ def test_both_sockets_on_one_address_are_refused_unless_the_system_chooses(tmp_p
     load(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:*", "plc.verdicts=tcp://127.0.0.1:*")
 
 
+@pytest.mark.parametrize(
+    ("metrics", "is_refused"),
+    [
+        ("{port: 5556}", True),
+        ("{address: '::1', port: 5556}", False),
+        ("{address: 0.0.0.0, port: 5557, allow_plaintext: true}", True),
+        ("{port: 0}", False),
+        ("{port: 5558}", False),
+    ],
+)
+def test_the_metrics_need_a_port_of_their_own(tmp_path: Path, metrics: str, is_refused: bool) -> None:
+    words = ["plc.verdicts=tcp://127.0.0.1:5556", "plc.control=tcp://127.0.0.1:5557", f"metrics={metrics}"]
+    if is_refused:
+        (problem,) = problems_of(tmp_path, GOOD, *words)
+        assert (problem.key, problem.message.partition(" as ")[0]) == ("metrics.port", "is the same address")
+    else:
+        load(tmp_path, GOOD, *words)
+
+
+def test_metrics_at_their_own_place_are_held_against_the_sockets(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, GOOD, "plc.control=tcp://127.0.0.1:9108")
+    assert (problem.key, problem.message) == ("metrics.port", "is the same address as plc.control.")
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "-x", "x" * 65, "häll"])
 def test_a_name_that_would_not_do_as_a_topic_is_refused(tmp_path: Path, name: str) -> None:
     assert problems_of(tmp_path, GOOD, f"station='{name}'")[0].key == "station"

@@ -133,7 +133,7 @@ def _port_look(key: str, host: str, port: int, settings: str, service: Service |
         by = holder_of(port)
         if is_one_of(by, runs_of(settings, service)):
             return note("ports", f"{key} {host}:{port} is held by the running service, which a restart ends", _RESTART)
-        make = note if key == "metrics" else problem
+        make = note if key == "metrics.port" else problem
         told = f"{key} {host}:{port} cannot be had: {error.strerror or error}" + (f", held by {by}" if by.pid else "")
         return make("ports", told, f"stop what holds it, or give {key} another address")
     return well("ports", f"{key} {host}:{port} is free")
