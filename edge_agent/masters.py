@@ -27,7 +27,7 @@ def open_challenge(
     if settings.challenge is None:
         return None
     pictures, book = MasterPictures(line, publisher, settings.challenge, base), publisher.book.lines[settings.name]
-    challenge = LineChallenge(settings.challenge, book, counters, pictures.run, publisher.now_us())
+    challenge = LineChallenge(settings.challenge, book, counters, pictures.run, publisher.now_ns())
     publisher.challenges[settings.name] = challenge
     return pictures
 

@@ -20,7 +20,7 @@ from edge_agent.records import FAULT, Judgement
 from edge_agent.settings import ChallengeSettings
 
 _HOUR_US = 3_600_000_000
-_MINUTE_US = 60_000_000
+_MINUTE_NS = 60_000_000_000
 _UNJUDGED = {(Reason.NOT_READY.value,), (Reason.INTERRUPTED.value,)}  # of a FAULT: the line stopped or was away; proves nothing
 
 
@@ -38,8 +38,9 @@ class LineChallenge:
     """One line's challenge. `run_images` has the stored pictures of its master parts judged, elsewhere."""
 
     def __init__(
-        self, settings: ChallengeSettings, book: LineBook, counters: LineCounters, run_images: Callable[[], None], now_us: int
+        self, settings: ChallengeSettings, book: LineBook, counters: LineCounters, run_images: Callable[[], None], now_ns: int
     ) -> None:
+        """`now_ns` is monotonic, as everywhere here: how long something lasts is no matter of the clock, which may be set."""
         self._settings = settings
         self._book = book
         self._counters = counters
@@ -47,13 +48,13 @@ class LineChallenge:
         self._masters = {master.name: master for master in settings.parts}
         self._right: set[str] = set()  # came out as declared since the last challenge was passed, or one failed
         self._came = {name: Came(bool(master.image)) for name, master in self._masters.items()}
-        self._started_us = now_us
-        self._tried_us = 0
-        self._armed_until_us = 0
+        self._due_since_ns: int | None = now_ns  # the schedule may have gone by before the start
+        self._tried_ns: int | None = None
+        self._armed_until_ns = 0
         self._is_overdue = False
         self._set_hold()
 
-    def arm(self, name: str, now_us: int) -> None:
+    def arm(self, name: str, now_ns: int) -> None:
         """The next part of the line is this master part, if it comes in time; '' has the stored pictures of all judged.
 
         Raises DeliveryError."""
@@ -64,7 +65,7 @@ class LineChallenge:
             return self._run_images()
         if name not in self._masters:
             raise DeliveryError(f"master part {name!r} is not known; one of {', '.join(self._masters)}")
-        self._book.challenge, self._armed_until_us = name, now_us + int(self._settings.bring_min * _MINUTE_US)
+        self._book.challenge, self._armed_until_ns = name, now_ns + int(self._settings.bring_min * _MINUTE_NS)
         return None
 
     def disarm(self, event: str = "challenge.cancelled") -> None:
@@ -129,19 +130,21 @@ class LineChallenge:
             say("challenge.passed", line=self._book.name)
         return self._set_hold()
 
-    def look(self, now_us: int) -> None:
+    def look(self, now_us: int, now_ns: int) -> None:
         """Have the pictures judged when a challenge is due; without pictures somebody has to bring the parts in time. A master part
         that was announced and did not come is waited for no longer: the next part would be taken for it."""
-        if self._book.challenge and now_us >= self._armed_until_us:
+        if self._book.challenge and now_ns >= self._armed_until_ns:
             self.disarm("challenge.expired")
-        due_us = self._due_us()
-        if now_us < due_us:
+        if now_us < self._due_us():
+            self._due_since_ns = None
             is_overdue = False
         else:
-            if self._pictures_suffice and now_us - self._tried_us > _MINUTE_US:
-                self._tried_us = now_us
+            if self._due_since_ns is None:
+                self._due_since_ns = now_ns
+            if self._pictures_suffice and (self._tried_ns is None or now_ns - self._tried_ns > _MINUTE_NS):
+                self._tried_ns = now_ns
                 self._run_images()
-            is_overdue = now_us > max(due_us, self._started_us) + int(self._settings.grace_min * _MINUTE_US)
+            is_overdue = now_ns - self._due_since_ns > int(self._settings.grace_min * _MINUTE_NS)
         if is_overdue != self._is_overdue:
             self._is_overdue = is_overdue
             self._set_hold()

@@ -143,7 +143,7 @@ class Control:
         if request.reset:
             challenge.disarm()
         else:
-            challenge.arm(request.name, self._publisher.now_us())
+            challenge.arm(request.name, self._publisher.now_ns())
         return Reply(ok=True, status=challenge.told())
 
     def _status(self) -> dict[str, object]:

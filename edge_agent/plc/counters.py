@@ -189,6 +189,15 @@ class LineCounters:
         self.kept.challenge_failed, self.kept.challenge_brought = why, self.kept.challenge_brought or is_brought
         self._keep()
 
+    def keep_behind(self, now_us: int) -> None:
+        """Nothing that was lies ahead of the clock, which may have been set back since: a challenge would never be due again."""
+        kept, shift, lot = self.kept, self.kept.shift, self.kept.lot
+        if max(shift.since_us, lot.since_us, kept.challenged_us) > now_us:
+            is_due = shift.since_us > kept.challenged_us  # a challenge at the shift's begin has yet to be passed
+            kept.challenged_us = min(kept.challenged_us, now_us - is_due)
+            shift.since_us, lot.since_us = min(shift.since_us, now_us), min(lot.since_us, now_us)
+            self._keep()
+
     def close(self) -> None:
         self._map.flush()
         self._map.close()
@@ -248,6 +257,7 @@ class Counters:
         began = shift_began_us(self._shifts, now_us)
         for name, line in self.lines.items():
             line.recover(entry for entry in entries if entry.line == name)
+            line.keep_behind(now_us)
             if line.kept.shift.since_us < began:  # it changed while nobody was here
                 line.begin_shift(name, now_us)
 
@@ -255,6 +265,8 @@ class Counters:
         """Begin a shift where its time has come."""
         if now_us < self._looked_us:  # the clock was set back, and the next may be sooner
             self._next_us = next_shift_us(self._shifts, now_us)
+            for line in self.lines.values():
+                line.keep_behind(now_us)
         self._looked_us = now_us
         if now_us >= self._next_us:
             self._next_us = next_shift_us(self._shifts, now_us)

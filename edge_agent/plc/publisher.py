@@ -120,6 +120,9 @@ class Publisher:
     def now_us(self) -> int:
         return self._clock.wall_us()
 
+    def now_ns(self) -> int:
+        return self._clock.monotonic_ns()
+
     def stop(self, drain_s: float) -> None:
         """Publish what is in flight for at most `drain_s`; what is left is FAULT interrupted. Closes the sockets.
 
@@ -279,7 +282,7 @@ class Publisher:
         if self.counters is not None:
             self.counters.look(self._clock.wall_us())
         for challenge in self.challenges.values():
-            challenge.look(self._clock.wall_us())
+            challenge.look(self._clock.wall_us(), now_ns)
         if self.part_log is not None:
             self.part_log.look(now_ns)
         body = encode_json(self.heartbeat())

@@ -28,7 +28,11 @@ class Bench:
         self.asked = 0
         self.book = LineBook("one", ready=True)
         self.counters = LineCounters(file, US)
-        self.challenge = LineChallenge(settings, self.book, self.counters, self._ask, US)
+        self.challenge = LineChallenge(settings, self.book, self.counters, self._ask, US * 1000)
+
+    def look(self, now_us: int) -> None:
+        """Look while nobody sets the clock."""
+        self.challenge.look(now_us, now_us * 1000)
 
     def _ask(self) -> None:
         self.asked += 1
@@ -83,7 +87,7 @@ def test_pictures_do_not_end_what_a_brought_part_began(bench: Callable[..., Benc
     here.challenge.note("bad1", Judgement(PASS), US, is_brought=True)
     here.counters.close()
     again = bench(BAD_PICTURE, GOOD_PICTURE, every_h=1)  # a restart does not forget what began it
-    again.challenge.look(US + 2 * MINUTE_US)
+    again.look(US + 2 * MINUTE_US)
     assert again.asked == 0, "pictures that cannot end it are not judged each minute"
     pictures = (("bad1", BAD), ("good1", GOOD))
     for name, came in (*pictures, ("bad1", Judgement(PASS)), *pictures):  # a picture that comes out wrong makes it no picture's
@@ -118,37 +122,57 @@ def test_whoever_is_held_is_told_what_ends_it(bench: Callable[..., Bench], monke
 
 def test_a_schedule_that_is_not_kept_holds_the_line_after_its_grace(bench: Callable[..., Bench]) -> None:
     here = bench(every_h=8, grace_min=30)
-    here.challenge.look(US + 29 * MINUTE_US)  # never challenged: due at once
+    here.look(US + 29 * MINUTE_US)  # never challenged: due at once
     assert here.book.state() == "Ready"
-    here.challenge.look(US + 31 * MINUTE_US)
+    here.look(US + 31 * MINUTE_US)
     assert "overdue" in here.book.hold
     for name, came in (("bad1", BAD), ("good1", GOOD)):
         here.challenge.note(name, came, US + 40 * MINUTE_US, is_brought=True)
-    here.challenge.look(US + 40 * MINUTE_US)
+    here.look(US + 40 * MINUTE_US)
     assert here.book.state() == "Ready"
-    here.challenge.look(US + 40 * MINUTE_US + 8 * HOUR_US + 29 * MINUTE_US)
+    here.look(US + 40 * MINUTE_US + 8 * HOUR_US)
+    here.look(US + 40 * MINUTE_US + 8 * HOUR_US + 29 * MINUTE_US)
     assert here.book.state() == "Ready"
-    here.challenge.look(US + 40 * MINUTE_US + 8 * HOUR_US + 31 * MINUTE_US)
+    here.look(US + 40 * MINUTE_US + 8 * HOUR_US + 31 * MINUTE_US)
     assert here.book.state() == "Error"
     assert here.asked == 0  # nobody can judge parts that have to be brought
 
 
 def test_overdue_may_only_be_told(bench: Callable[..., Bench]) -> None:
     here = bench(every_h=1, grace_min=0, overdue="told")
-    here.challenge.look(US + HOUR_US)
+    here.look(US + HOUR_US)
     assert here.book.state() == "Ready"
+
+
+def test_a_clock_that_is_set_shortens_no_grace_and_no_waiting(bench: Callable[..., Bench]) -> None:
+    """As after a boot without the time, until the network's comes."""
+    here = bench(every_h=8, grace_min=30, bring_min=5)
+    begin_ns = US * 1000
+    here.challenge.look(US, begin_ns)
+    here.challenge.arm("bad1", begin_ns)
+    here.challenge.look(US + 100 * HOUR_US, begin_ns + 1)
+    assert (here.book.state(), here.book.challenge) == ("Ready", "bad1")
+    here.challenge.look(US - 100 * HOUR_US, begin_ns + 31 * MINUTE_US * 1000)
+    assert (here.book.state(), here.book.challenge) == ("Error", "")
+
+
+def test_pictures_are_tried_again_though_the_clock_was_set_back(bench: Callable[..., Bench]) -> None:
+    here = bench(MasterPart(name="bad1", expect="NG", image="bad.png"), every_h=8)
+    here.challenge.look(US, US * 1000)
+    here.challenge.look(US - HOUR_US, (US + 2 * MINUTE_US) * 1000)
+    assert here.asked == 2
 
 
 def test_a_new_shift_makes_a_challenge_due_and_pictures_are_judged_by_themselves(bench: Callable[..., Bench]) -> None:
     here = bench(MasterPart(name="bad1", expect="NG", image="bad.png"), at_shift=True)
-    here.challenge.look(US + MINUTE_US + 1)
-    here.challenge.look(US + MINUTE_US + 2)
+    here.look(US + MINUTE_US + 1)
+    here.look(US + MINUTE_US + 2)
     assert here.asked == 1
     here.challenge.note("bad1", BAD, US + 2 * MINUTE_US, is_brought=False)
-    here.challenge.look(US + 5 * MINUTE_US)
+    here.look(US + 5 * MINUTE_US)
     assert here.asked == 1
     here.counters.begin_shift("one", US + 6 * MINUTE_US)
-    here.challenge.look(US + 7 * MINUTE_US)
+    here.look(US + 7 * MINUTE_US)
     assert here.asked == 2
 
 
@@ -158,7 +182,7 @@ def test_the_next_part_is_the_master_part_and_no_part_of_the_production(station:
     assert "has no master parts" in here.ask(op="challenge", line="one", name="bad1").error
     publisher.counters = counters = Counters(tmp_path / "counters", ["one"], (), US)
     settings = ChallengeSettings(parts=(BAD1,))
-    publisher.challenges["one"] = LineChallenge(settings, here.line, counters.lines["one"], lambda: None, US)
+    publisher.challenges["one"] = LineChallenge(settings, here.line, counters.lines["one"], lambda: None, publisher.now_ns())
     hearing = here.subscriber("verdict.json/", "shadow.json/")
     assert "no master part of line one has an image" in here.ask(op="challenge", line="one").error
     assert "one of bad1" in here.ask(op="challenge", line="one", name="bad2").error
@@ -188,15 +212,15 @@ def test_the_next_part_is_the_master_part_and_no_part_of_the_production(station:
 
 def test_a_master_part_that_does_not_come_is_waited_for_no_longer(bench: Callable[..., Bench]) -> None:
     here = bench(bring_min=5)
-    here.challenge.arm("bad1", US)
-    here.challenge.look(US + 5 * MINUTE_US - 1)
+    here.challenge.arm("bad1", US * 1000)
+    here.look(US + 5 * MINUTE_US - 1)
     never = {"has_image": False, "judged": 0, "came": "", "is_right": False}
     parts = {"bad1": never, "good1": never}
     assert here.challenge.told() == {"next": "bad1", "passed_us": 0, "failed": "", "bring": [], "remedy": "", "parts": parts}
-    here.challenge.look(US + 5 * MINUTE_US)
+    here.look(US + 5 * MINUTE_US)
     assert here.challenge.told()["next"] == ""
-    here.challenge.arm("bad1", US + 6 * MINUTE_US)
-    here.challenge.look(US + 7 * MINUTE_US)
+    here.challenge.arm("bad1", (US + 6 * MINUTE_US) * 1000)
+    here.look(US + 7 * MINUTE_US)
     assert here.book.challenge == "bad1", "announced again it is waited for anew"
 
 
@@ -204,7 +228,7 @@ def test_what_was_announced_can_be_taken_back(station: Start, tmp_path: Path) ->
     here = station()
     publisher = here.publisher
     publisher.counters = counters = Counters(tmp_path / "counters", ["one"], (), US)
-    challenge = LineChallenge(ChallengeSettings(parts=(BAD1,)), here.line, counters.lines["one"], lambda: None, publisher.now_us())
+    challenge = LineChallenge(ChallengeSettings(parts=(BAD1,)), here.line, counters.lines["one"], lambda: None, publisher.now_ns())
     publisher.challenges["one"] = challenge
     hearing = here.subscriber("verdict.json/")
     assert here.ask(op="challenge", line="one", name="bad1").ok

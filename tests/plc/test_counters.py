@@ -225,3 +225,21 @@ def test_kill_9_loses_no_count(tmp_path: Path) -> None:
     assert counters.kept.shift.passed in (said, said + 1)
     assert counters.kept.last == (5, counters.kept.shift.passed)
     counters.close()
+
+
+def test_what_was_passed_under_a_clock_that_was_ahead_is_due_again_once_it_is_set_right(tmp_path: Path) -> None:
+    """A challenge that lay a year ahead was never due again; whether one was due before stays as it is."""
+    counters = Counters(tmp_path / "counters", ["due", "passed"], ("06:00",), at("2027-03-02 23:00:00"))
+    counters.lines["passed"].pass_challenge(at("2027-03-02 23:01:00"))
+    counters.look(at("2027-03-02 23:02:00"))
+    now_us = at("2026-03-02 23:03:00")
+    counters.look(now_us)
+    due, passed = (counters.lines[name].kept for name in ("due", "passed"))
+    assert (passed.challenged_us, passed.shift.since_us, passed.lot.since_us) == (now_us, now_us, now_us)
+    assert due.shift.since_us > due.challenged_us
+    counters.lines["passed"].pass_challenge(at("2027-03-02 23:01:00"))
+    counters.close()
+    again = Counters(tmp_path / "counters", ["passed"], ("06:00",), now_us)
+    again.recover([], now_us)
+    assert again.lines["passed"].kept.challenged_us == now_us, "also where it was set right while the station was off"
+    again.close()
