@@ -61,6 +61,7 @@ def _engine(address: str) -> sa.Engine:
         raise ConfigurationError(f"--store {shown(address)} cannot be used: {error}") from None
     if database == "sqlite":
         sa.event.listen(engine, "connect", _be_durable)
+        sa.event.listen(engine, "checkout", _require_its_file)
     return engine
 
 
@@ -86,8 +87,25 @@ def shown(address: str) -> str:
     return url.update_query_dict(secret).render_as_string(hide_password=True)
 
 
-def _be_durable(connection: Any, _record: Any) -> None:
+def _be_durable(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("pragma journal_mode=wal")
     cursor.execute("pragma synchronous=full")
+    file = cursor.execute("pragma database_list").fetchone()[2]
     cursor.close()
+    record.info["file"] = Path(file), _place_of(Path(file))
+
+
+def _require_its_file(_connection: Any, record: Any, _proxy: Any) -> None:
+    """Raise OSError where the file that is open is not the one of its name any more: what is written there, nobody finds again."""
+    file, place = record.info["file"]
+    if _place_of(file) != place:
+        raise OSError(f"{file} was removed or replaced while it was open; the one that is there now is opened, or a new one made")
+
+
+def _place_of(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

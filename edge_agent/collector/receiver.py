@@ -72,7 +72,6 @@ class Receiver:
         """Take what waits, commit it, answer. A store that fails is tried again; its stations keep everything meanwhile."""
         rows: list[Arrived] = []
         answers: dict[bytes, bytes] = {}
-        began = dict(self._upto)
         try:
             for frames in self._waiting():
                 try:
@@ -86,7 +85,7 @@ class Receiver:
                 self._health.recover()
         except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             self._health.fail(cause(error))
-            self._upto = began
+            self._upto.clear()
             self._peers.clear()  # they say HELLO again and start from what is stored
             time.sleep(_RETRY_S)
             return

@@ -77,13 +77,21 @@ class Store:
     def __init__(self, engine: sa.Engine, folder: PictureFolder) -> None:
         self._engine = engine
         self._folder = folder
-        tables.metadata.create_all(engine)
+        self._has_tables = False
+        self._lay_tables()
 
     def close(self) -> None:
         self._engine.dispose()
 
+    def _lay_tables(self) -> None:
+        """Make the tables that are missing: after a failure, too, since the database may be another one by then."""
+        if not self._has_tables:
+            tables.metadata.create_all(self._engine)
+            self._has_tables = True
+
     def upto(self, stream: str) -> int:
         """The last row of a stream that is stored; 0 for a new one."""
+        self._lay_tables()
         with self._engine.connect() as connection:
             found = connection.execute(sa.select(tables.streams.c.upto).where(tables.streams.c.stream == stream)).scalar()
         return int(found or 0)
@@ -94,8 +102,9 @@ class Store:
         A row that cannot be read is kept whole in `refused`: it would be no better the next time."""
         try:
             self._commit(rows, upto)
-        except sa.exc.SQLAlchemyError:
-            self._engine.dispose()  # SQLite holds a file for reading alone that it once could not open for more
+        except (sa.exc.SQLAlchemyError, OSError):
+            self._engine.dispose()  # SQLite keeps a file open that is gone, and for reading alone one that it once could not write
+            self._has_tables = False
             raise
 
     def _commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:

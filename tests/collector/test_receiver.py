@@ -163,6 +163,25 @@ def test_a_store_that_fails_is_tried_again_and_the_station_starts_from_what_is_s
     assert site.stored() == [1, 2]
 
 
+def test_a_database_that_is_removed_under_way_is_made_anew_and_takes_what_was_not_acknowledged(
+    site: Site, station: Station, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows went into a file without a name, acknowledged, until a restart."""
+    monkeypatch.setattr("edge_agent.collector.receiver._RETRY_S", 0.01)
+    station.hello()
+    station.send(1, 0)
+    station.hear_upto(1)
+    for file in (site.folder / "store").glob("collector.db*"):
+        file.unlink()
+    station.send(2, 1)
+    assert station.is_unanswered()
+    assert "collector.db was removed or replaced" in "".join(capfd.readouterr())
+    assert station.hello().upto == 0, "what is stored, not what once was"
+    station.send(2, 0)
+    station.hear_upto(2)
+    assert site.stored() == [2]
+
+
 def _disk_is_full(*_: object) -> None:
     raise OSError(28, "No space left on device")
 

@@ -115,6 +115,18 @@ def test_a_database_that_may_be_written_again_is_written() -> None:
     shutil.rmtree(folder)
 
 
+def test_tables_that_are_gone_are_made_again(postgres: Postgres, tmp_path: Path) -> None:
+    """As where a database is dropped and created while the collector runs; it failed until a restart."""
+    store = open_store(postgres.address, crops=str(tmp_path))
+    postgres.empty()
+    with pytest.raises(sa.exc.ProgrammingError):
+        store.commit([record(1, 1)], {"stream": ("s", 1)})
+    assert store.upto("stream") == 0
+    store.commit([record(1, 1)], {"stream": ("s", 1)})
+    assert store.count("records") == 1
+    store.close()
+
+
 def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_is_kept(store: Store) -> None:
     store.commit([record(1, 1), record(2, 1), record(3, 1, outcome="NG"), record(4, 1, outcome="NG")], {"stream": ("s", 4)})
     store.commit([Arrived("new-stream", 9, "record", verdict_json(verdict(1)), b"")], {"new-stream": ("s", 9)})
