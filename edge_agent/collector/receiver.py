@@ -36,6 +36,7 @@ class Receiver:
         self._socket.linger = 0
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, shipping.MOST_MESSAGE_BYTES)
+        self._socket.rcvhwm = 0  # the credit bounds it; full, with heartbeats, libzmq 4.3.5 aborts as the peer goes
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SLOWEST_ROW_MS)
         try:

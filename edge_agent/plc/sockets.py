@@ -19,7 +19,22 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.listening import bind
 from edge_agent.settings import PlcSettings
 
-_HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900  # ZMTP heartbeats: a frozen peer is dropped within about a second
+# libzmq 4.3.5 aborts the process where a heartbeat is due on a connection that ended while its receive queue was full
+# (`Assertion failed: !_io_error`): either that queue has no end, or there are no heartbeats.
+_OF_VERDICTS = {
+    zmq.HEARTBEAT_IVL: 300,  # ZMTP heartbeats: a frozen peer is dropped within about a second
+    zmq.HEARTBEAT_TIMEOUT: 900,
+    zmq.RCVHWM: 0,  # of subscriptions, which are read at once
+    zmq.XPUB_NODROP: 1,
+    zmq.XPUB_VERBOSER: 1,
+}
+_OF_CONTROL = {  # who asks faster than he is answered has to wait; one whose cable was pulled is the kernel's to find, in seconds
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 2,
+    zmq.TCP_KEEPALIVE_INTVL: 1,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.ROUTER_HANDOVER: 1,
+}
 _MAX_REQUEST_BYTES = 1 << 20
 _SERVE_S = 0.003  # requests are answered for so long at a time; then deadlines get their turn
 _MOST_REPLIES = 64  # wait for a peer that does not read them
@@ -68,14 +83,9 @@ class PlcSockets:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.linger = 0
         socket.sndhwm = send_queue  # counts only for what is bound after it
-        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
-        if kind == zmq.XPUB:
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
-            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        else:
-            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        for option, value in (_OF_VERDICTS if kind == zmq.XPUB else _OF_CONTROL).items():
+            socket.setsockopt(option, value)
         try:
             if is_taken(endpoint):
                 raise zmq.ZMQError(errno.EADDRINUSE)
@@ -153,13 +163,15 @@ class PlcSockets:
             self.dropped += 1
 
     def _note_subscriptions(self) -> None:
-        while int(self._verdicts.events) & zmq.POLLIN:
+        until_s = time.monotonic() + _SERVE_S
+        while time.monotonic() < until_s and int(self._verdicts.events) & zmq.POLLIN:
             word = self._verdicts.recv(zmq.DONTWAIT)
             if word[:1] not in (b"\0", b"\1"):
                 continue  # a message somebody sent upstream; nobody reads those
             prefix, is_new = word[1:], word[:1] == b"\1"
             self._prefixes[prefix] += 1 if is_new else -1
-            self._prefixes = +self._prefixes
+            if self._prefixes[prefix] <= 0:
+                del self._prefixes[prefix]
             self._is_wanted.clear()
             if any(topic.startswith(prefix) for topic in self._live):  # shadow results are for no gateway
                 self.subscribers = max(0, self.subscribers + (1 if is_new else -1))

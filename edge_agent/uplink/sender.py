@@ -91,7 +91,7 @@ class Sender:
     def _connect(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger = 0
-        socket.sndhwm = 0  # the credit bounds what is under way: not writable is not connected
+        socket.sndhwm = socket.rcvhwm = 0  # the credit bounds what is under way: not writable is not connected
         for option, value in (
             (zmq.IMMEDIATE, 1),
             (zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS),

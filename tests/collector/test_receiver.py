@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -180,6 +182,30 @@ def test_a_database_that_is_removed_under_way_is_made_anew_and_takes_what_was_no
     station.send(2, 0)
     station.hear_upto(2)
     assert site.stored() == [2]
+
+
+_LEAVES = """
+import sys, time, zmq
+from edge_agent.collector.opening import open_store
+from edge_agent.collector.receiver import Receiver
+
+receiver = Receiver(f"ipc://{sys.argv[1]}/uplink", open_store(sys.argv[1]))
+with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+    peer.linger, peer.sndtimeo, peer.sndhwm = 0, 200, 100
+    peer.connect(receiver.endpoint)
+    try:
+        for n in range(5000):
+            peer.send_multipart([b"D", b"", b"", b"x" * 100])
+    except zmq.Again:
+        pass
+time.sleep(1.2)
+"""
+
+
+def test_whoever_leaves_while_much_of_his_waits_ends_nothing(tmp_path: Path) -> None:
+    """libzmq aborted the process, at the next heartbeat."""
+    ended = subprocess.run([sys.executable, "-c", _LEAVES, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
 
 
 def _disk_is_full(*_: object) -> None:

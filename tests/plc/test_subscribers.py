@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -43,6 +46,38 @@ def test_a_stuck_subscriber_is_counted_and_a_healthy_one_gets_everything(station
     assert seqs == list(range(1, len(seqs) + 1))
     wait_until(lambda: "slow_subscriber" in here.publisher.alarms.active)
     wait_until(lambda: here.line.outcomes[NG] == len(seqs))
+
+
+_LEAVES = """
+import sys, time, zmq
+from edge_agent.plc.sockets import PlcSockets
+from edge_agent.settings import PlcSettings
+
+settings = PlcSettings(verdicts=f"ipc://{sys.argv[1]}/v", control=f"ipc://{sys.argv[1]}/c")
+sockets = PlcSockets("s", settings, 1, 0, ["l"])
+kind, address = (zmq.XSUB, settings.verdicts) if sys.argv[2] == "verdicts" else (zmq.DEALER, settings.control)
+with zmq.Context() as context, context.socket(kind) as peer:
+    peer.linger, peer.sndtimeo, peer.sndhwm = 0, 200, 100
+    peer.connect(address)
+    try:
+        for n in range(20_000):
+            peer.send(b"\\1 a topic or a request, %d" % n)
+    except zmq.Again:
+        pass  # the station reads no more for now
+time.sleep(1)
+served = []
+for _ in range(1000):
+    sockets.serve(lambda _, body: served.append(body))
+print(len(served))
+"""
+
+
+@pytest.mark.parametrize("address", ["verdicts", "control"])
+def test_whoever_leaves_while_much_of_his_waits_ends_nothing(address: str, tmp_path: Path) -> None:
+    """libzmq aborted the process, at the next heartbeat."""
+    ended = subprocess.run([sys.executable, "-c", _LEAVES, str(tmp_path), address], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert address == "verdicts" or int(ended.stdout) >= 1000, "what the test is about: much waited"
 
 
 def test_the_send_queue_of_the_settings_is_the_one_that_counts(station: Start) -> None:
