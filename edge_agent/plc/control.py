@@ -15,6 +15,7 @@ from edge_agent.wire import NAME, Reply, Request, encode_json, id_of, read_reque
 Later = Callable[[Reply], None]
 _MOST_SEQS = 4096
 _MOST_REPLY_BYTES = 256 << 10
+_HALF_ERROR, _MOST_OP = 1000, 80  # characters
 
 
 class Control:
@@ -37,8 +38,9 @@ class Control:
         except EdgeAgentError as error:
             if not request.op:
                 request = Request(op="", id=id_of(body))
-            say("plc.request_refused", op=request.op, why=str(error))
-            reply = Reply(ok=False, error=str(error))
+            why = _short(str(error))
+            say("plc.request_refused", op=request.op[:_MOST_OP], why=why)
+            reply = Reply(ok=False, error=why)
         return None if reply is None else encode_json(_for(reply, request))
 
     def _dispatch(self, identity: bytes, request: Request) -> Reply | None:
@@ -170,6 +172,11 @@ class Control:
                 for name, line in publisher.book.lines.items()
             },
         }
+
+
+def _short(error: str) -> str:
+    """The error without the middle of what a stranger put into it: a request has up to a megabyte, the log a line for it."""
+    return error if len(error) <= 2 * _HALF_ERROR else f"{error[:_HALF_ERROR]} ... {error[-_HALF_ERROR:]}"
 
 
 def _for(reply: Reply, request: Request) -> Reply:

@@ -48,6 +48,18 @@ def test_the_replay_buffer_keeps_the_last_and_no_more(station: Start) -> None:
     assert [msgspec.json.decode(raw)["seq"] for raw in reply.verdicts] == list(range(25, 41))
 
 
+@pytest.mark.parametrize("key", ["op", "line", "mode"])
+def test_a_long_rubbish_of_a_name_fills_no_log_and_its_remedy_is_still_told(
+    station: Start, key: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"op": "mode", "line": "one", "mode": "online", key: "x" * 500_000}
+    reply = station().ask(**asked)
+    assert not reply.ok
+    assert len(reply.error) < 3000
+    assert reply.error.endswith({"op": "challenge", "line": "one of one", "mode": "shadow"}[key])
+    assert len("".join(capfd.readouterr())) < 10_000
+
+
 def test_an_acknowledgement_counts_once(station: Start) -> None:
     here = station()
     judge_all(here, 3)
