@@ -109,7 +109,9 @@ class V4l2Camera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="v4l2"
 
     name: Name
     serial: str | None = None
-    by_id: Annotated[str, msgspec.Meta(pattern=r"^[^/]+$")] | None = None
+    by_id: Annotated[str, msgspec.Meta(pattern=r"^[^/]+$", description="a name in /dev/v4l/by-id, without that folder")] | None = (
+        None
+    )
     path: str | None = None
     width: Sensor | None = None
     height: Sensor | None = None

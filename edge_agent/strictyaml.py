@@ -312,7 +312,7 @@ def _problem_of(document: Document, what: str, keys: Keys, kind: Any) -> Problem
         "keys with values" if isinstance(value, dict) else f"a list of {len(value)}" if isinstance(value, list) else _as_yaml(value)
     )
     wanted = typewords.expected(kind, keys, document.data)
-    if wanted == "text" and isinstance(value, (bool, int, float)):
+    if wanted.startswith("text") and isinstance(value, (bool, int, float)):
         wanted = "text, in quotes"
     return document.problem(keys, f"is {shown}, which cannot stand here.", f"give {wanted or 'another value'}.")
 

@@ -92,7 +92,7 @@ def _words(kind: Any) -> list[str]:
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         return [("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _range(kind)]
     if isinstance(kind, inspect.StrType):
-        return ["text"]
+        return ["text" + " that is not empty" * bool(kind.min_length)]
     if isinstance(kind, inspect.BoolType):
         return ["true or false"]
     if isinstance(kind, (inspect.StructType, inspect.DictType)):
@@ -101,9 +101,15 @@ def _words(kind: Any) -> list[str]:
     if isinstance(kind, inspect.TupleType):
         return [f"a list of {len(kind.item_types)}"]
     if isinstance(kind, (inspect.VarTupleType, inspect.ListType)):
-        least = f" of at least {kind.min_length}" if kind.min_length else ""
-        return [f"a list{least}"]
+        return ["a list" + _length(kind)]
     return []
+
+
+def _length(kind: Any) -> str:
+    """How many entries a list takes."""
+    if kind.max_length is None:
+        return f" of at least {kind.min_length}" if kind.min_length else ""
+    return f" of {kind.min_length} to {kind.max_length}" if kind.min_length else f" of at most {kind.max_length}"
 
 
 def _needed(kind: Any) -> list[str]:

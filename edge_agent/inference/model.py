@@ -15,7 +15,9 @@ from edge_agent.errors import ConfigurationError, Problem, remedy_of
 from edge_agent.recipe import Name, Strict
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
-_FILE = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of the network's file
+FILE_NAME = "a name of letters, digits, dot, underscore and dash, the first a letter or digit"
+_FILE = Annotated[str, msgspec.Meta(pattern=FILE_PATTERN, description=FILE_NAME)]
 CALIBRATED_PORTS = ("calibrated.frames", "calibrated.map", "calibrated.peak")  # of every graph that `calibrate` writes
 _HASH = "64 hexadecimal digits in quotes, as `sha256sum` prints them of the file"
 _SPAN = (0.01, 10_000.0)  # black to white as the network sees it: 1, 2, 4 or 255 in practice; beyond this the scale is a slip

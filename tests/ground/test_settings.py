@@ -249,3 +249,16 @@ def test_a_pixel_format_that_no_station_reads_is_refused(tmp_path: Path) -> None
     (problem,) = problems_of(tmp_path, GOOD.replace("kind: synthetic", camera))
     assert problem.key == "cameras.0.pixel_format"
     assert "Mono16, Mono8, RGB8" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [
+        ("shifts=[" + ", ".join(["'06:00'"] * 25) + "]", "give a list of at most 24."),
+        ("lines=[]", "give a list of 1 to 32."),
+        ("cameras.0={name: a, kind: video, url: ''}", "give text that is not empty."),
+        ("cameras.0={name: a, kind: v4l2, by_id: /dev/v4l/by-id/usb-x}", "give a name in /dev/v4l/by-id, without that folder."),
+    ],
+)
+def test_a_limit_is_told_as_it_is(tmp_path: Path, override: str, remedy: str) -> None:
+    assert remedy in [problem.remedy for problem in problems_of(tmp_path, GOOD, override)]
