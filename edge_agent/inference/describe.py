@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 
 from edge_agent.errors import ConfigurationError
 from edge_agent.inference.graph import load_network, ports_of, with_sizes
-from edge_agent.inference.model import ModelPapers
+from edge_agent.inference.model import FILE_NAME, FILE_PATTERN, ModelPapers
 from edge_agent.inference.ports import Port
 
 _REARRANGES = ("Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
 _TO_ONE = 0.00392157
+_CHANNELS = (1, 3)  # of a gray picture, and of one in color
 
 
 def scaling_doubts(network: Any, papers: ModelPapers) -> Iterator[str]:
@@ -72,12 +74,14 @@ def first_papers(file: Path, rows: int | None, cols: int | None) -> str:
     """Return a model.yaml for an ONNX file, with what is guessed marked so. `rows` and `cols` are for sizes that the file leaves
     open. Raises ConfigurationError for a file that cannot be a segmentation network of gray pictures."""
     network = load_network(file)
+    if not re.search(FILE_PATTERN, file.name):
+        raise _no_map(file, f"papers cannot name a file called {file.name!r}.", f"give it {FILE_NAME}.")
     inputs, outputs = ports_of(network)
     taken = inputs[0] if len(inputs) == 1 else None
     if taken is None or taken.dims is None or len(taken.dims) != 4 or taken.dtype not in ("uint8", "float32"):
         shapes = ", ".join(f"{port.name} {port.shape} {port.dtype}" for port in inputs)
-        raise _no_map(file, f"it takes {shapes or 'nothing'}; one batch of pictures is needed, float32 or uint8.")
-    layout = "NHWC" if taken.dims[3] == 1 and taken.dims[1] != 1 else "NCHW"
+        raise _no_map(file, f"it takes {shapes or 'nothing'}; one batch of pictures is needed, float32 or uint8.", _mended(inputs))
+    layout = "NHWC" if taken.dims[3] in _CHANNELS and taken.dims[1] not in _CHANNELS else "NCHW"
     high, wide = taken.dims[1:3] if layout == "NHWC" else taken.dims[2:4]
     if (high or rows) is None or (wide or cols) is None:
         raise _no_map(file, f"input {taken.name} has the shape {taken.shape}: its size is open.", "give --rows and --cols.")
@@ -96,6 +100,15 @@ def _no_map(file: Path, message: str, remedy: str = "export a network that tells
     return ConfigurationError.of(message, remedy, file)
 
 
+def _mended(inputs: list[Port]) -> str:
+    """What to do about inputs that are no batch of gray pictures."""
+    if len(inputs) != 1:
+        return "fold the rest into the graph: a picture is all it is given."
+    if inputs[0].dims is None or len(inputs[0].dims) != 4:
+        return "export it with four dimensions: batch, channel, rows and cols."
+    return "export it as float32."
+
+
 def _named(file: Path) -> list[str]:
     folder = file.resolve().parent.name
     name = folder if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", folder) else "model"
@@ -104,6 +117,11 @@ def _named(file: Path) -> list[str]:
         "version: 1",
         f"onnx: {{file: {file.name}, sha256: '{hashlib.sha256(file.read_bytes()).hexdigest()}'}}",
     ]
+
+
+def _quoted(name: str) -> str:
+    """As YAML and JSON write any text."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _input_lines(network: Any, port: Port, layout: str, size: tuple[int, int]) -> list[str]:
@@ -115,7 +133,7 @@ def _input_lines(network: Any, port: Port, layout: str, size: tuple[int, int]) -
         why = "the network begins by scaling for itself" if scales_itself else "most networks are trained on 0..1"
         notes.append(f"# scale is a GUESS: {why}; 1.0 is for 0..255")
     told = f"layout: {layout}, dtype: {port.dtype}, rows: {size[0]}, cols: {size[1]}{scale}"
-    return [*notes, f'input: {{name: "{port.name}", {told}}}']
+    return [*notes, f"input: {{name: {_quoted(port.name)}, {told}}}"]
 
 
 def _output_lines(network: Any, port: Port, ports: list[Port], taken: str, size: tuple[int, int]) -> list[str]:
@@ -127,11 +145,11 @@ def _output_lines(network: Any, port: Port, ports: list[Port], taken: str, size:
     channels = (port.dims[3] if layout == "NHWC" else port.dims[1]) if port.dims is not None else None
     last = last_step(network, port.name)
     if port.dtype == "uint8" and peaks:
-        output, head = f'kind: map_and_peak, map: "{port.name}", peak: "{peaks[0]}"', "sigmoid"
+        output, head = f"kind: map_and_peak, map: {_quoted(port.name)}, peak: {_quoted(peaks[0])}", "sigmoid"
     else:
         kind = "probability" if last in ("Sigmoid", "Softmax") else "logits"
         notes.append(f"# kind is {'what' if kind == 'probability' else 'a GUESS from what'} its last operator makes it: {last}")
-        output = f'kind: {kind}, map: "{port.name}", layout: {layout}'
+        output = f"kind: {kind}, map: {_quoted(port.name)}, layout: {layout}"
         head = "softmax" if last == "Softmax" or (kind == "logits" and (channels or 1) > 1) else "sigmoid"
     classes = (channels or 1) - (head == "softmax")
     names = ["defect"] if classes == 1 else [f"class{index}" for index in range(1, classes + 1)]

@@ -69,3 +69,32 @@ def test_another_scale_is_another_engine_and_another_score_is_not(tmp_path: Path
     told["input"]["scale"] = 1 / 128
     (folder / "model.yaml").write_text(yaml.safe_dump(told))
     assert load_model(folder).papers.interface != first
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "kind", "remedy"),
+    [
+        ("Sigmoid", ["n", 1, 8, 8], TensorProto.FLOAT16, "export it as float32"),
+        ("Sigmoid", ["n", 8, 8], TensorProto.FLOAT, "export it with four dimensions"),
+    ],
+)
+def test_what_the_file_takes_is_told_with_what_mends_it(tmp_path: Path, op: str, shape: list, kind: int, remedy: str) -> None:
+    ports = [helper.make_tensor_value_info(name, kind, shape) for name in ("frames", "out")]
+    save(tmp_path / "m", [helper.make_node(op, ["frames"], ["out"])], ports[:1], ports[1:], [])
+    with pytest.raises(ConfigurationError, match=remedy):
+        first_papers(tmp_path / "m" / "model.onnx", None, None)
+
+
+def test_a_color_network_of_keras_is_told_its_size_and_channels(tmp_path: Path) -> None:
+    told = yaml.safe_load(first_papers(network(tmp_path / "m", "Sigmoid", ["n", 48, 32, 3]), None, None))["input"]
+    assert (told["layout"], told["rows"], told["cols"]) == ("NHWC", 48, 32)
+
+
+def test_names_of_any_letters_are_told_as_they_are_and_a_file_that_papers_cannot_name_is_refused(tmp_path: Path) -> None:
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, 8, 8]) for name in ('a "b"\\c', "größe, #1: {x}")]
+    save(tmp_path / "m", [helper.make_node("Sigmoid", [ports[0].name], [ports[1].name])], ports[:1], ports[1:], [])
+    file = tmp_path / "m" / "model.onnx"
+    told = yaml.safe_load(first_papers(file, None, None))
+    assert (told["input"]["name"], told["output"]["map"]) == (ports[0].name, ports[1].name)
+    with pytest.raises(ConfigurationError, match=r"cannot name a file called 'my model\.onnx'.*letters, digits"):
+        first_papers(file.rename(file.with_name("my model.onnx")), None, None)
