@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -10,8 +11,10 @@ from edge_agent import strictyaml
 from edge_agent.errors import ConfigurationError, Problem
 from edge_agent.inference.model import Model, load_model
 from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.records import NAME_PATTERN
 
 Misfit = tuple[strictyaml.Keys, str, str]  # where it stands in the recipe, what is wrong, what to do
+_ENDING = ".yaml"  # of a recipe in a station's folder
 
 
 def require_time(recipe: Recipe, guard_ms: float, file: str) -> None:
@@ -38,7 +41,7 @@ def require_named(recipe: Recipe, model: Model, file: str) -> None:
 
 def require_fit(recipe: Recipe, model: Model, file: str) -> None:
     """Raise ConfigurationError where the recipe asks for what the model does not have."""
-    if found := [*_misfits(recipe, model, Path(file).stem)]:
+    if found := [*_misnamed(recipe, Path(file)), *_misfits(recipe, model)]:
         _refuse(found, file)
 
 
@@ -50,10 +53,17 @@ def _refuse(found: list[Misfit], file: str) -> NoReturn:
     raise ConfigurationError([document.problem(*each) for each in found])
 
 
-def _misfits(recipe: Recipe, model: Model, stem: str) -> Iterator[Misfit]:
+def _misnamed(recipe: Recipe, file: Path) -> Iterator[Misfit]:
+    renamed = f"call the file {recipe.name}.yaml."
+    if file.suffix != _ENDING:
+        yield ("name",), f"is {recipe.name!r}, and the file is called {file.name}: a station reads {_ENDING} alone.", renamed
+    elif recipe.name != file.stem:
+        remedy = f"give it the file's name, {file.stem!r}." if re.search(NAME_PATTERN, file.stem) else renamed
+        yield ("name",), f"is {recipe.name!r}, and the file is called {file.stem}.", remedy
+
+
+def _misfits(recipe: Recipe, model: Model) -> Iterator[Misfit]:
     papers = model.papers
-    if recipe.name != stem:
-        yield ("name",), f"is {recipe.name!r}, and the file is called {stem}.", f"give it the file's name, {stem!r}."
     if recipe.model.hash not in (None, model.hash):
         message = f"is {recipe.model.hash}, the model {papers.name} has {model.hash}."
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -148,7 +149,7 @@ def replay_station(recipe: Path, images: Path, state: Path, engine: EngineSettin
     settings = StationSettings(
         station="replay",
         state=str(state),
-        recipes=str(recipe.resolve().parent),
+        recipes=str(recipe.absolute().parent),
         cameras=(FolderCamera(name="folder", path=str(images.resolve())),),
         lines=(LineSettings(name="replay", camera="folder", recipe=recipe.stem, frames=_FRAMES),),
         engine=engine,
@@ -223,6 +224,6 @@ def frame_map(inspection: Inspection) -> Pixels:
 
 
 def picture_names(files: list[Path]) -> list[str]:
-    """Return a PNG name for each image: its stem, or its whole name where two images share the stem."""
-    stems = [file.stem for file in files]
-    return [f"{file.stem if stems.count(file.stem) == 1 else file.name}.png" for file in files]
+    """Return a PNG name for each image, of its own: its stem, or its whole name where two share the stem or one is called so."""
+    stems, names = Counter(file.stem for file in files), {file.name for file in files}
+    return [f"{file.stem if stems[file.stem] == 1 and file.stem not in names else file.name}.png" for file in files]

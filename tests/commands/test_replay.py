@@ -151,3 +151,43 @@ def test_a_replay_that_is_stopped_says_so(
     stopped = within("replay", *words, "--images", station.images, "--out", tmp_path / "out")
     assert stopped.returncode == 1
     assert "only 1 of 2 images were judged" in stopped.stderr
+
+
+def test_every_image_has_pictures_of_its_own(within: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray()])
+    for name in ("0000.pgm", "0000.png.bmp", "0000.png.bmp.tif", "lone.bmp"):
+        (station.images / name).write_bytes((station.images / "0000.png").read_bytes())
+    results = replay(within, station, tmp_path / "out", "--maps")
+    assert len(results) == 5
+    for pictures in ("overlays", "maps"):
+        names = sorted(file.name for file in (tmp_path / "out" / pictures).iterdir())
+        assert names == ["0000.pgm.png", "0000.png.bmp.png", "0000.png.bmp.tif.png", "0000.png.png", "lone.png"]
+
+
+def test_a_recipe_may_be_a_link(within: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray()])
+    station.write()
+    recipe = station.folder / "recipes" / "part.yaml"
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    recipe.rename(versions / "v3.yaml")
+    recipe.symlink_to(versions / "v3.yaml")
+    words = ("replay", "--model", station.folder / "models" / "bright", "--images", station.images, "--out", tmp_path / "out")
+    told = within(*words, "--recipe", recipe)
+    assert told.returncode == 0, told.stderr
+    assert len(results_of(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("name", ["part.yml", "my part.yaml"])
+def test_a_recipe_that_no_station_would_find_removes_nothing(
+    within: Program, station: StationFolder, tmp_path: Path, name: str
+) -> None:
+    station.add_images([gray()])
+    before = replay(within, station, tmp_path / "out")
+    recipe = station.folder / "recipes" / "part.yaml"
+    model = station.folder / "models" / "bright"
+    words = ("replay", "--model", model, "--images", station.images, "--out", tmp_path / "out")
+    told = within(*words, "--recipe", recipe.rename(recipe.with_name(name)))
+    assert told.returncode == 78
+    assert "Remedy: call the file part.yaml." in told.stderr
+    assert results_of(tmp_path / "out") == before
