@@ -8,6 +8,7 @@ Exit code 1 where fewer pictures came than asked for.
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ from edge_agent.settings import Station, load_station
 _TICK_S, _BACK_OFF_S = 0.1, 0.5
 _SOFTWARE = "software"
 _INDEX = "frames.jsonl"
+_NUMBERED = re.compile(r"\d{6,}\.png")  # what pictures are called here
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -48,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help="replace one setting")
     parser.add_argument("--camera", default="", metavar="NAME", help="which; may be left out where there is but one")
     parser.add_argument("--count", type=whole(1), default=10, metavar="N", help="save so many pictures")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="a folder without a frames.jsonl; made where missing"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder without such pictures; made where missing")
     parser.add_argument(
         "--timeout", type=number(0, MOST_S, above=True), default=60, metavar="S", help="give up after S seconds in all"
     )
@@ -94,6 +94,8 @@ def _chosen(station: Station, name: str) -> CameraSettings:
 def _open_index(folder: Path) -> TextIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(_NUMBERED.fullmatch(file.name) and file.is_file() for file in folder.iterdir()):
+            raise FileExistsError  # of somebody else's: they would be replaced
         return open(folder / _INDEX, "x", encoding="utf-8")
     except FileExistsError:
         raise UsageError(f"--out {folder} holds pictures already, or is a file. Name another folder.") from None

@@ -141,6 +141,10 @@ def test_what_makes_no_sense_is_refused(within: Program, station: StationFolder,
     got = within("capture", "--config", file, "--camera", "other", "--out", "out")
     assert got.returncode == 2
     assert (tmp_path / "out" / "frames.jsonl").read_text() == "kept\n"
+    (tmp_path / "out" / "frames.jsonl").rename(tmp_path / "out" / "000000.png")
+    got = within("capture", "--config", file, "--camera", "other", "--out", "out")
+    assert (got.returncode, "holds pictures already" in got.stderr) == (2, True), got.stderr
+    assert (tmp_path / "out" / "000000.png").read_text() == "kept\n"
 
 
 def test_what_cannot_be_written_ends_it(within: Program, station: StationFolder, tmp_path: Path) -> None:
