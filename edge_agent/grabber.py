@@ -165,7 +165,7 @@ class Grabber:
                 why = "took all the parts of this run"
                 break
             except EndOfImages as error:
-                why = str(error)
+                why, self.counters = str(error), self.camera.counters()
                 break
             except CameraError as error:
                 self._set_not_ready(str(error))

@@ -43,6 +43,15 @@ def assert_conserved(summary: dict, triggers: int) -> None:
     assert summary["pass"] + summary["ng"] + summary["fault"] == triggers
 
 
+def test_a_camera_that_has_shown_all_has_counted_all(station: StationFolder, images: Images) -> None:
+    station.add_images(images(7))
+    (station.images / "0007.png").write_bytes(b"no picture")
+    daemon = Daemon(load_station(station.write()))
+    daemon.run()
+    counters = daemon.lines[0].grabber.counters
+    assert (counters["pictures"], counters["unreadable"]) == (7, 1)
+
+
 def test_defects_come_out_ng_where_they_are(station: StationFolder, images: Images) -> None:
     station.add_images(images(12))
     summary, verdicts = run(station)
