@@ -71,11 +71,12 @@ def run(args: argparse.Namespace) -> int:
     console = output.told()
     if dark := unused_bits(files):
         output.warn(console, dark)
-    with Progress(console=console) as progress, open(args.out / "results.jsonl", "w") as results:
+    with Progress(console=console) as progress, open(args.out / "results.jsonl", "w", encoding="utf-8") as results:
         task = progress.add_task("replay", total=len(files))
         writer = ResultWriter(files, results, lambda: progress.advance(task))
         pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
         summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write)
+    pictures.require_written()
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
         f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT{_reasons(summary)} "
@@ -192,6 +193,7 @@ class PictureWriter:
         self._names = picture_names(files)
         self._overlays = out / _OVERLAYS if overlays else None
         self._maps = out / _MAPS if maps else None
+        self._failed: list[str] = []
         for folder in (self._overlays, self._maps):
             if folder is not None:
                 folder.mkdir(exist_ok=True)
@@ -203,14 +205,22 @@ class PictureWriter:
             picture = overlay(inspection.frame.pixels, judgement.blobs, recipe)
             broken = [told(finding) for finding in judgement.findings if not finding.ok]
             lines = broken or list(judgement.reasons)
-            _write(self._overlays / name, captioned(picture, inspection.part.part_id, judgement.outcome, lines))
+            self._write(self._overlays / name, captioned(picture, inspection.part.part_id, judgement.outcome, lines))
         if self._maps is not None:
-            _write(self._maps / name, frame_map(inspection))
+            self._write(self._maps / name, frame_map(inspection))
 
+    def _write(self, file: Path, picture: Pixels) -> None:
+        """As a PNG; not imwrite: it crashes on a file name that is no UTF-8, and says nothing of a disk that is full."""
+        try:
+            file.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        except OSError as error:
+            self._failed.append(f"{file} cannot be written: {error.strerror}")
 
-def _write(file: Path, picture: Pixels) -> None:
-    """As a PNG; not imwrite: it crashes on a file name that is no UTF-8, and says nothing of a disk that is full."""
-    file.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    def require_written(self) -> None:
+        """Raise EdgeAgentError where a picture could not be written; the others are there."""
+        if self._failed:
+            more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
+            raise EdgeAgentError(f"{self._failed[0]}{more}. Make room or mend the name, and run it again, or with --no-overlays.")
 
 
 def frame_map(inspection: Inspection) -> Pixels:

@@ -23,7 +23,7 @@ SUMMARY = {"triggers", "outcomes", "pass", "ng", "fault", "published", "acknowle
 
 
 def results_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "results.jsonl").read_text("utf-8").splitlines()]
 
 
 def replay(program: Program, station: StationFolder, out: Path, *words: str) -> list[dict[str, Any]]:
@@ -191,3 +191,29 @@ def test_a_recipe_that_no_station_would_find_removes_nothing(
     assert told.returncode == 78
     assert "Remedy: call the file part.yaml." in told.stderr
     assert results_of(tmp_path / "out") == before
+
+
+def test_a_picture_that_cannot_be_written_is_told_and_the_rest_is_there(
+    within: Program, station: StationFolder, tmp_path: Path
+) -> None:
+    station.add_images([gray(), gray(), gray()])
+    for each in ("n" * 250 + ".pgm", "n" * 250 + ".bmp"):  # their pictures bear the whole name, which is too long then
+        (station.images / each).write_bytes((station.images / "0000.png").read_bytes())
+    station.write()
+    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
+    told = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    assert told.returncode == 1
+    assert "cannot be written: File name too long (and 1 more). Make room" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert len(results_of(tmp_path / "out")) == 5
+
+
+def test_results_are_utf8_in_any_locale(
+    edge_agent: Program, station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    station.add_images([gray()])
+    (station.images / "0000.png").rename(station.images / "größe.png")
+    (result,) = replay(edge_agent, station, tmp_path / "out")
+    assert result["image"] == "größe.png"
