@@ -187,6 +187,10 @@ def _read_split(folder: Path, folds: int, fold: int, seed: int, shape: Shape) ->
     """What is not held out of a folder, what is, and how that came about."""
     whole = read_dataset(folder)
     dataset = asked_for(whole, shape)
+    if folds > (groups := len({each.group for each in dataset.images})):
+        raise SystemExit(
+            f"--folds {folds}: {folder} has {groups} groups, so that some fold would hold out nothing. Take fewer, or 0."
+        )
     fold_of = folds_of(dataset, folds, seed) if folds else {}
     images = [[each for each in dataset.images if (fold_of.get(each.group) == fold) is held] for held in (False, True)]
     words = f"by group, fold {fold} of {folds} held out, seed {seed}" if folds else "every image"

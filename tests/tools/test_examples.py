@@ -268,6 +268,25 @@ def test_what_is_held_out_must_show_good_parts_and_defective_ones(tool: Tool) ->
         tool("examples").load_split("generator:1", 4, 1, 0, 0, 0, tool("unet").Shape(), 64, 64)
 
 
+def test_more_folds_than_groups_are_refused_since_some_would_hold_out_nothing(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = ["image,class,group"]
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), np.full((8, 8), 90 + number, np.uint8))
+        rows.append(f"{number}.png,ok,{number % 3}")
+    (tmp_path / "index.csv").write_text("\n".join(rows))
+
+    def split(folds: int) -> Any:
+        return tool("examples").load_split(f"folder:{tmp_path}", 0, 0, folds, folds - 1, 0, tool("unet").Shape(), 8, 8)
+
+    with pytest.raises(
+        SystemExit, match=r"--folds 4: .* has 3 groups, so that some fold would hold out nothing\. Take fewer, or 0"
+    ):
+        split(4)
+    with pytest.raises(SystemExit, match="the 2 frames held out are all good"):
+        split(3)
+
+
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
 def test_a_small_defect_missed_costs_as_much_beside_a_large_one_as_alone(tool: Tool, head: str) -> None:
     import torch
