@@ -6,6 +6,7 @@ import argparse
 import os
 import pickle
 import shlex
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from networks import Network, network_of
 from options import differences, told_of
 from unet import Shape
 
+# What reading half a file, or one of something else, may raise; an unpickler that is given noise raises nearly anything.
+UNREADABLE = (RuntimeError, EOFError, pickle.UnpicklingError, struct.error, LookupError, ValueError, TypeError, AttributeError)
 # With these a training goes on: how long, where and how often it is looked at changes nothing of what it learns from.
 GOES_ON_WITH = {"out", "terms", "resume", "patience", "checks", "steps", "minutes", "threads", "device"}
 FRAMES = {"held_out": "the groups held out", "trained_on_sha256": "the images trained on"}
@@ -63,10 +66,15 @@ def save(content: dict[str, Any], file: Path) -> None:
 def load(file: Path, device: str = "cpu") -> dict[str, Any]:
     """What `save` wrote. Raises SystemExit where it is not there, or is something else."""
     try:
-        content: dict[str, Any] = torch.load(file, map_location=device)
+        with file.open("rb") as stream:
+            content: dict[str, Any] = torch.load(stream, map_location=device)
+        if not content.keys() & {"training", "at"}:
+            raise TypeError("weights alone, or something else with names")
     except FileNotFoundError as error:
         raise SystemExit(f"{file} is not there: train it first, with tools/train.py --out {file.parent}") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise  # nobody may read it, or it is a folder
         raise SystemExit(f"{file} is not what tools/train.py leaves, or only a part of it: train it again") from error
     return content
 
@@ -74,8 +82,13 @@ def load(file: Path, device: str = "cpu") -> dict[str, Any]:
 def load_network(file: Path) -> tuple[Network, dict[str, Any]]:
     """The network of a checkpoint.pt in evaluation mode, and the papers that lie with its weights."""
     papers = load(file)
-    network = network_of(Shape(**papers["shape"]))
-    network.load_state_dict(papers.pop("weights"))
+    try:
+        network = network_of(Shape(**papers["shape"]))
+        network.load_state_dict(papers.pop("weights"))
+    except (LookupError, TypeError, RuntimeError) as error:
+        raise SystemExit(
+            f"{file} holds a network that these tools do not make: {error}. Take those that trained it, or train it again."
+        ) from error
     return network.eval(), papers
 
 

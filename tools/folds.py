@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from options import parser
+from options import words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +22,9 @@ class Fold:
 
 def fold_of(folder: Path, training: dict[str, Any]) -> Fold:
     """The fold that these papers tell of. Raises SystemExit where nothing was held out."""
-    if not training["held_out"]:
-        raise SystemExit(f"{folder} held out nothing, so that nothing judges it. Leave it out, or train it with --folds.")
-    asked = parser().parse_args(shlex.split(training["command"])[2:])
+    if not training.get("held_out"):
+        raise SystemExit(f"{folder} held out no group of a folder, so that it is no fold. Leave it out, or train it with --folds.")
+    asked = words_of(training["command"])
     return Fold(folder, asked.fold, asked.folds, frozenset(training["held_out"]))
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from flaws import DRAWN_BY
@@ -35,6 +35,13 @@ class Help(Defaults, argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and each option's default."""
 
 
+class OfPapers(argparse.ArgumentParser):
+    """Reads what papers tell. Raises SystemExit for words that this version does not have, and does not tell those it has."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(f"{message}. Take the tools that trained it, or train it again.")
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """What edge_agent refuses, and a file that cannot be had, end a tool with their line, not with a traceback."""
@@ -44,9 +51,9 @@ def refusing() -> Iterator[None]:
         raise SystemExit(str(error)) from error
 
 
-def parser(words: str = "") -> argparse.ArgumentParser:
+def parser(words: str = "", kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The command line. Options are never shortened: a shortened one could be another program's."""
-    p = argparse.ArgumentParser(description=words, formatter_class=Help, allow_abbrev=False)
+    p = kind(description=words, formatter_class=Help, allow_abbrev=False)
     _data(p.add_argument_group("data"))
     _network(p.add_argument_group("network"))
     _augmentation(p.add_argument_group("augmentation"))
@@ -261,7 +268,18 @@ def told_of(data: str) -> str:
     return f"folder:{named.name}" if kind == "folder" else data
 
 
+def words_of(command: str) -> argparse.Namespace:
+    """What a training was asked for, by its command line as the papers tell it, program first.
+
+    Raises SystemExit for one that this version cannot read.
+    """
+    try:
+        return parser(kind=OfPapers).parse_args(shlex.split(command)[2:])
+    except SystemExit as error:
+        raise SystemExit(f"a training's papers tell `{command}`, which is not of this version of tools/train.py: {error}") from None
+
+
 def differences(command: str, other: str, leave_out: set[str] = NOT_THE_TRAINING) -> list[str]:
     """The options, sorted, in which two trainings differ: command lines as the papers tell them, program first."""
-    ours, theirs = (vars(parser().parse_args(shlex.split(each)[2:])) for each in (command, other))
+    ours, theirs = (vars(words_of(each)) for each in (command, other))
     return sorted(f"--{name.replace('_', '-')}" for name in ours.keys() - leave_out if ours[name] != theirs[name])

@@ -196,7 +196,7 @@ def test_folds_are_judged_as_turned_too(tool: Tool, data: Path, tmp_path: Path, 
 def test_a_fold_that_nothing_judges_is_refused(tool: Tool, data: Path, tmp_path: Path) -> None:
     leave(tool, tmp_path / "fold", {"held_out": [], "command": command("")})
     args = argparse.Namespace(data=f"folder:{data}", folds=[tmp_path / "fold"], lower_odds=0.0, threads=1, turned=False)
-    with pytest.raises(SystemExit, match="fold held out nothing, so that nothing judges it"):
+    with pytest.raises(SystemExit, match="fold held out no group of a folder, so that it is no fold"):
         tool("export").judge_folds(args, {"data": "folder:Class1", "command": command("")})
 
 
