@@ -15,6 +15,7 @@ import copy
 import hashlib
 import math
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -34,13 +35,14 @@ from judged import compiled, finite, scores_of
 from lite import Lite
 from networks import Network
 from numpy.typing import NDArray
-from options import ENDLESS, NOT_THE_TRAINING, Help, differences, refusing, require_within, source_of, told_of
+from options import ENDLESS, NOT_THE_TRAINING, Help, differences, name_of, refusing, require_within, source_of, told_of
 from rich.console import Console
 from scores import Scores, pooled, score, table_of
 from unet import Shape, probabilities
 
 from edge_agent.dataset import read_dataset
 from edge_agent.inference.model import load_model
+from edge_agent.records import NAME_PATTERN
 
 PARTED_SHARE = 1e-4  # of the pixels may differ by more than one gray level: float rounding near steep edges
 TIMED_RUNS = 100
@@ -74,6 +76,11 @@ def parse() -> argparse.Namespace:
     p.add_argument("--threads", type=int, default=2, help="for OpenVINO")
     args = p.parse_args()
     require_within(args, BOUNDS)
+    if not re.match(NAME_PATTERN, name_of(args.model)):
+        raise SystemExit(
+            f"{args.model}: no model may be called {name_of(args.model)!r}. Name its folder with letters, digits, dot, underscore "
+            "and dash, at most 64, the first a letter or digit."
+        )
     if bool(args.folds) != args.data.startswith("folder:"):
         raise SystemExit(f"--folds and --data folder:DIR, which they are judged on, go together; --data is {args.data!r}")
     return args
@@ -177,7 +184,7 @@ def papers_of(args: argparse.Namespace, shape: Shape, papers: dict[str, Any], sh
     """model.yaml without its scores."""
     size = {"rows": papers["rows"], "cols": papers["cols"], "channels": 1}
     return {
-        "name": args.model.name,
+        "name": name_of(args.model),
         "version": args.version,
         "onnx": {"file": "model.onnx", "sha256": sha256},
         "input": {"name": "frames", "layout": "NCHW", "dtype": "uint8", **size, "scale": 1.0, "offset": 0.0},
@@ -264,7 +271,7 @@ def main() -> None:
     papers["training"] |= changes
     shape, rows, cols = network.shape, papers["rows"], papers["cols"]
 
-    onnx_bytes = (onnx_model := graph_of(network, args.model.name)).SerializeToString()
+    onnx_bytes = (onnx_model := graph_of(network, name_of(args.model))).SerializeToString()
     check_poison(network, rows, cols, args.threads)
     runner = Runner(onnx_model, rows, cols, args.threads)
 

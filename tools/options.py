@@ -263,9 +263,12 @@ def _check_effect(args: argparse.Namespace) -> None:
 def told_of(data: str) -> str:
     """The data for papers. Of a folder only its name is kept, that of a link where it is one: where it lay tells nothing."""
     kind, _, where = data.partition(":")
-    folder = Path(where)
-    named = folder if folder.name.strip(".") else folder.resolve()
-    return f"folder:{named.name}" if kind == "folder" else data
+    return f"folder:{name_of(Path(where))}" if kind == "folder" else data
+
+
+def name_of(folder: Path) -> str:
+    """What the folder is called, that of a link where it is one; of `.` and `..`, what they are."""
+    return (folder if folder.name.strip(".") else folder.resolve()).name
 
 
 def words_of(command: str) -> argparse.Namespace:

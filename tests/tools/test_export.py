@@ -48,8 +48,9 @@ def leave(tool: Tool, folder: Path, training: dict[str, Any], **shape: Any) -> N
     torch.save({"mean": network.state_dict(), "at": {"step": 6, "seconds": 1.0}}, folder / "last.pt")
 
 
-def export(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, TOOLS / "export.py", *map(str, words)], capture_output=True, text=True, timeout=300)
+def export(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, TOOLS / "export.py", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def command(folds: str) -> str:
@@ -237,11 +238,22 @@ def test_peaks_that_are_no_numbers_are_refused(tool: Tool, tmp_path: Path) -> No
 
 
 def test_papers_that_the_station_refuses_are_not_written(tool: Tool, tmp_path: Path) -> None:
-    leave(tool, tmp_path / "no name", {"held_out": [], "trained_on": ["1"], "command": command("")})
-    done = export(tmp_path / "no name")
+    training = {"held_out": [], "trained_on": ["1"], "command": command("")}
+    leave(tool, tmp_path / "model", training, classes=("deep scratch",))
+    done = export(tmp_path / "model")
     assert done.returncode == 1
-    assert "name" in done.stderr and "Traceback" not in done.stderr
-    assert sorted(file.name for file in (tmp_path / "no name").iterdir()) == ["checkpoint.pt", "last.pt"]
+    assert "classes" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["checkpoint.pt", "last.pt"]
+
+
+def test_the_folder_s_name_is_the_model_s_and_one_that_cannot_be_is_refused_before_the_work(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "no name").mkdir()
+    refused = export(tmp_path / "no name")
+    assert refused.stderr.startswith(f"{tmp_path / 'no name'}: no model may be called 'no name'. Name its folder with")
+    leave(tool, tmp_path / "cap", {"held_out": [], "trained_on": ["1"], "command": command("")})
+    done = export(".", cwd=tmp_path / "cap")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "cap" / "model.yaml").read_text())["name"] == "cap"
 
 
 def test_a_network_without_ends_of_its_own_is_not_turned(tool: Tool, tmp_path: Path) -> None:
