@@ -134,6 +134,8 @@ def parse() -> argparse.Namespace:
     for name in ("drawn", "time"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise SystemExit(f"--{name} {getattr(args, name)}: take 1 or more")
+    if args.seed < 0:
+        raise SystemExit(f"--seed {args.seed}: take 0 or more")
     return args
 
 

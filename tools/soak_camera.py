@@ -232,6 +232,10 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="write the report there")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of the report")
     given = parser.parse_args(words)
+    if given.parts < 1 or given.seed < 0 or not 0 < given.rate < float("inf"):
+        parser.error("--parts takes 1 or more, --seed 0 or more, --rate more than 0")
+    if given.out is not None and (given.out.is_dir() or not given.out.parent.is_dir()):
+        parser.error(f"--out {given.out}: name a file, in a folder that is there")
 
     def tell(number: int) -> None:
         print(f"{number} of {given.parts} pulses", file=sys.stderr)

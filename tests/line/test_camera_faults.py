@@ -57,6 +57,19 @@ def test_outcomes_reconcile_with_the_pulses_of_a_camera_that_fails_in_every_way(
     assert len(fates & {"drop", "leader", "trailer", "truncated", "wrong_size", "frozen", "black", "saturated", "ignored"}) >= 4
 
 
+@pytest.mark.parametrize(
+    "words", ["--out nowhere/x.md", "--out .", "--rate 0", "--rate -1", "--rate nan", "--parts 0", "--seed -1"]
+)
+def test_what_makes_no_sense_is_refused_before_a_soak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: ModuleType, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(account, "soak", lambda *_args, **_events: pytest.fail("it began"))
+    with pytest.raises(SystemExit, match="2"):
+        account.main(words.split())
+    assert words.split()[0] in capsys.readouterr().err
+
+
 def test_the_reckoning_notices_what_does_not_reconcile(tmp_path: Path, line: ModuleType, account: ModuleType, address: str) -> None:
     record = line.soak(tmp_path, 40, 1, 80.0, address)
     assert account.reconcile(record).problems == []

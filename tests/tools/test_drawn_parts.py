@@ -38,6 +38,7 @@ def test_a_row_tells_mean_and_deviation_between_images(tool: Tool) -> None:
         ("--beside nowhere", "nowhere"),
         ("--beside nowhere --drawn 0", "--drawn 0: take 1 or more"),
         ("--time 0", "--time 0: take 1 or more"),
+        ("--time 1 --seed -1", "--seed -1: take 0 or more"),
         ("--picture nowhere/x.png", "--picture nowhere/x.png cannot be written: name a .png file in a folder that is there"),
         ("--picture x.txt", "--picture x.txt cannot be written"),
     ],
