@@ -52,6 +52,7 @@ OURS = (
     "--resume",
     "--minutes",
 )  # not to be passed on
+SAID_ONCE = ("--data", "--frame", "--steps")  # to compare.py, of all candidates; not in --also
 BOUNDS = dict.fromkeys(("steps", "seeds", "threads"), (1.0, ENDLESS))
 CANDIDATES = {
     "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
@@ -100,9 +101,13 @@ def check_meant(args: argparse.Namespace) -> None:
     """Raises SystemExit for what cannot be meant, before anything is trained."""
     require_within(args, BOUNDS)
     name, _, words = args.also.partition("=")
-    if args.also and not (name and words.strip()):
+    try:
+        given = shlex.split(words)
+    except ValueError:  # a quote that is not closed
+        given = []
+    if args.also and not (name and given):
         raise SystemExit(f"--also {args.also}: say NAME=WORDS, such as 'mine=--stem 4 --levels 2 --coarse'")
-    refused = sorted({word.partition("=")[0] for word in [*args.more, *shlex.split(words)]} & set(OURS))
+    refused = sorted({word.partition("=")[0] for word in [*args.more, *given]} & {*OURS, *SAID_ONCE})
     if refused:
         raise SystemExit(f"{', '.join(refused)}: the same for all candidates, so that they compare. Leave it out.")
     if not args.untrained and isinstance(source_of("--data", args.data), int):
