@@ -45,7 +45,8 @@ def read_folds(folders: list[Path]) -> tuple[list[Fold], tuple[str, ...]]:
     """The folds and their classes. Raises SystemExit for what is no evaluation, or not of one network's folds."""
     if len(folders) < 2:
         raise SystemExit("give the evaluations of two folds or more: one must choose for another")
-    all_rows = [(folder.name, _rows(folder)) for folder in folders]
+    is_known_by_name = len({folder.name for folder in folders}) == len(folders)
+    all_rows = [(folder.name if is_known_by_name else str(folder), _rows(folder)) for folder in folders]
     classes = {tuple(row["peaks"]) for _, rows in all_rows for row in rows if row["peaks"]}
     if len(classes) != 1:
         raise SystemExit(

@@ -47,6 +47,19 @@ def test_each_fold_is_judged_by_what_the_others_chose(
     assert (0.6 < float(pit) <= 0.9, 0.1 < float(dent) <= 0.8, slips, rejects) == (True, True, "1", "0")
 
 
+def test_folds_in_folders_of_one_name_are_told_apart(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for tile in ("a", "b"):
+        Path(tile).mkdir()
+        fold(Path(tile, "judged"), good=[(0.2, 0.1)], bad=[(0.4, 0.0)], tile=tile)
+    said = told(tool, monkeypatch, capsys, "a/judged", "b/judged", "--pick", "false_reject<=0")
+    assert "a/judged: 1 images" in said and "b/judged: 1 images" in said
+    with pytest.raises(SystemExit, match=r"a/judged and a/\.\./a/judged both judge a: give each fold once"):
+        told(tool, monkeypatch, capsys, "a/../a/judged", "a/judged")
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
