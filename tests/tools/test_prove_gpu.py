@@ -235,10 +235,16 @@ def test_the_stand_in_takes_its_own_network_alone(prove: Callable[[str], ModuleT
         build_plan(library, network_of(load_model(ROOT / "models" / "demo-texture")).onnx, BuildOptions())
 
 
-@pytest.mark.parametrize("words", [("--minutes", "-1"), ("--minutes", "nan"), ("--images", "0"), ("--out", ".")])
-def test_what_makes_no_sense_is_refused_before_any_step(prove: Callable[[str], ModuleType], words: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [("--minutes", "-1"), ("--minutes", "nan"), ("--images", "0"), ("--out", "."), ("--model", "tests"), ("--candidates", "tests")],
+)
+def test_what_makes_no_sense_is_refused_before_any_step(
+    prove: Callable[[str], ModuleType], words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         prove("prove_gpu").parse(words)
+    assert words[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_dry_run_is_no_measurement(prove: Callable[[str], ModuleType], tmp_path: Path) -> None:

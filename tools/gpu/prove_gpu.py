@@ -242,6 +242,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--out {args.out} is a folder: name a file")
     if args.images < 1 or args.inferences < 1 or not 0 <= args.minutes < float("inf"):
         parser.error("--images and --inferences take 1 or more, --minutes 0 or more")
+    for option, folder, file in (("--model", args.model, "model.yaml"), ("--candidates", args.candidates, "manifest.json")):
+        if folder and not (folder / file).is_file():
+            parser.error(f"{option} {folder} holds no {file}: give a folder that does")
     unknown = set(args.steps.split(",")) - set(NAMES)
     if unknown:
         parser.error(f"--steps: {', '.join(sorted(unknown))} is none of {', '.join(NAMES)}")
