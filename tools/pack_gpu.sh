@@ -30,8 +30,9 @@ elif [ -e "${CUDA_ROOT:-/usr/local/cuda}/include/cuda.h" ]; then
 else
     echo "no CUDA headers here: pycuda will be built on the GPU machine"
 fi
-cp "$built"/pycuda-*.tar.gz "$wheels/"
-cp "$built"/pycuda-*-"$tag"-*.whl "$wheels/" 2>"$work/log" || true
+# Of several, as `make prove-gpu` leaves them with the years, the newest: the other half takes one.
+cp "$(ls -t "$built"/pycuda-*.tar.gz | head -n 1)" "$wheels/"
+if ls "$built"/pycuda-*-"$tag"-*.whl >"$work/log" 2>&1; then cp "$(ls -t "$built"/pycuda-*-"$tag"-*.whl | head -n 1)" "$wheels/"; fi
 
 # A wheel may as well be stored: xz then packs all of them together, which makes far less.
 "$python" - "$wheels" <<'STORE'
