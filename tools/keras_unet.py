@@ -45,7 +45,18 @@ def parse() -> argparse.Namespace:
     p.add_argument("--steps", type=int, default=20, help=f"of training, {BATCH} drawn surfaces each")
     p.add_argument("--opset", type=int, default=17)
     p.add_argument("--seed", type=int, default=1)
-    return p.parse_args()
+    args = p.parse_args()
+    if min(args.filters, args.size, args.steps) < 1 or args.seed < 0:
+        p.error("--filters, --size and --steps take 1 or more, --seed 0 or more")
+    if args.size % (1 << LEVELS):
+        p.error(f"--size {args.size}: take a multiple of {1 << LEVELS}, since {LEVELS} poolings halve it")
+    return args
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """What makes the same model again, for its papers."""
+    told = ("filters", "size", "steps", "opset", "seed")
+    return " ".join(["tools/keras_unet.py", *(f"--{name} {getattr(args, name)}" for name in told)])
 
 
 def build(keras: Any, filters: int, size: int) -> Any:
@@ -132,8 +143,7 @@ def main() -> None:
     told = network.predict(frames[..., None].astype(np.float32) / 255, batch_size=1, verbose=0)[..., 0]
     np.savez_compressed(args.out / "reference.npz", frames=frames, probabilities=told)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    command = f"tools/keras_unet.py --filters {args.filters} --size {args.size} --steps {args.steps}"
-    told_by = {"name": args.out.name, "sha256": sha256, "size": args.size, "stride": 1 << LEVELS, "command": command}
+    told_by = {"name": args.out.name, "sha256": sha256, "size": args.size, "stride": 1 << LEVELS, "command": command_of(args)}
     (args.out / "model.yaml").write_text(PAPERS.format(**told_by, taken=taken, given=given))
     print(f"{args.out}: model.onnx ({file.stat().st_size} bytes), model.yaml and reference.npz are written")
 
