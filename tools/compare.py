@@ -52,7 +52,7 @@ OURS = (
     "--resume",
     "--minutes",
 )  # not to be passed on
-SAID_ONCE = ("--data", "--frame", "--steps")  # to compare.py, of all candidates; not in --also
+SAID_ONCE = ("--data", "--frame")  # to compare.py, of all candidates; not in --also
 BOUNDS = dict.fromkeys(("steps", "seeds", "threads"), (1.0, ENDLESS))
 CANDIDATES = {
     "tutorial's U-Net, 16 filters": "--stem 1 --levels 4 --filters 16",
@@ -87,7 +87,8 @@ def parse() -> argparse.Namespace:
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--untrained", action="store_true", help="only time them: weights do not matter to that")
     p.add_argument("--only", default="", help="candidates whose name holds this")
-    p.add_argument("--also", default="", metavar="NAME=WORDS", help="one more candidate, in the words of train.py")
+    also = "one more candidate, in the words of train.py; of --steps of its own let NAME tell"
+    p.add_argument("--also", default="", metavar="NAME=WORDS", help=also)
     p.add_argument("--threads", type=int, default=2, help="of OpenVINO while timing")
     p.add_argument("--work", type=Path, default=Path("out/compare"))
     p.add_argument("--out", type=Path, required=True, help="Markdown file")

@@ -103,7 +103,7 @@ def test_words_that_would_make_the_judging_another_are_refused(
         ("--also mine", "--also mine: say NAME=WORDS"),
         ("--also mine=", "--also mine=: say NAME=WORDS"),
         ('--also "mine=--classes \'pit"', "--also mine=--classes 'pit: say NAME=WORDS"),
-        ("--also 'mine=--coarse --steps 900'", "--steps: the same for all candidates"),
+        ("--also 'mine=--coarse --frame 64x64'", "--frame: the same for all candidates"),
         ("--also 'mine=--frame=128x128 --data folder:x'", "--data, --frame: the same for all candidates"),
         ("--also 'mine=--coarse --fold 1'", "--fold: the same for all candidates"),
         ("--data generator:1", "--data generator:1: candidates are judged on a fold of a folder. Say folder:DIR"),
