@@ -38,10 +38,19 @@ def settle(threads: Iterable[threading.Thread], core: int | None) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    _name_threads()
     for thread in threads:
         if core is not None and thread.native_id is not None:
             with contextlib.suppress(ProcessLookupError):  # a short run: it has ended already
                 os.sched_setaffinity(thread.native_id, {core})
+
+
+def _name_threads() -> None:
+    """For `top -H` and `ps -L`, which otherwise show the program's name for each; the kernel keeps 15 letters."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            with contextlib.suppress(OSError):  # it has ended already
+                Path(f"/proc/self/task/{thread.native_id}/comm").write_text(thread.name[:15])
 
 
 def favour(threads: Iterable[threading.Thread], wish: ThreadWish) -> None:

@@ -221,6 +221,22 @@ def test_nobody_is_told_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert watchdog_s() == 0
 
 
+def test_threads_have_their_names_in_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("collect", "freeze", "set_threshold"):
+        monkeypatch.setattr(process.gc, name, lambda *_: None)  # of this process there is more to come
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, name="inspect-sealing-face")
+    before = Path("/proc/self/comm").read_text()
+    thread.start()
+    try:
+        process.settle([thread], None)
+        assert Path(f"/proc/self/task/{thread.native_id}/comm").read_text() == "inspect-sealing\n"
+        assert Path("/proc/self/comm").read_text() == before, "the process keeps its own, by which it is looked for"
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_cores_and_priorities_are_given_and_a_refusal_is_said(said: list) -> None:
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait, name="publisher")
