@@ -24,12 +24,12 @@ from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
+from edge_agent.uplink.losses import Losses, declare
 from edge_agent.uplink.rows import (
     HIGHEST,
     delete_row,
     first_of,
     forget_upto,
-    insert_losses,
     insert_picture,
     insert_plain,
     loss_of,
@@ -79,26 +79,6 @@ class OutboxStats:
     oldest_us: int = 0
 
 
-class _Losses:
-    """Losses not yet in the ledger, by kind, and the tokens of what was lost: once declared, nobody else must deliver it."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self._tokens: list[Any] = []
-        self._lock = threading.Lock()
-
-    def add(self, kind: str, n: int = 1, tokens: Iterable[Any] = ()) -> None:
-        with self._lock:
-            self.counts[kind] = self.counts.get(kind, 0) + n
-            self._tokens += [token for token in tokens if token is not None]
-
-    def take(self) -> tuple[dict[str, int], list[Any]]:
-        with self._lock:
-            counts, self.counts = self.counts, {}
-            tokens, self._tokens = self._tokens, []
-        return counts, tokens
-
-
 class Outbox:
     """Owns the database file. `put_*`, `acknowledge` from any thread; `read_after` from the sender's thread alone."""
 
@@ -117,9 +97,10 @@ class Outbox:
         self._on_committed = on_committed
         self._queue: Refusing[_Item] = Refusing(queue_limit)
         self._batch = batch
-        self._losses = _Losses()
+        self._losses = Losses()
         self._queued_bytes = 0
         self._bytes_lock = threading.Lock()
+        self._reading = threading.Lock()  # over the rows that are read to be shipped: what a collector may have changes no more
         self._reader: apsw.Connection | None = None
         self._is_failing = self._is_squeezed = False
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
@@ -206,11 +187,12 @@ class Outbox:
         A row that no longer has its CRC-32 is left out; the writer removes it and declares it lost."""
         if self._reader is None:
             self._reader = open_reader(self.file)
-        rows, damaged = read_rows(self._reader, seq, most_rows, most_bytes)
+        with self._reading:
+            rows, damaged = read_rows(self._reader, seq, most_rows, most_bytes)
+            if rows:
+                self.known_upto = max(self.known_upto, rows[-1].seq)
         for row in damaged:
             self._queue.force(partial(self._remove_damaged, row))
-        if rows:
-            self.known_upto = max(self.known_upto, rows[-1].seq)
         return rows
 
     # --- the writer thread ----------------------------------------------------------------------------------------
@@ -289,16 +271,16 @@ class Outbox:
         """Make a batch durable. Counters move after the commit alone: a batch may need several attempts."""
         connection, upto = self._connection, self._acknowledged_upto
         declared = [loss_of(kind, n, why="refused") for kind, n in losses.items() if n]
-        with transaction(connection):
+        with self._reading if declared else contextlib.nullcontext(), transaction(connection):
             forgotten = forget_upto(connection, upto, self._opened_at) if upto > self._forgotten_upto else (0, 0)
             insert_plain(connection, [(put.kind, put.priority, put.body) for put in puts if not put.data])
             for put in [put for put in puts if put.data]:
                 insert_picture(connection, put.kind, put.priority, put.body, put.data)
-            insert_losses(connection, declared)
+            rows = declare(connection, declared, self.known_upto) if declared else 0
         self._forgotten_upto = max(self._forgotten_upto, upto)
         self._stats.acknowledged += forgotten[0]
         self._stats.records_acknowledged += forgotten[1]
-        self._stats.waiting_rows += len(puts) - forgotten[0]
+        self._stats.waiting_rows += len(puts) + rows - forgotten[0]
         self._count_declared(declared)
 
     def _after_commit(self, puts: list[Put], lost: list[Any]) -> None:
@@ -360,10 +342,10 @@ class Outbox:
     def _let_go(self, delete: Callable[[], Iterable[dict[str, Any]]]) -> None:
         """Delete and declare in one transaction; a disk that refuses even this is tried again with the next batch."""
         with contextlib.suppress(apsw.Error):
-            with transaction(self._connection):
+            with self._reading, transaction(self._connection):
                 losses = list(delete())
-                insert_losses(self._connection, losses)
-            self._stats.waiting_rows -= sum(int(loss["n"]) for loss in losses)
+                rows = declare(self._connection, losses, self.known_upto)
+            self._stats.waiting_rows += rows - sum(int(loss["n"]) for loss in losses)
             self._count_declared(losses)
 
     def _remove_damaged(self, row: Row) -> None:
@@ -387,7 +369,6 @@ class Outbox:
 
     def _count_declared(self, losses: list[dict[str, Any]]) -> None:
         """Count and say losses that are durably declared."""
-        self._stats.waiting_rows += len(losses)
         for loss in losses:
             self._stats.records_lost += int(loss["n"]) if loss["what"] == RECORD else 0
             self._stats.pictures_lost += int(loss["n"]) if loss["what"] == PICTURE else 0

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Iterable
 from typing import Any
 
 import apsw
-import msgspec
 
 from edge_agent import shipping
-from edge_agent.uplink.schema import LOST, RECORD, Row
+from edge_agent.uplink.schema import RECORD, Row
 
 LOST_PRIORITY = 3  # pictures of PASS, pictures of NG and records have 0, 1 and 2, and go in that order; this never goes
 HIGHEST = "select coalesce(max(seq), 0) from sqlite_sequence"  # also of rows that are gone
@@ -51,11 +49,6 @@ def insert_picture(connection: apsw.Connection, kind: str, priority: int, note: 
     values = (kind, priority, time.time_ns() // 1000, note, shipping.crc_of(note, data))
     connection.execute(_INSERT + "(?, ?, ?, ?, ?)", values)
     connection.execute("insert into pictures values(?, ?)", (connection.last_insert_rowid(), data))
-
-
-def insert_losses(connection: apsw.Connection, losses: Iterable[dict[str, Any]]) -> None:
-    """Make each loss a row, to be shipped like any other."""
-    insert_plain(connection, [(LOST, LOST_PRIORITY, msgspec.msgpack.encode(loss)) for loss in losses])
 
 
 def loss_of(what: str, n: int, size: int = 0, why: str = "", seq: int = 0) -> dict[str, Any]:
