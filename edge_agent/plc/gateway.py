@@ -105,6 +105,8 @@ class Gateway:
         while (left := until - time.monotonic()) > 0:
             for socket, _ in self._poller.poll(min(50, max(1, int(left * 1000)))):
                 yield from self._drain(socket)
+            if self._control is None:
+                continue
             if time.monotonic() >= self._acknowledge_at:
                 self._acknowledge()
             self._ask_for_missing()
@@ -145,6 +147,9 @@ class Gateway:
                 self.seen.setdefault((line, int(epoch)), Seen()).add(seq)
 
     def _once(self, verdict: Verdict) -> Iterator[Verdict]:
+        if self._control is None:
+            yield verdict  # nothing is asked for again, so that nothing comes twice and nothing need be kept
+            return
         key = (verdict.line, verdict.epoch)
         if not self.seen.setdefault(key, Seen()).add(verdict.seq):
             return

@@ -99,6 +99,19 @@ def test_without_a_control_address_it_only_listens(here: Station) -> None:
         assert here.publisher.replay.acknowledged == 0
 
 
+def test_who_only_listens_keeps_nothing_of_what_came(here: Station) -> None:
+    """A gap that nobody can ask for never closes: numbers kept behind it were looked through for each verdict, for days."""
+    judge(here, 1)
+    wait_until(lambda: here.publisher.published == 1)
+    with gateway_of(here, control=False) as gateway:
+        wait_until(lambda: here.publisher.sockets.subscribers == 1)
+        judge(here, 50)
+        assert [verdict.seq for verdict in listen(gateway, 50)] == list(range(2, 52))
+        assert list(gateway.verdicts(0.2)) == []
+        assert gateway.heartbeat["lines"]["one"]["seq"] == 51
+        assert gateway.seen == {}
+
+
 def test_shadow_verdicts_say_so(station: Start) -> None:
     here = station(modes={"one": "shadow"})
     with gateway_of(here) as gateway:
