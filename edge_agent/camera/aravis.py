@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
 
 from edge_agent.camera import aravis_features as features
 from edge_agent.camera.aravis_channel import COUNT_EVERY_S, Channel
 from edge_agent.camera.aravis_clock import Clock, Taken
+from edge_agent.camera.aravis_control import Control
 from edge_agent.camera.aravis_find import address_of
 from edge_agent.camera.aravis_ids import BEGAN_ANEW, FrameIds
 from edge_agent.camera.aravis_library import STATUS, SUCCESS, library
@@ -51,7 +51,7 @@ class AravisCamera:
         self._counters: dict[str, int] = {}
         self._channel: Channel | None = None
         self._who = f"camera {settings.name}"
-        self._connection: tuple[int, Any] | None = None
+        self._control: Control | None = None
 
     # --- opening and closing --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -69,9 +69,7 @@ class AravisCamera:
             self.max_pixels = self._rows * self._cols if self._convert else max(payload, self._rows * self._cols)
             stream = open_stream(arv, self._camera, self._settings, payload)
             self._buffers = Buffers(arv, stream, payload, self._settings.buffers if self._convert else 0)
-            device = arv.call("camera_get_device", self._camera)
-            self._lost_control = False
-            self._connection = arv.connect(device, "control-lost", self._on_control_lost)
+            self._control = Control(arv, self._camera)
             self._begin()
             arv.call("camera_start_acquisition", self._camera)
             if self._latch is not None:
@@ -121,9 +119,6 @@ class AravisCamera:
         self._underruns = 0
         self._counters = dict.fromkeys(("pictures", "incomplete", "missing", "stale", "overruns", "told_twice"), 0)
 
-    def _on_control_lost(self) -> None:
-        self._lost_control = True  # on a thread of the library's
-
     def close(self) -> None:
         """Let go of the camera: it can be opened again at once, by anybody."""
         self._triggers.forget()
@@ -142,9 +137,9 @@ class AravisCamera:
             pass  # it is gone: what was to be stopped has stopped
         if buffers is not None:
             buffers.close()
-        if self._connection is not None:
-            arv.disconnect(arv.call("camera_get_device", camera), self._connection)
-            self._connection = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         arv.unref(camera)
 
     # --- slots and pictures ---------------------------------------------------------------------------------------
@@ -167,7 +162,7 @@ class AravisCamera:
         if self._failure is not None:
             raise self._failure
         try:
-            if self._lost_control:
+            if self._control is not None and self._control.is_lost:
                 raise CameraError(f"it does not answer any more, or began anew. {_LOOK}")
             if self._settings.trigger == "software" and not self._asked_s:
                 return self._ask(timeout_s)

@@ -50,9 +50,6 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_get_device_model": (_TEXT, (_UINT,)),
     "arv_get_device_serial_nbr": (_TEXT, (_UINT,)),
     "arv_get_device_protocol": (_TEXT, (_UINT,)),
-    "arv_camera_get_device": (_POINTER, (_POINTER,)),
-    "arv_camera_is_gv_device": (_INT, (_POINTER,)),
-    "arv_gv_device_is_controller": (_INT, (_POINTER,)),
     "arv_device_get_genicam_xml": (_TEXT, (_POINTER, _POINTER)),
     "arv_camera_gv_set_stream_options": (None, (_POINTER, _INT)),
     "arv_buffer_new_full": (_POINTER, (_SIZE, _POINTER, _POINTER, _POINTER)),
@@ -66,6 +63,9 @@ _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
 # Those of every picture, which only read or write a field: they keep the interpreter lock, for letting go of it ten times a picture
 # costs more than they do, and each time another thread may take it for 5 ms.
 _AT_ONCE: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "arv_gv_device_is_controller": (_INT, (_POINTER,)),
+    "arv_camera_is_gv_device": (_INT, (_POINTER,)),
+    "arv_camera_get_device": (_POINTER, (_POINTER,)),
     "arv_buffer_get_status": (_INT, (_POINTER,)),
     "arv_buffer_get_frame_id": (_U64, (_POINTER,)),
     "arv_buffer_set_frame_id": (None, (_POINTER, _U64)),

@@ -67,7 +67,7 @@ def look(arv: Library, address: str, heartbeat_ms: int | None = None) -> int:
 
 
 def is_held(arv: Library, camera: int) -> bool:
-    """True where another program is the camera's master."""
+    """True where a GigE camera has another master than this process, or none."""
     return bool(
         arv.call("camera_is_gv_device", camera) and not arv.call("gv_device_is_controller", arv.call("camera_get_device", camera))
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -303,3 +306,35 @@ def test_without_a_free_slot_a_picture_is_an_overrun(bench) -> None:
     lost = [a for a in told if isinstance(a, Lost)]
     assert lost and lost[0].count >= 10
     assert lost[0].reason in (Reason.OVERRUN, Reason.NO_FRAME)
+
+
+_BEGINS_ANEW = """
+import sys, time
+from edge_agent.camera.aravis import AravisCamera
+from edge_agent.camera.aravis_library import Library
+from edge_agent.camera_settings import AravisCamera as Settings
+from edge_agent.errors import CameraError
+from edge_agent.simulator import SimulatedCamera
+
+connect = Library.connect
+Library.connect = lambda self, thing, signal, hear: connect(self, thing, signal, lambda: (hear(), time.sleep(1)))
+with SimulatedCamera(sys.argv[1]) as simulated:
+    camera = AravisCamera(Settings(name="c", address=sys.argv[1], trigger="software", heartbeat_ms=500))
+    camera.open()
+    simulated.power_cycle()
+    try:
+        while True:
+            camera.wait(0.05)
+    except CameraError as error:
+        print(error)
+    camera.close()
+    time.sleep(1.5)
+"""
+
+
+def test_a_camera_that_began_anew_ends_no_process_though_its_heartbeat_still_tells_of_it() -> None:
+    """Who hears of it on that thread takes a second here: the library would wait for the thread on the thread itself, and abort."""
+    words = (sys.executable, "-c", _BEGINS_ANEW, f"127.9.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 2}")
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "began anew" in ended.stdout
