@@ -49,7 +49,8 @@ def _judged(bundle: Bundle, file: Path) -> Judgement:
         part = Part("golden", 0, 0, file.name, 0, time.monotonic_ns(), _NEVER_NS, bundle.identity)
         return judge(bundle, part, Frame(0, pixels, 0, file.name, is_live=False))
     except (CameraError, RegionError, UnbelievableMap) as error:
-        raise ConfigurationError(f"golden picture {file}: {error}. Mend golden in recipe {bundle.recipe.name}.") from None
+        why = str(error).rstrip(".")  # some end with their remedy
+        raise ConfigurationError(f"golden picture {file}: {why}. Mend golden in recipe {bundle.recipe.name}.") from None
 
 
 def judge(bundle: Bundle, part: Part, frame: Frame) -> Judgement:

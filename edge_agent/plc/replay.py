@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 Key = tuple[str, int, int]  # line, epoch, seq
-_TABLES = (
-    256  # a dict is laid out anew in one go, now and then: one of a million verdicts holds the publisher up for a tenth of a second
-)
+# A dict is laid out anew in one go, now and then: one of a million verdicts holds the publisher up for a tenth of a second.
+_TABLES = 256
 
 
 class ReplayBuffer:
