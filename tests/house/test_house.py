@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,13 @@ def test_no_module_is_longer_than_one_can_read() -> None:
     lengths = {name_of(file): len(file.read_text().splitlines()) for file in files(".py")}
     assert len(lengths) > 50
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_two_files_of_tests_are_called_alike() -> None:
+    """Of two in different folders pytest reads one, and where they are run apart nobody sees it."""
+    names = Counter(file.name for file in files(".py") if file.name.startswith("test_"))
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:
