@@ -13,11 +13,12 @@ from edge_agent import shipping
 from edge_agent.uplink.schema import RECORD, Row
 
 LOST_PRIORITY = 3  # pictures of PASS, pictures of NG and records have 0, 1 and 2, and go in that order; this never goes
-HIGHEST = "select coalesce(max(seq), 0) from sqlite_sequence"  # also of rows that are gone
+HIGHEST = "select coalesce(cast(max(seq) as integer), 0) from sqlite_sequence"  # also of rows that are gone
 _PORTIONS = (64, 16, 4, 1)
 _INSERT = "insert into rows(kind, prio, time_us, body, crc) values"
-_NEXT = (
-    "select r.seq, r.kind, r.body, p.data, r.crc from rows r left join pictures p using(seq) where r.seq > ? order by r.seq limit ?"
+_NEXT = (  # by type, since a flipped bit makes text of bytes, or of a number, and no UTF-8
+    "select r.seq, cast(r.kind as blob), cast(r.body as blob), cast(p.data as blob), cast(r.crc as integer) "
+    "from rows r left join pictures p using(seq) where r.seq > ? order by r.seq limit ?"
 )
 
 
@@ -31,7 +32,7 @@ def sent_upto(connection: apsw.Connection, highest: int) -> int:
     answered. An older copy of the file that comes back would else take rows which it wrote meanwhile for rows that were stored."""
     with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
         connection.execute("insert or ignore into meta values('unmet', ?)", (highest,))
-    return first_of(connection, f"select coalesce((select v from meta where k = 'unmet'), {highest})")
+    return first_of(connection, f"select coalesce((select cast(v as integer) from meta where k = 'unmet'), {highest})")
 
 
 def insert_plain(connection: apsw.Connection, kind_priority_body: list[tuple[str, int, bytes]]) -> None:
@@ -79,7 +80,7 @@ def read_rows(reader: apsw.Connection, after: int, most_rows: int, most_bytes: i
     damaged: list[Row] = []
     size = 0
     for number, kind, body, data, crc in reader.execute(_NEXT, (after, most_rows)):
-        row = Row(number, kind, body, data or b"", crc)
+        row = Row(number, (kind or b"").decode(errors="replace"), body or b"", data or b"", crc)
         if shipping.crc_of(row.body, row.data) != crc:
             damaged.append(row)
             continue

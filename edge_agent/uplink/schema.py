@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from edge_agent.events import say
 
 RECORD, PICTURE, LOST = "record", "picture", "lost"
 PAGE_BYTES = 4096
+_STREAM = re.compile(r"[0-9a-f]{32}")
 _TABLES = """
 create table if not exists meta(k text primary key, v) without rowid;
 create table if not exists rows(seq integer primary key autoincrement, kind text not null, prio integer not null,
@@ -45,6 +47,9 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> tuple[apsw.Connecti
     try:
         connection = _open(file, cap_mb)
         stream = _meta(connection, "stream")
+        if stream is not None and not _STREAM.fullmatch(stream):  # a collector refuses a name like that
+            say("outbox.replaced", file=str(file), why="its stream id is damaged")
+            stream, expected = None, ""
         if expected and stream != expected and stream is not None:
             say("outbox.replaced", file=str(file), why="its stream id is not the one noted beside it")
         if expected and stream is None:
@@ -105,8 +110,8 @@ def open_reader(file: Path) -> apsw.Connection:
 
 
 def _meta(connection: apsw.Connection, key: str) -> str | None:
-    found = connection.execute("select v from meta where k=?", (key,)).fetchone()
-    return str(found[0]) if found and found[0] is not None else None
+    found = connection.execute("select cast(v as blob) from meta where k=?", (key,)).fetchone()
+    return bytes(found[0]).decode(errors="replace") if found and found[0] is not None else None
 
 
 def _stream_beside(file: Path) -> str:

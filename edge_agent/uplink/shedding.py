@@ -64,14 +64,14 @@ class Shedder:
 
     def _shed_priority(self, priority: int, wanted_bytes: int) -> dict[str, Any] | None:
         query = (
-            "select r.seq, r.kind, length(r.body) + coalesce(length(p.data), 0) from rows r left join pictures p using(seq) "
-            "where r.prio = ? order by r.seq limit ?"
+            "select r.seq, cast(r.kind as blob), length(r.body) + coalesce(length(p.data), 0) "
+            "from rows r left join pictures p using(seq) where r.prio = ? order by r.seq limit ?"
         )
         gone: list[int] = []
         kind, freed = "", 0
         for seq, of, size in self._connection.execute(query, (priority, _MOST_ROWS)):
             gone.append(seq)
-            kind, freed = of, freed + size + _OVERHEAD_BYTES
+            kind, freed = of.decode(errors="replace"), freed + size + _OVERHEAD_BYTES
             if freed >= wanted_bytes:
                 break
         if not gone:
