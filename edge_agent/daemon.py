@@ -46,6 +46,7 @@ from edge_agent.supervision import Supervision
 from edge_agent.swapping import Swapper
 from edge_agent.uplink.crops import EvidenceWorker
 from edge_agent.uplink.outbox import MOST_BATCH, Outbox
+from edge_agent.uplink.schema import RECORD
 from edge_agent.uplink.sender import Sender
 
 _POLL_S = 0.05
@@ -184,6 +185,8 @@ class Daemon:
             self.outbox.flush(max(0.0, until - time.monotonic()))
 
         self.journal.adopt()
+        for _ in self.journal.unreadable:
+            self.outbox.declare_lost(RECORD)
         deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY, wait)
 
     def _open_sender(self) -> Sender | None:

@@ -44,6 +44,19 @@ def remedy_of(error: OSError) -> str:
             return "mend the path, or look at its disk: dmesg."
 
 
+def remedy_within(error: OSError) -> str:
+    """What to do about a file that a daemon keeps for itself, whose path nobody chose."""
+    if error.errno in FULL:
+        return "Free space there."
+    match error:
+        case PermissionError():
+            return "Let the account that the daemon runs as write it and its folder: chown."
+        case FileNotFoundError() | IsADirectoryError() | NotADirectoryError() | FileExistsError():
+            return "Something else lies in its place, or a link leads nowhere: move that away."
+        case _:
+            return "Look at its disk: dmesg."
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a file: where it stands, what is wrong, what to do."""

@@ -126,7 +126,10 @@ EVENTS: dict[str, Event] = {
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),
     "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),
     "counters.replaced": Event("warning", "the counters of shift and lot could not be read; they begin anew", "look at the disk"),
-    "journal.replaced": Event("warning", "the journal could not be read and was put aside", "keep the file for analysis"),
+    "journal.replaced": Event(
+        "error", "the journal was damaged, and put aside; `parts` of the last run could still be read", "keep the file for analysis"
+    ),
+    "journal.unreadable": Event("error", "parts of the last run in the journal are damaged, and declared lost", "look at the disk"),
     "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
     "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),

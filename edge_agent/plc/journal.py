@@ -8,7 +8,6 @@ power cut makes an (epoch, seq) pair come twice. A slot is believed only where i
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 import struct
@@ -19,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import FULL, EdgeAgentError, remedy_within
 from edge_agent.events import say
 
 _HEADER = struct.Struct("<8sIIQ")  # magic, slot size, slots, epoch
@@ -54,12 +53,21 @@ class Journal:
     """A file of `slots` parts. `open_part` runs under the publisher's lock; `decide` on its thread; `commit` on the outbox's.
 
     What the last run left is in `unfinished`, and stays in the file like any part until it is committed: the ticket of an entry is
-    its place in that list. So a station starts, and may be killed again, though the disk takes nothing."""
+    its place in that list. So a station starts, and may be killed again, though the disk takes nothing. Of the parts in
+    `unreadable` slots nothing can be told but how many they are."""
 
     def __init__(self, file: Path, slots: int) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        previous = _previous_epoch(file)
-        self.unfinished = list(_unfinished(file))
+        """Raises EdgeAgentError where the file cannot be read or made."""
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            data = file.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            raise EdgeAgentError(f"the journal {file} cannot be read: {error.strerror}. {remedy_within(error)}") from None
+        self._is_damaged = file.exists() and not _is_sound(data)
+        self.unfinished, self.unreadable = _left_in(data)
+        previous = max([_previous_epoch(data), *(entry.epoch for entry in self.unfinished)])
         left = len(self.unfinished)
         self._slots = max(slots, left, min(left + slots // 4, 2 * slots))  # room for new parts beside what is left
         self.epoch = max(previous + 1, int(time.time()))
@@ -87,9 +95,9 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 fresh.unlink()
-            if error.errno == errno.ENOSPC and file.exists():
+            if error.errno in FULL and file.exists() and not self._is_damaged:
                 return self._reuse(file)
-            raise EdgeAgentError(f"the journal {fresh} of {size} bytes cannot be made: {error}. Free space there.") from None
+            raise _cannot_be_made(fresh, size, error) from None
         self._fresh, self._file = fresh, file
         with open(fresh, "r+b") as handle:
             return mmap.mmap(handle.fileno(), size)
@@ -98,17 +106,31 @@ class Journal:
         """Take the last run's file with the slots it has: its unfinished entries keep theirs, and their own epoch."""
         self._fresh = self._file = file
         self._slot_of = {ticket: entry.slot for ticket, entry in enumerate(self.unfinished)}
-        with open(file, "r+b") as handle:
-            found = mmap.mmap(handle.fileno(), 0)
+        size = file.stat().st_size
+        try:
+            with open(file, "r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, size)  # a copy may have holes, and to write into one is SIGBUS now
+                found = mmap.mmap(handle.fileno(), size)
+        except OSError as error:
+            raise _cannot_be_made(file, size, error) from None
         self._slots = (len(found) - _FIRST) // SLOT_BYTES
+        for slot in self.unreadable:
+            found[_FIRST + slot * SLOT_BYTES] = _EMPTY  # told once
         _HEADER.pack_into(found, 0, _MAGIC, SLOT_BYTES, self._slots, self.epoch)
         found.flush()
         return found
 
     def adopt(self) -> None:
-        """Replace the last run's file: from here on parts may be opened, for they outlive this process."""
+        """Replace the last run's file: from here on parts may be opened, for they outlive this process. A damaged one is put aside,
+        loudly, when what could be read of it is in the new one."""
+        if self.unreadable:
+            say("journal.unreadable", file=str(self._file), parts=len(self.unreadable))
         if self._fresh == self._file:
             return
+        if self._is_damaged:
+            aside = self._file.with_suffix(f".damaged-{time.time_ns()}")
+            self._file.replace(aside)
+            say("journal.replaced", file=str(aside), parts=len(self.unfinished))
         self._fresh.replace(self._file)
         folder = os.open(self._file.parent, os.O_RDONLY)
         os.fsync(folder)
@@ -173,38 +195,35 @@ def _slots_of(file: Path, entries: list[Entry]) -> Iterator[bytes]:
                 yield handle.read(SLOT_BYTES)
 
 
-def _previous_epoch(file: Path) -> int:
-    try:
-        with open(file, "rb") as handle:
-            magic, _, _, epoch = _HEADER.unpack(handle.read(_HEADER.size))
-    except (OSError, struct.error):
-        return 0
+def _cannot_be_made(file: Path, size: int, error: OSError) -> EdgeAgentError:
+    return EdgeAgentError(f"the journal {file} of {size} bytes cannot be made: {error.strerror}. {remedy_within(error)}")
+
+
+def _is_sound(data: bytes) -> bool:
+    """True for a journal of this format that has the length its header says."""
+    magic, slot_bytes, slots, _ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
+    return bool(magic == _MAGIC and slot_bytes == SLOT_BYTES and len(data) == _FIRST + slots * SLOT_BYTES)
+
+
+def _previous_epoch(data: bytes) -> int:
+    magic, _, _, epoch = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
     return int(epoch) if magic == _MAGIC and epoch < _MOST_EPOCH else 0
 
 
-def _unfinished(file: Path) -> Iterator[Entry]:
-    """Yield what the last run left undelivered, oldest first. A file that is no journal is put aside, loudly."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise EdgeAgentError(f"the journal {file} cannot be read: {error.strerror}. Mend its permissions or the disk.") from None
-    magic, slot_bytes, slots, _ = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0, 0)
-    if magic != _MAGIC or slot_bytes != SLOT_BYTES or len(data) < _FIRST + slots * SLOT_BYTES:
-        aside = file.with_suffix(f".damaged-{time.time_ns()}")
-        file.replace(aside)
-        say("journal.replaced", file=str(aside))
-        return
-    entries = (_entry(data, slot) for slot in range(slots))
-    yield from sorted((entry for entry in entries if entry is not None), key=lambda e: (e.epoch, e.line, e.seq))
+def _left_in(data: bytes) -> tuple[list[Entry], list[int]]:
+    """What the last run left undelivered, oldest first, and the slots of parts that cannot be read. Slots are believed by their
+    CRCs alone, whatever became of the header or of the file's end."""
+    slots = max(0, len(data) - _FIRST) // SLOT_BYTES
+    open_slots = [slot for slot in range(slots) if data[_FIRST + slot * SLOT_BYTES] in (_OPEN, _DECIDED)]
+    entries = {slot: _entry(data, slot) for slot in open_slots}
+    found = [entry for entry in entries.values() if entry is not None]
+    return sorted(found, key=lambda e: (e.epoch, e.line, e.seq)), [slot for slot, entry in entries.items() if entry is None]
 
 
 def _entry(data: bytes, slot: int) -> Entry | None:
+    """The part of a slot that holds one; None where its trigger has not its CRC."""
     at = _FIRST + slot * SLOT_BYTES
     state = data[at]
-    if state not in (_OPEN, _DECIDED):
-        return None
     trigger = data[at + _TRIGGER_AT : at + _BODY_AT]
     if zlib.crc32(trigger) != _U32.unpack_from(data, at + _TRIGGER_CRC)[0]:
         return None

@@ -189,8 +189,41 @@ def test_a_file_that_is_no_journal_is_put_aside(file: Path, damage: bytes) -> No
 def test_a_truncated_journal_is_put_aside(file: Path) -> None:
     adopted(file).close()
     os.truncate(file, 8192)
-    assert reopened(file) == []
+    journal = adopted(file)
+    assert journal.unfinished == []
+    journal.close()
     assert len(list(file.parent.glob("journal.damaged-*"))) == 1
+
+
+def with_parts_left(file: Path) -> bytes:
+    """The file of a run that left parts 1 to 3 in the first of 64 slots, where the clock was ahead."""
+    journal = adopted(file)
+    journal.epoch += 1000
+    for seq in (1, 2, 3):
+        journal.decide(journal.open_part(seq, 0, b"one", b"p"), b"outcome of %d" % seq)
+    journal.close()
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 9, 12, 13], ids=["magic", "slot size", "slots", "more slots"])
+def test_a_damaged_header_costs_no_part(file: Path, at: int) -> None:
+    data = bytearray(with_parts_left(file))
+    data[at] ^= 64 if at <= 12 else 1
+    file.write_bytes(data)
+    journal = Journal(file, 64)
+    epoch = journal.unfinished[0].epoch
+    assert [(entry.seq, entry.body) for entry in journal.unfinished] == [(seq, b"outcome of %d" % seq) for seq in (1, 2, 3)]
+    assert journal.epoch > epoch
+    assert file.read_bytes() == data, "until the new one is adopted, a kill must find all of it"
+    journal.adopt()
+    journal.close()
+    assert [kept.read_bytes() for kept in file.parent.glob("journal.damaged-*")] == [data]
+    assert [entry.seq for entry in reopened(file)] == [1, 2, 3]
+
+
+def test_a_journal_that_is_cut_off_gives_what_it_still_holds(file: Path) -> None:
+    file.write_bytes(with_parts_left(file)[: 4096 + 2 * SLOT_BYTES + 7])
+    assert [entry.seq for entry in reopened(file)] == [1, 2]
 
 
 def test_a_slot_with_a_wrong_crc_is_not_believed(file: Path) -> None:
@@ -204,7 +237,11 @@ def test_a_slot_with_a_wrong_crc_is_not_believed(file: Path) -> None:
     at = data.index(b"outcome", 4096 + SLOT_BYTES)
     data[at] ^= 1  # in the outcome of the second
     file.write_bytes(data)
-    assert [(entry.seq, entry.body) for entry in reopened(file)] == [(2, None)]
+    journal = adopted(file)
+    assert [(entry.seq, entry.body) for entry in journal.unfinished] == [(2, None)]
+    assert len(journal.unreadable) == 1
+    journal.close()
+    assert adopted(file).unreadable == [], "told once"
 
 
 def test_a_body_of_the_most_bytes_fits_and_a_longer_one_is_refused(file: Path) -> None:
@@ -250,7 +287,7 @@ def test_the_number_of_slots_may_change_between_runs(file: Path) -> None:
 
 def test_no_room_for_the_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "journal.new").mkdir()
-    with pytest.raises(EdgeAgentError, match="cannot be made"):
+    with pytest.raises(EdgeAgentError, match=r"cannot be made: Is a directory\. Something else lies in its place"):
         Journal(tmp_path / "journal", 64)
 
 
@@ -264,11 +301,23 @@ def full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     journal.commit(tickets[2:])
     journal.close()
 
+    def no_room(handle: int, *_: object) -> None:
+        if Path(f"/proc/self/fd/{handle}").stat().st_ino != file.stat().st_ino:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge_agent.plc.journal.os.posix_fallocate", no_room)
+    return file
+
+
+def test_on_a_full_disk_a_copy_with_holes_is_not_written_to(full_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("edge_agent.plc.journal.os.posix_fallocate", no_room)
-    return file
+    before = full_disk.read_bytes()
+    with pytest.raises(EdgeAgentError, match=r"cannot be made: No space left on device\. Free space there\."):
+        Journal(full_disk, 64)
+    assert full_disk.read_bytes() == before
 
 
 def test_on_a_full_disk_the_last_runs_file_is_gone_on_with(full_disk: Path) -> None:
