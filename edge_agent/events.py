@@ -125,7 +125,12 @@ EVENTS: dict[str, Event] = {
     "challenge.unreadable": Event("error", "the picture of a master part cannot be read; it came out as a FAULT", "see `why`"),
     "counters.shift_ended": Event("info", "a shift ended, by its time or by a reset; what it came to"),
     "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),
-    "counters.replaced": Event("warning", "the counters of shift and lot could not be read; they begin anew", "look at the disk"),
+    "counters.replaced": Event(
+        "error",
+        "the counters of shift and lot could not be read and begin anew; the line goes by the recipe and mode of the settings, "
+        "and one with master parts is held until they came out right",
+        "look at the disk; ask for the recipe again, where it was another",
+    ),
     "journal.replaced": Event(
         "error", "the journal was damaged, and put aside; `parts` of the last run could still be read", "keep the file for analysis"
     ),

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.errors import UNREADABLE, EdgeAgentError, Reason
+from edge_agent.errors import UNREADABLE, EdgeAgentError, Reason, remedy_within
 from edge_agent.events import say
 from edge_agent.plc.journal import Entry
 from edge_agent.records import FAULT, NG, PASS
@@ -31,6 +31,7 @@ _HEADER = struct.Struct("<IIQ")  # CRC-32 of the rest, length of the body, gener
 _MOST_REASONS = 40  # told apart, of each outcome; more are counted together
 _OTHER = "other"
 _NOBODY = (0, 0)
+_UNKNOWN = "what became of the last challenge is not known: the counters were damaged"
 
 
 class Tally(msgspec.Struct):
@@ -110,17 +111,19 @@ class LineCounters:
         """Raises EdgeAgentError where the file cannot be made."""
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            was_there = file.exists()
             with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as handle:
                 os.posix_fallocate(handle.fileno(), 0, 2 * PLACE_BYTES)
                 self._map = mmap.mmap(handle.fileno(), 2 * PLACE_BYTES)
         except OSError as error:
-            raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. Free space there.") from None
+            raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. {remedy_within(error)}") from None
         places = _places(self._map)
-        if not places and any(self._map[: _HEADER.size]):
+        if not places and was_there:  # of zeros, too, which is what a power cut leaves
             say("counters.replaced", file=str(file))
+        failed = _UNKNOWN if was_there else ""  # that the master parts came out right is not known any more
         self._generation = places[0][0] if places else 0
         self._before = places[1][1] if len(places) > 1 else None
-        self.kept = places[0][1] if places else Kept(Tally(now_us), Tally(now_us))
+        self.kept = places[0][1] if places else Kept(Tally(now_us), Tally(now_us), challenge_failed=failed)
 
     def recover(self, left: Iterable[Entry]) -> None:
         """Bring the count in line with what the last run left in its journal. May run again, should this start be cut short."""

@@ -101,9 +101,19 @@ def test_a_place_that_was_not_written_to_its_end_does_not_count(opened: Callable
     assert counts(opened()) == (4, 0, 0)
 
 
-def test_a_file_that_says_nothing_begins_anew(opened: Callable[[], LineCounters], tmp_path: Path) -> None:
-    (tmp_path / "one").write_bytes(b"x" * 2 * PLACE_BYTES)
+@pytest.mark.parametrize("damage", [b"x" * 2 * PLACE_BYTES, bytes(2 * PLACE_BYTES), b""], ids=["foreign", "zeros", "empty"])
+def test_a_file_that_says_nothing_begins_anew_and_lets_no_held_line_go(
+    opened: Callable[[], LineCounters], tmp_path: Path, damage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("edge_agent.plc.counters.say", lambda event, **_: said.append(event))
     counters = opened()
+    assert (said, counters.kept.challenge_failed) == ([], ""), "a new one is not damaged"
+    counters.fail_challenge("master part good came out NG", is_brought=False)
+    (tmp_path / "one").write_bytes(damage)
+    counters = opened()
+    assert said == ["counters.replaced"]
+    assert "not known" in counters.kept.challenge_failed
     assert counts(counters) == (0, 0, 0)
     counters.count(1, 1, PASS, ())
     assert counts(opened()) == (1, 0, 0)
