@@ -16,12 +16,13 @@ from types import FrameType
 
 import cv2
 
-from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.errors import FULL, ConfigurationError, EdgeAgentError, remedy_within
 from edge_agent.events import say
 from edge_agent.settings import AutoEngine, CpuEngine, StationSettings, ThreadWish
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread otherwise holds back the publisher for another 5 ms
 GC_THRESHOLDS = (50_000, 20, 100)
+_LOCK = "lock"  # in the state folder
 _ALLOWED = os.sched_getaffinity(0)
 
 
@@ -141,9 +142,9 @@ class StateLock:
         """Raises EdgeAgentError where another process holds the folder, or it cannot be made."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(folder / "lock", "a+")  # noqa: SIM115  # held open for as long as the process works there
+            self._file = open(folder / _LOCK, "a+", errors="replace")  # noqa: SIM115  # held open for as long as the process works there
         except OSError as error:
-            raise EdgeAgentError(f"the state folder {folder} cannot be used: {error.strerror}. Make it writable.") from None
+            raise _unusable(folder, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -153,9 +154,17 @@ class StateLock:
             raise EdgeAgentError(
                 f"the state folder {folder} is in use by process {holder}. Stop that daemon, or give this one a `state` of its own."
             ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), str(os.getpid()).encode())
+        except OSError as error:
+            if error.errno not in FULL:  # a full disk takes no number, and holds up no start
+                self._file.close()
+                raise _unusable(folder, error) from None
 
     def close(self) -> None:
         self._file.close()
+
+
+def _unusable(folder: Path, error: OSError) -> EdgeAgentError:
+    return EdgeAgentError(f"the state folder {folder} cannot be used: {folder / _LOCK}: {error.strerror}. {remedy_within(error)}")

@@ -36,7 +36,7 @@ from edge_agent.uplink.rows import (
     read_rows,
     sent_upto,
 )
-from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, transaction
+from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, remedy_of, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
@@ -113,7 +113,7 @@ class Outbox:
             self._stats = OutboxStats(waiting_rows=first_of(self._connection, "select count(*) from rows"))
             self._look()
         except (apsw.Error, OSError) as error:
-            raise DeliveryError(f"{self.file} cannot be opened: {error}. Free space there, or mend the disk.") from None
+            raise DeliveryError(f"{self.file} cannot be opened: {error}. {remedy_of(error)}") from None
         self.thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self.pulse = Pulse(self.thread.name)
         self.thread.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from edge_agent.errors import remedy_within
 from edge_agent.events import say
 
 RECORD, PICTURE, LOST = "record", "picture", "lost"
@@ -129,6 +130,20 @@ def note_beside(file: Path, stream: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     fresh.replace(note)
+
+
+def remedy_of(error: apsw.Error | OSError) -> str:
+    """What to do about a database that cannot be opened."""
+    match error:
+        case OSError():
+            return remedy_within(error)
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            account = "Let the account that the daemon runs as write it, its -wal and -shm and their folder: chown"
+            return f"{account}; move away what is no file."
+        case apsw.SQLError():
+            return "It is of another release, or of another program: move it away, and keep it."
+        case _:
+            return "Free space there, or mend the disk."
 
 
 def _put_aside(file: Path) -> None:
