@@ -127,8 +127,8 @@ EVENTS: dict[str, Event] = {
     "counters.lot_ended": Event("info", "another lot begins; what the one before came to"),
     "counters.replaced": Event(
         "error",
-        "the counters of shift and lot could not be read and begin anew; the line goes by the recipe and mode of the settings, "
-        "and one with master parts is held until they came out right",
+        "the counters of shift and lot cannot be read, or are another line's, and begin anew; the line goes by the recipe and mode "
+        "of the settings, and one with master parts is held until they came out right",
         "look at the disk; ask for the recipe again, where it was another",
     ),
     "journal.replaced": Event(

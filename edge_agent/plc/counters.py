@@ -98,6 +98,7 @@ class Kept(msgspec.Struct):
     challenge_failed: str = ""
     challenge_brought: bool = False  # a master part that was brought failed: stored pictures do not end that
     asked: Standing = msgspec.field(default_factory=Standing)
+    line: str = ""  # whose this is; '' of a release that did not say
 
 
 _OUT = msgspec.json.Encoder()
@@ -117,7 +118,8 @@ class LineCounters:
                 self._map = mmap.mmap(handle.fileno(), 2 * PLACE_BYTES)
         except OSError as error:
             raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. {remedy_within(error)}") from None
-        places = _places(self._map)
+        self._line = file.name
+        places = _places(self._map, self._line)
         if not places and was_there:  # of zeros, too, which is what a power cut leaves
             say("counters.replaced", file=str(file))
         failed = _UNKNOWN if was_there else ""  # that the master parts came out right is not known any more
@@ -210,6 +212,7 @@ class LineCounters:
         self.kept.lot.add(outcome, reasons)
 
     def _keep(self) -> None:
+        self.kept.line = self._line
         body = _OUT.encode(self.kept)
         self._generation += 1
         rest = _HEADER.pack(0, len(body), self._generation)[4:] + body
@@ -219,13 +222,14 @@ class LineCounters:
 
 def standing_in(file: Path) -> Standing:
     """What the line of this file was asked for, read beside a station that may be running. Raises OSError."""
-    places = _places(file.read_bytes().ljust(2 * PLACE_BYTES, b"\0"))
+    places = _places(file.read_bytes().ljust(2 * PLACE_BYTES, b"\0"), file.name)
     return places[0][1].asked if places else Standing()
 
 
-def _places(memory: mmap.mmap | bytes) -> list[tuple[int, Kept]]:
-    """The places that can be believed, the newer one first."""
-    return sorted((found for at in (0, PLACE_BYTES) if (found := _read(memory, at))), key=lambda found: -found[0])
+def _places(memory: mmap.mmap | bytes, line: str) -> list[tuple[int, Kept]]:
+    """The places that can be believed to be this line's, the newer one first."""
+    found = [place for at in (0, PLACE_BYTES) if (place := _read(memory, at)) and place[1].line in ("", line)]
+    return sorted(found, key=lambda place: -place[0])
 
 
 def _read(memory: mmap.mmap | bytes, at: int) -> tuple[int, Kept] | None:

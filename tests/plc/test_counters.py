@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from running import BAD, Station, judge_all, wait_until
 
-from edge_agent.plc.counters import PLACE_BYTES, Counters, LineCounters, next_shift_us, shift_began_us
+from edge_agent.plc.counters import PLACE_BYTES, Counters, LineCounters, next_shift_us, shift_began_us, standing_in
 from edge_agent.plc.journal import Entry
 from edge_agent.records import FAULT, NG, PASS
 
@@ -117,6 +118,19 @@ def test_a_file_that_says_nothing_begins_anew_and_lets_no_held_line_go(
     assert counts(counters) == (0, 0, 0)
     counters.count(1, 1, PASS, ())
     assert counts(opened()) == (1, 0, 0)
+
+
+def test_a_file_of_another_line_tells_nothing_of_this_one(opened: Callable[[], LineCounters], tmp_path: Path) -> None:
+    counters = opened()
+    counters.begin("cap", "online")
+    counters.ask_recipe("lid")
+    counters.count(1, 1, PASS, ())
+    (tmp_path / "two").write_bytes((tmp_path / "one").read_bytes())
+    with contextlib.closing(LineCounters(tmp_path / "two", US)) as other:
+        assert counts(other) == (0, 0, 0)
+        assert other.begin("cap", "online").recipe == "cap"
+    assert standing_in(tmp_path / "two").recipe == "cap"
+    assert (counts(opened()), standing_in(tmp_path / "one").recipe) == ((1, 0, 0), "lid")
 
 
 def test_more_reasons_than_there_is_room_for_are_counted_together(opened: Callable[[], LineCounters]) -> None:
