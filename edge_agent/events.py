@@ -146,6 +146,11 @@ EVENTS: dict[str, Event] = {
     ),
     "uplink.connected": Event("info", "the collector answers"),
     "uplink.disconnected": Event("warning", "the collector does not answer; the outbox keeps everything", "see the collector"),
+    "uplink.collector_behind": Event(
+        "error",
+        "the collector has lost rows that it had acknowledged, as with an older copy of its store; they are declared lost",
+        "keep the newer store, where there is one: no station has these rows any more",
+    ),
     "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
     "collector.started": Event("info", "the collector listens"),
     "collector.stopped": Event("info", "the collector has stopped"),

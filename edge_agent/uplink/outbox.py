@@ -140,9 +140,9 @@ class Outbox:
         self._losses.add(put.kind, tokens=[put.token])
         return False
 
-    def declare_lost(self, kind: str) -> None:
-        """Declare something lost that never reached the queue."""
-        self._losses.add(kind)
+    def declare_lost(self, kind: str, n: int = 1) -> None:
+        """Declare something lost that never reached the queue, or is not in it any more."""
+        self._losses.add(kind, n)
 
     def acknowledge(self, upto: int) -> None:
         """Forget everything up to a shipping number: the collector has it durably."""

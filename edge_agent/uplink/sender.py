@@ -2,7 +2,8 @@
 
 Go-back-N: without progress for a while the socket is thrown away and everything after the last acknowledgement goes again.
 A collector that has rows which were never sent knows another past of this outbox (an old copy of the file came back, or its
-end was damaged): the numbers would be taken for known ones, so the rows get a new stream.
+end was damaged): the numbers would be taken for known ones, so the rows get a new stream. One that has fewer than it acknowledged
+lost them, with an older copy of its store: they are here no more, and are declared lost.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
+ROW = "row"  # in the ledger: a record or a picture, nobody knows any more
 _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 
 
@@ -42,7 +44,7 @@ class Sender:
         self.is_connected = False
         self.resent = 0
         self._credit = shipping.Credit(upto=0, rows=0, bytes=0)
-        self._sent_upto = 0
+        self._sent_upto = self._stored_upto = 0  # what was acknowledged to this run
         self._in_flight: list[tuple[int, int]] = []  # seq and bytes, oldest first
         self._patience_s = _FIRST_PATIENCE_S
         self._progress_at = 0.0
@@ -152,7 +154,11 @@ class Sender:
         if frames[0] == shipping.WELCOME:
             if credit.upto > self._outbox.known_upto:
                 self._is_other_past = True
+                self._stored_upto = 0
                 return
+            if (rows := self._stored_upto - credit.upto) > 0:
+                say("uplink.collector_behind", collector=self._endpoint, rows=rows)
+                self._outbox.declare_lost(ROW, rows)
             self._set_connected(True)
             self._in_flight.clear()
             self._sent_upto = credit.upto
@@ -163,7 +169,7 @@ class Sender:
             self._patience_s = _FIRST_PATIENCE_S
             self._in_flight = [each for each in self._in_flight if each[0] > credit.upto]
             self._outbox.acknowledge(credit.upto)
-        self._credit = credit
+        self._credit, self._stored_upto = credit, credit.upto
         self._progress_at = time.monotonic()
 
     def _set_connected(self, is_connected: bool) -> None:

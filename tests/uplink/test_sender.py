@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
+from running import wait_until
 
 from edge_agent import shipping
 from edge_agent.uplink.outbox import Outbox
@@ -156,6 +158,25 @@ def test_a_collector_that_knows_more_than_was_sent_makes_the_rows_a_new_stream(
     assert hello.stream == outbox.stream != old
     collector.say(shipping.WELCOME, 0)
     assert [collector.hear_row().seq for _ in range(3)] == [1, 2, 3]
+
+
+def test_rows_that_a_collector_had_and_lost_are_declared_once(outbox: Outbox, collector: Collector, sender: Sender) -> None:
+    fill(outbox, 5)
+    sender.start()
+    collector.hear_hello()
+    collector.say(shipping.WELCOME, 0)
+    assert [collector.hear_row().seq for _ in range(5)] == [1, 2, 3, 4, 5]
+    collector.say(shipping.ACK, 5)
+    wait_until(lambda: outbox.waiting() == 0)
+    collector.say(shipping.WELCOME, 2)  # an older copy of its store came back
+    kind, *frames = collector.hear()
+    assert (kind, shipping.read_data(*frames).before) == (shipping.DATA, 2)
+    loss = msgspec.msgpack.decode(frames[1])
+    assert (loss["what"], loss["n"]) == ("row", 3)
+    collector.say(shipping.WELCOME, 2)  # as after a connection that was lost
+    assert collector.hear_row().seq == 6
+    assert collector.is_silent()
+    assert outbox.waiting() == 1
 
 
 @contextlib.contextmanager
