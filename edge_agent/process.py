@@ -143,14 +143,16 @@ class StateLock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(folder / _LOCK, "a+", errors="replace")  # noqa: SIM115  # held open for as long as the process works there
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # locked, too: its file may be removed meanwhile
         except OSError as error:
             raise _unusable(folder, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_folder(self._folder)
         except OSError:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
-            self._file.close()
+            self.close()
             raise EdgeAgentError(
                 f"the state folder {folder} is in use by process {holder}. Stop that daemon, or give this one a `state` of its own."
             ) from None
@@ -159,11 +161,22 @@ class StateLock:
             os.write(self._file.fileno(), str(os.getpid()).encode())
         except OSError as error:
             if error.errno not in FULL:  # a full disk takes no number, and holds up no start
-                self._file.close()
+                self.close()
                 raise _unusable(folder, error) from None
 
     def close(self) -> None:
         self._file.close()
+        os.close(self._folder)
+
+
+def _lock_folder(folder: int) -> None:
+    """Raises BlockingIOError where another process has it. A file system that locks no folders (NFS) does not."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 def _unusable(folder: Path, error: OSError) -> EdgeAgentError:

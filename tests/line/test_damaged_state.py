@@ -64,6 +64,14 @@ def test_a_lock_that_cannot_be_written_on_a_full_disk_is_held_all_the_same(tmp_p
         StateLock(tmp_path)
 
 
+def test_a_folder_whose_lock_was_removed_is_in_use_all_the_same(tmp_path: Path) -> None:
+    with contextlib.closing(StateLock(tmp_path)):
+        (tmp_path / "lock").unlink()
+        with pytest.raises(EdgeAgentError, match="in use by process unknown"):
+            StateLock(tmp_path)
+    StateLock(tmp_path).close()
+
+
 def test_a_part_that_cannot_be_read_is_declared_lost(station: StationFolder, images: Callable[[int], list[np.ndarray]]) -> None:
     station.add_images(images(1))
     file = station.folder / "state" / "journal"
