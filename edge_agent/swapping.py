@@ -126,8 +126,12 @@ class Swapper:
         if before is not None:
             why = f"recipe {recipe} was asked for before {before.recipe} was begun. Ask for {before.recipe} again if it is wanted."
             self._tell(before.answers, Reply(ok=False, error=why))
-        if not is_changing:
-            threading.Thread(target=self._change, args=(name, line), name="build-bundle", daemon=True).start()
+        if not is_changing and (why := _begun(self._change, name, line)):
+            with self._wanted_lock:
+                self._changing.remove(name)
+                wanted = self._wanted.pop(name)
+            say("line.recipe_refused", line=name, recipe=recipe, why=why)
+            self._tell(wanted.answers, Reply(ok=False, error=why))
         return None
 
     def _change(self, name: str, line: Line) -> None:
@@ -185,7 +189,16 @@ class Swapper:
             if self._is_reloading:
                 return
             self._is_reloading = True
-        threading.Thread(target=self._reload_as_asked, name="build-bundle", daemon=True).start()
+        if why := _begun(self._reload_as_asked):
+            self._refuse_reload_unbegun(why)
+
+    def _refuse_reload_unbegun(self, why: str) -> None:
+        refusal = self._refused(why)
+        with self._reload_lock:
+            self._is_asked = self._is_reloading = False
+            asking, self._asking = self._asking, []
+            notify(READY=1)
+        self._tell(asking, refusal)
 
     def _reload_as_asked(self) -> None:
         process.unbind()
@@ -212,15 +225,18 @@ class Swapper:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
                 if isinstance(error, EngineLost):
                     self._owner.fail(error)
-                self._owner.tell_refusal(f"reload refused, the recipes before stay: {why}")
-                say("station.reload_refused", why=why)
-                return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
+                return self._refused(why)
             else:
                 if not self._take_over(reading):
                     return _STOPPING
                 self._owner.tell_refusal("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
                 return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
+
+    def _refused(self, why: str) -> Reply:
+        self._owner.tell_refusal(f"reload refused, the recipes before stay: {why}")
+        say("station.reload_refused", why=why)
+        return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
 
     def _take_over(self, reading: Reading) -> bool:
         """False where the station stops, and nothing changes any more."""
@@ -270,3 +286,12 @@ class Swapper:
                 line.swap(bundle)
                 if not isinstance(bundle.segmenter, AbsentSegmenter):
                     say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)
+
+
+def _begun(change: Callable[..., None], *of: object) -> str:
+    """Have a thread of its own make this change; return why there is none, '' where there is."""
+    try:
+        threading.Thread(target=change, args=of, name="build-bundle", daemon=True).start()
+    except RuntimeError:
+        return "the system starts no more threads. Free memory, or raise TasksMax= or MemoryMax= of the service, and ask again."
+    return ""

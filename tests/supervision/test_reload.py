@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +114,39 @@ def test_the_status_says_what_a_reload_came_to_before_it_is_answered(manager: so
     reply, told = reload()
     assert (reply.ok, reply.status) == (True, {"restart": ["station"]})
     assert "refused" not in told[-1]
+
+
+def test_without_room_for_a_thread_a_reload_is_refused_and_the_next_is_not(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory or at the service's limit of tasks; whoever asks is the publisher's thread, which must not end by it."""
+
+    def full(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    swapper = Swapper({}, None, BadSettings(""), Owner(), threading.Event(), lambda _: None)  # type: ignore[arg-type]
+    heard: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", full)
+        swapper.reload(heard.put)
+    refused = heard.get(timeout=30)
+    assert (refused.ok, "starts no more threads" in refused.error) == (False, True)
+    assert [manager.recv(4096).decode().split("\n")[0] for _ in range(2)] == ["RELOADING=1", "READY=1"]
+    swapper.reload(heard.put)
+    assert heard.get(timeout=30).ok
+
+
+def test_without_room_for_a_thread_a_recipe_is_refused_and_may_be_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    line = SimpleNamespace(is_view=False)
+    swapper = Swapper({"line": [line]}, None, None, Owner(), threading.Event(), lambda _: None)  # type: ignore[arg-type,list-item]
+    heard: list[Reply] = []
+    monkeypatch.setattr(threading.Thread, "start", full)
+    for _ in range(2):
+        swapper.change_recipe("line", "cap", heard.append)
+    assert [(reply.ok, "starts no more threads" in reply.error) for reply in heard] == [(False, True)] * 2
 
 
 @pytest.mark.parametrize(
