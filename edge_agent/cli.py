@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    _open_closed_streams()
     arguments = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     if not arguments:
@@ -80,6 +81,14 @@ def main(argv: list[str] | None = None) -> int:
     module.add_arguments(command)
     tell_traceback = chosen.command == "run" or chosen.log_level == "debug"
     return _guarded(module.run, command.parse_intermixed_args(chosen.rest), tell_traceback)
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that were closed are /dev/null: else the next file opened, the journal of parts for one, would have the
+    number of one, and what a library prints would go there."""
+    for mode, name in (("r", "stdin"), ("w", "stdout"), ("w", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # the lowest number that is free
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, tell_traceback: bool = False) -> int:

@@ -178,7 +178,8 @@ def configure(threshold: int) -> None:
 def complain(text: str) -> None:
     """Print what ends a command on standard error; where that is the journal's, each line has the priority of an error."""
     mark = f"<{_PRIORITIES['error']}>" if _journal() is not None else ""
-    print("\n".join(f"{mark}{line}" for line in f"edge-agent: {text}".splitlines()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk: the exit code still tells
+        print("\n".join(f"{mark}{line}" for line in f"edge-agent: {text}".splitlines()), file=sys.stderr)
 
 
 def _journal() -> JournaldTransport | None:

@@ -279,3 +279,17 @@ def test_a_journald_that_stands_still_holds_nobody_up(tmp_path: Path, journald: 
     assert ran.returncode == 0, ran.stderr
     assert 0 < int(ran.stdout) < 5_000, "of what the queue did not take nothing is written"
     assert ("PART_ID", "0") in entry(journald.recv(65536))
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_a_command_ends_as_it_should_though_nobody_takes_what_it_says(streams: str) -> None:
+    words = f"'{sys.executable}' -m edge_agent run --config nowhere.yaml {streams}"
+    assert subprocess.run(["bash", "-c", words], cwd=ROOT, check=False, timeout=60).returncode == 78
+
+
+def test_a_closed_standard_output_takes_no_place_of_a_file() -> None:
+    """Its number would go to the next file opened, and prints of libraries with it."""
+    script = "import os; from edge_agent.cli import main; main(['events']); print(os.readlink('/proc/self/fd/1'), file=sys.stderr)"
+    words = f"'{sys.executable}' -c \"import sys; {script}\" >&-"
+    ran = subprocess.run(["bash", "-c", words], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert ran.stderr == "/dev/null\n"
