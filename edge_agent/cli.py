@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from edge_agent import __version__
 from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, FULL, ConfigurationError, EdgeAgentError, remedy_of
@@ -18,6 +20,7 @@ from edge_agent.logwriter import complain
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads have nothing to do here, and wait busily
 
+_INTERRUPTED = 130  # as shells tell it
 COMMANDS = {
     "run": "inspect: the daemon itself",
     "demo": "see the whole station work on drawn parts, in a minute",
@@ -75,12 +78,24 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USAGE
     chosen = parser.parse_args(arguments)
-    module = importlib.import_module(f"edge_agent.commands.{chosen.command.replace('-', '_')}")
+    module = _imported(f"edge_agent.commands.{chosen.command.replace('-', '_')}")
     configure_logging(chosen.log_level or getattr(module, "LOG_LEVEL", "info"))
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__, formatter_class=Defaults)
     module.add_arguments(command)
     tell_traceback = chosen.command == "run" or chosen.log_level == "debug"
     return _guarded(module.run, command.parse_intermixed_args(chosen.rest), tell_traceback)
+
+
+def _imported(name: str) -> Any:
+    """A module. Ctrl-C meanwhile ends the process at once: nothing is open yet, and a library that is imported may catch it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # of a shell's background, which Ctrl-C is not for
+        return importlib.import_module(name)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    try:
+        return importlib.import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _open_closed_streams() -> None:
@@ -102,7 +117,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe, as with `| head`
         return 0

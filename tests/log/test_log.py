@@ -258,6 +258,20 @@ def test_what_nobody_foresaw_is_one_too_before_its_traceback(error: str) -> None
     assert first.startswith(f"<3>edge-agent: {error.partition('(')[0]}: ") and "by nothing. Nobody foresaw this." in first
 
 
+CTRL_C = """
+import importlib, os, signal, sys
+from edge_agent import cli
+real = importlib.import_module
+importlib.import_module = lambda name: (os.kill(os.getpid(), signal.SIGINT), real(name))[1]
+sys.exit(cli.main(["events"]))
+"""
+
+
+def test_ctrl_c_while_libraries_are_imported_ends_with_130_and_no_traceback() -> None:
+    ran = subprocess.run([sys.executable, "-c", CTRL_C], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
 SPEAKER = """
 import os, sys
 from pathlib import Path
