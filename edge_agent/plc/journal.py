@@ -70,7 +70,7 @@ class Journal:
         previous = max([_previous_epoch(data), *(entry.epoch for entry in self.unfinished)])
         left = len(self.unfinished)
         self._slots = max(slots, left, min(left + slots // 4, 2 * slots))  # room for new parts beside what is left
-        self.epoch = max(previous + 1, int(time.time()))
+        self.epoch = max(previous + 1, int(time.time()) & _MOST_EPOCH)  # a clock that lost its battery may say 2165
         self.overwritten = 0
         self._lock = threading.Lock()
         self._next = left

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,16 @@ def test_the_epoch_grows_even_where_the_clock_was_set_back(file: Path) -> None:
     journal = Journal(file, 64)
     journal.close()
     assert journal.epoch == 2**31 + 6
+
+
+def test_a_clock_beyond_the_year_2106_gives_an_epoch_that_travels_in_32_bits(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 6.2e9)  # 2166, as a clock says whose battery is empty
+    epochs = []
+    for _ in range(2):
+        journal = adopted(file)
+        epochs.append(journal.epoch)
+        journal.close()
+    assert 1 < epochs[0] < epochs[1] < 1 << 32
 
 
 def test_what_a_run_left_stays_through_every_start_until_it_is_committed(file: Path) -> None:
