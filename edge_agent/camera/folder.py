@@ -49,7 +49,10 @@ class FolderCamera(PullCamera):
         if pixels is None:
             pixels = read_gray(self.files[index])
         if pixels.size > memory.size:
-            raise CameraError(f"{self.files[index]} has {pixels.size} pixels, its header said at most {memory.size}")
+            largest = f"the largest image of the folder had {memory.size} at the start"
+            raise CameraError(
+                f"{self.files[index]} has {pixels.size} pixels, {largest}. Start the station again, or put the image back."
+            )
         np.copyto(memory[: pixels.size], pixels.ravel())
         rows, cols = pixels.shape
         return Exposure(rows, cols, self._index, self.files[index].name)

@@ -282,6 +282,14 @@ def test_a_part_that_is_not_due_in_time_is_none() -> None:
     assert pace.wait(0.001) is None
 
 
+def test_a_file_that_grew_beyond_the_slots_says_what_to_do(folder: Path) -> None:
+    grown = camera(folder)
+    assert cv2.imwrite(str(folder / "a.png"), np.zeros((50, 40), np.uint8))
+    assert due(grown) == "a.png"
+    why = lost(grown).why
+    assert "a.png has 2000 pixels, the largest image of the folder had 600 at the start. Start the station again" in why
+
+
 def test_a_part_without_a_free_slot_is_an_overrun(folder: Path) -> None:
     recorded = camera(folder, rate_hz=1000)
     due(recorded)
