@@ -137,9 +137,20 @@ EVENTS: dict[str, Event] = {
     "journal.unreadable": Event("error", "parts of the last run in the journal are damaged, and declared lost", "look at the disk"),
     "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
-    "outbox.replaced": Event("error", "the outbox was damaged or replaced; a new stream begins", "keep the old file for analysis"),
+    "outbox.replaced": Event(
+        "error",
+        "the outbox was damaged or replaced; a new stream begins",
+        "look at the disk; what was damaged is kept as *.damaged-*",
+    ),
+    "outbox.salvaged": Event(
+        "warning", "what can be read of the damaged outbox, so many `rows`, is shipped; the rest is declared lost"
+    ),
     "outbox.copied": Event("warning", "the outbox came from another station, or machine; what waits is shipped as a new stream"),
-    "outbox.failed": Event("error", "the outbox cannot be written; verdicts go on, losses are declared", "look at the disk"),
+    "outbox.failed": Event(
+        "error",
+        "the outbox cannot be written; verdicts go on, losses are declared",
+        "look at the disk; where `why` tells of damage, restart: what can be read is saved",
+    ),
     "outbox.recovered": Event("info", "the outbox can be written again"),
     "outbox.shed": Event(
         "warning", "something was let go, or lost, and is declared", "a larger cap, or a faster uplink", sums=("n", "bytes")

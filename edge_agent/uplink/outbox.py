@@ -25,6 +25,7 @@ from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
 from edge_agent.uplink.losses import Losses, declare
+from edge_agent.uplink.opening import note_beside, open_outbox, remedy_of
 from edge_agent.uplink.rows import (
     HIGHEST,
     delete_row,
@@ -36,7 +37,7 @@ from edge_agent.uplink.rows import (
     read_rows,
     sent_upto,
 )
-from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, note_beside, open_outbox, open_reader, remedy_of, transaction
+from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
@@ -106,11 +107,12 @@ class Outbox:
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
         try:
-            self._connection, self.stream = open_outbox(self.file, cap_mb, owner)
+            self._connection, self.stream, losses = open_outbox(self.file, cap_mb, owner)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
             self._opened_at = first_of(self._connection, HIGHEST)  # rows up to here are an earlier run's
             self.known_upto = sent_upto(self._connection, self._opened_at)
             self._stats = OutboxStats(waiting_rows=first_of(self._connection, "select count(*) from rows"))
+            self._count_declared(losses)
             self._look()
         except (apsw.Error, OSError) as error:
             raise DeliveryError(f"{self.file} cannot be opened: {error}. {remedy_of(error)}") from None

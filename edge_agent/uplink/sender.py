@@ -19,6 +19,7 @@ from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
 from edge_agent.uplink.outbox import Outbox
+from edge_agent.uplink.schema import ROW
 
 _POLL_MS = 20
 _HELLO_S = 0.5
@@ -28,7 +29,6 @@ _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
-ROW = "row"  # in the ledger: a record or a picture, nobody knows any more
 _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from edge_agent.uplink.rows import LOST_PRIORITY
-from edge_agent.uplink.schema import PAGE_BYTES
+from edge_agent.uplink.schema import BALLAST, PAGE_BYTES
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05
@@ -27,7 +27,7 @@ class Shedder:
         self._connection = connection
         self._cap_bytes = cap_mb << 20
         self.portion_bytes = int(self._cap_bytes * _PORTION)
-        self._ballast = file.with_suffix(".ballast")
+        self._ballast = file.with_suffix(BALLAST)
         self._lay_ballast()
 
     def used_bytes(self) -> int:

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 import pytest
 
-from edge_agent.uplink import schema
+from edge_agent.uplink import opening
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import LOST, RECORD
 
@@ -63,7 +63,7 @@ def test_a_stream_id_that_no_collector_takes_is_replaced_and_the_rows_stay(
     folder: Path, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(schema, "say", lambda event, **values: said.append(f"{event}: {values['why']}"))
+    monkeypatch.setattr(opening, "say", lambda event, **values: said.append(f"{event}: {values['why']}"))
     damage(folder, f"update meta set v = {value} where k = 'stream'")
     with contextlib.closing(Outbox(folder, 16)) as outbox:
         assert len(outbox.read_after(*EVERYTHING)) == 3

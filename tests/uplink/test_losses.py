@@ -12,9 +12,10 @@ import pytest
 
 from edge_agent.uplink import losses as losses_module
 from edge_agent.uplink.losses import declare
+from edge_agent.uplink.opening import open_outbox
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.rows import LOST_PRIORITY, insert_plain, loss_of, sent_upto
-from edge_agent.uplink.schema import LOST, RECORD, Row, open_outbox, transaction
+from edge_agent.uplink.schema import LOST, RECORD, Row, transaction
 
 EVERYTHING = (0, 1_000_000, 1 << 40)
 
@@ -63,7 +64,7 @@ def test_a_declaration_that_was_read_to_be_shipped_stays_as_it_is(tmp_path: Path
 
 
 def test_a_file_full_of_declarations_has_room_again(tmp_path: Path) -> None:
-    connection, _ = open_outbox(tmp_path / "outbox" / "outbox.db", 1)
+    connection = open_outbox(tmp_path / "outbox" / "outbox.db", 1).connection
     assert sent_upto(connection, 0) == 0  # the first start of all: no collector can have any row
     body = msgspec.msgpack.encode(loss_of(RECORD, 3, 2700, "cap"))
     standing = 0
@@ -84,7 +85,7 @@ def test_a_file_full_of_declarations_has_room_again(tmp_path: Path) -> None:
 
 def test_a_row_declares_no_more_than_a_collector_can_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses_module, "_MOST", 10)
-    connection, _ = open_outbox(tmp_path / "outbox.db", 1)
+    connection = open_outbox(tmp_path / "outbox.db", 1).connection
     for n in (7, 3, 1, 8):
         declare(connection, [loss_of(RECORD, n, why="cap", seq=n), loss_of("picture", 1, why="cap")], 0)
     found = [msgspec.msgpack.decode(body) for (body,) in connection.execute("select body from rows order by seq")]

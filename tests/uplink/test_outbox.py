@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import DeliveryError
 from edge_agent.shipping import MOST_MESSAGE_BYTES
-from edge_agent.uplink import schema
+from edge_agent.uplink import opening
 from edge_agent.uplink.outbox import Outbox, count_records
 from edge_agent.uplink.schema import LOST, PICTURE, RECORD
 
@@ -388,7 +388,7 @@ def test_a_kill_as_a_copy_begins_its_stream_leaves_it_to_the_next_start(tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema.uuid, "uuid4", killed)
+        patch.setattr(opening.uuid, "uuid4", killed)
         with pytest.raises(KeyboardInterrupt):
             Outbox(tmp_path / "outbox", 16, owner="a@1")
     copy = Outbox(tmp_path / "outbox", 16, owner="a@1")
