@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edge_agent.collector import tables
 from edge_agent.collector.pictures import PictureFolder
 from edge_agent.collector.store import INSERTS, Store, cause
 from edge_agent.errors import ConfigurationError, EdgeAgentError
@@ -33,6 +34,7 @@ def open_store(address: str, crops: str | None = None) -> Store:
             stack.callback(engine.dispose)
             _require_unicode(engine)
             store = Store(engine, folder)
+            _require_columns(engine, shown(address))
             stack.pop_all()
             return store
     except (sa.exc.SQLAlchemyError, OSError) as error:
@@ -73,6 +75,18 @@ def _require_unicode(engine: sa.Engine) -> None:
         if encoding != "UTF8":
             remedy = "Make it with: create database NAME encoding 'UTF8' template template0"
             raise ConfigurationError(f"--store: the database is encoded in {encoding}, which cannot hold every text. {remedy}")
+
+
+def _require_columns(engine: sa.Engine, store: str) -> None:
+    """Raise ConfigurationError for a table that was there and lacks a column: no row would ever be stored."""
+    found = sa.inspect(engine)
+    for table in tables.metadata.sorted_tables:
+        has = {column["name"] for column in found.get_columns(table.name)}
+        if lacking := [column.name for column in table.columns if column.name not in has]:
+            raise ConfigurationError(
+                f"--store {store}: its table {table.name} has no {', '.join(lacking)}: it is of another release, or of another "
+                "program. Give another folder or database, and keep this one."
+            )
 
 
 def shown(address: str) -> str:

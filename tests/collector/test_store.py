@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,15 @@ def test_tables_that_are_gone_are_made_again(postgres: Postgres, tmp_path: Path)
     store.commit([record(1, 1)], {"stream": ("s", 1)})
     assert store.count("records") == 1
     store.close()
+
+
+def test_a_store_of_another_release_is_refused_at_the_start(tmp_path: Path) -> None:
+    open_store(str(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "collector.db") as database:
+        database.execute("alter table records drop column shadow")
+    database.close()
+    with pytest.raises(ConfigurationError, match=r"its table records has no shadow: .* Give another folder"):
+        open_store(str(tmp_path))
 
 
 def test_one_outcome_under_two_shipping_numbers_is_one_row_and_a_contradiction_is_kept(store: Store) -> None:
