@@ -6,11 +6,13 @@ Exit codes: 0 well, 2 usage, 78 configuration or model that will never work, 1 a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from edge_agent import __version__
@@ -83,7 +85,40 @@ def main(argv: list[str] | None = None) -> int:
     command = argparse.ArgumentParser(prog=f"edge-agent {chosen.command}", description=module.__doc__, formatter_class=Defaults)
     module.add_arguments(command)
     tell_traceback = chosen.command == "run" or chosen.log_level == "debug"
-    return _guarded(module.run, command.parse_intermixed_args(chosen.rest), tell_traceback)
+    parsed = command.parse_intermixed_args(chosen.rest)
+    if chosen.command == "run":  # what a start has open the next one mends, and an engine that opens may take minutes to let go
+        return _guarded(module.run, parsed, tell_traceback)
+    with _tidy_end():
+        return _guarded(module.run, parsed, tell_traceback)
+
+
+class _Ended(BaseException):
+    """A signal asks for the end: on its way up everything that is open is closed, as with Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _tidy_end() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the process as ever, but leave no folder in /tmp and no process that it started."""
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]  # not of nohup
+    for each in numbers:
+        signal.signal(each, _end)
+    try:
+        yield
+    except _Ended as ended:
+        signal.signal(ended.number, signal.SIG_DFL)
+        signal.raise_signal(ended.number)
+    finally:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)  # a terminal and its shell both send it
+    raise _Ended(number)
 
 
 def _imported(name: str) -> Any:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -87,6 +87,19 @@ def listen(stop: threading.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+
+
+@contextlib.contextmanager
+def lent_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """For a daemon within a command: a closed terminal stops it, too, and afterwards the signals are the command's own again."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    if before[signal.SIGHUP] is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, lambda *_: stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def listen_for_reload(reload: threading.Event) -> None:

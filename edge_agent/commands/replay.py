@@ -26,6 +26,7 @@ from edge_agent.fit import load_pair
 from edge_agent.inference import ENGINES
 from edge_agent.line import Observe
 from edge_agent.pictures import unused_bits
+from edge_agent.process import lent_signals
 from edge_agent.recipe import load_recipe
 from edge_agent.records import Judgement, Pixels, in_utf8
 from edge_agent.settings import (
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         writer = ResultWriter(files, results, lambda: progress.advance(task))
         pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
         summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write)
+        writer.require_written()
     pictures.require_written()
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
@@ -132,7 +134,8 @@ def run_folder(
         station = replay_station(recipe, images, Path(state), engine)
         daemon = Daemon(station, observe=observe, model=model.resolve(), deadline_ms=_PATIENCE_MS)
         daemon.publisher.on_verdict = on_verdict
-        return daemon.run()
+        with lent_signals(daemon.stop):
+            return daemon.run()
 
 
 def make_room(out: Path) -> None:
@@ -176,14 +179,27 @@ class ResultWriter:
         self._advance = advance
         self._written = 0
         self._early: dict[int, Verdict] = {}
+        self._failure: OSError | None = None
 
     def write(self, verdict: Verdict) -> None:
         self._early[verdict.seq] = verdict
         while (due := self._early.pop(self._written + 1, None)) is not None:
             result = result_of(due, in_utf8(self._files[self._written].name))
-            self._out.write(msgspec.json.encode(result).decode() + "\n")
+            try:
+                self._out.write(msgspec.json.encode(result).decode() + "\n")
+            except OSError as error:  # told at the end: here it would end the publisher
+                self._failure = error
             self._written += 1
         self._advance()
+
+    def require_written(self) -> None:
+        """Close the file. Raises EdgeAgentError where it could not be written whole."""
+        try:
+            self._out.close()
+        except OSError as error:
+            self._failure = error
+        if self._failure is not None:
+            raise EdgeAgentError(f"{self._out.name} cannot be written: {self._failure.strerror}. Make room, and run it again.")
 
 
 class PictureWriter:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -47,3 +52,23 @@ def test_the_demo_removes_nothing_that_no_demo_left(within: Program, tmp_path: P
     assert "thesis.tex" in result.stderr
     assert "Name another folder" in result.stderr
     assert mine.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_takes_its_processes_with_it(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, number: signal.Signals
+) -> None:
+    sockets, config = tmp_path_factory.mktemp("s"), ROOT / "config" / "demo.yaml"
+    sets = [f"plc.verdicts=ipc://{sockets}/v", f"plc.control=ipc://{sockets}/c", f"uplink.collector=ipc://{sockets}/u"]
+    words = ["--config", config, "--out", tmp_path / "demo", *(word for each in sets for word in ("--set", each))]
+    with subprocess.Popen([sys.executable, "-m", "edge_agent", "demo", *map(str, words)], stderr=subprocess.DEVNULL) as demo:
+        started, until = Path(f"/proc/{demo.pid}/task/{demo.pid}/children"), time.monotonic() + 30
+        log = tmp_path / "demo" / "daemon.log"
+        while not (log.exists() and log.stat().st_size) and demo.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        pids = started.read_text().split()
+        demo.send_signal(number)
+    left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert (demo.returncode, len(pids), left) == (-number, 2, [])

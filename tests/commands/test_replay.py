@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ import pytest
 from bright import gray, with_defect
 from stations import Program, StationFolder
 
+from edge_agent import process
 from edge_agent.commands import replay as replay_command
+from edge_agent.errors import EdgeAgentError
+from edge_agent.wire import Verdict
 
 KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
 BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}
@@ -217,3 +222,29 @@ def test_results_are_utf8_in_any_locale(
     (station.images / "0000.png").rename(station.images / "größe.png")
     (result,) = replay(edge_agent, station, tmp_path / "out")
     assert result["image"] == "größe.png"
+
+
+def test_results_that_a_full_disk_did_not_take_are_told_with_their_file() -> None:
+    texts = {"station": "s", "line": "l", "part_id": "1", "outcome": "PASS", "recipe": "r", "engine_id": "e"}
+    hashes, numbers = {"recipe_hash": "ab", "model_hash": "cd"}, {"epoch": 7, "seq": 1, "trigger_time_us": 1, "latency_ms": 1.0}
+    seen: list[bool] = []
+    with open("/dev/full", "w", buffering=1) as full:
+        writer = replay_command.ResultWriter([Path("a.png")], full, lambda: seen.append(True))
+        writer.write(Verdict(**texts, **hashes, **numbers, reasons=(), blobs=(), findings=()))
+        with pytest.raises(EdgeAgentError, match=r"/dev/full cannot be written: No space left on device\. Make room"):
+            writer.require_written()
+    assert seen
+
+
+def test_after_a_folder_the_signals_are_the_commands_own_again() -> None:
+    numbers, stopped = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), threading.Event()
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with process.lent_signals(stopped.set):
+            process.listen(threading.Event())
+            signal.raise_signal(signal.SIGHUP)
+        assert stopped.is_set()
+        assert [signal.getsignal(number) for number in numbers] == [*before[:2], signal.SIG_DFL]
+    finally:
+        signal.signal(signal.SIGHUP, before[2])
