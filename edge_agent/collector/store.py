@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,24 +92,17 @@ class Store:
 
     def upto(self, stream: str) -> int:
         """The last row of a stream that is stored; 0 for a new one."""
-        self._lay_tables()
-        with self._engine.connect() as connection:
-            found = connection.execute(sa.select(tables.streams.c.upto).where(tables.streams.c.stream == stream)).scalar()
+        with self._opened_anew_after_failure():
+            self._lay_tables()
+            with self._engine.connect() as connection:
+                found = connection.execute(sa.select(tables.streams.c.upto).where(tables.streams.c.stream == stream)).scalar()
         return int(found or 0)
 
     def commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
         """Store rows and move each stream (its station, its last row) on, in one transaction.
 
         A row that cannot be read is kept whole in `refused`: it would be no better the next time."""
-        try:
-            self._commit(rows, upto)
-        except (sa.exc.SQLAlchemyError, OSError):
-            self._engine.dispose()  # SQLite keeps a file open that is gone, and for reading alone one that it once could not write
-            self._has_tables = False
-            raise
-
-    def _commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
-        with self._engine.begin() as connection:
+        with self._opened_anew_after_failure(), self._engine.begin() as connection:
             for row in rows:
                 try:
                     self._keep(connection, row)
@@ -120,6 +114,15 @@ class Store:
                 )
                 if not moved.rowcount:
                     connection.execute(tables.streams.insert().values(stream=stream, station=station, upto=last))
+
+    @contextmanager
+    def _opened_anew_after_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, OSError):
+            self._engine.dispose()  # SQLite keeps a file open that is gone, and for reading alone one that it once could not write
+            self._has_tables = False
+            raise
 
     def _keep(self, connection: sa.Connection, row: Arrived) -> None:
         match row.kind:

@@ -280,6 +280,17 @@ def test_where_pictures_cannot_go_is_told_of_crops(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+def test_a_station_that_asks_after_the_database_was_removed_is_answered(tmp_path: Path) -> None:
+    """Nothing is stored before it is told how far, and that found no tables in the new file, for ever."""
+    store = open_store(str(tmp_path))
+    for file in tmp_path.glob("collector.db*"):
+        file.unlink()
+    with pytest.raises(OSError, match="removed or replaced"):
+        store.upto("stream")
+    assert store.upto("stream") == 0
+    store.close()
+
+
 class Away(Exception):
     """An error of a library's own: nothing but an exception."""
 
