@@ -110,6 +110,7 @@ class LineCounters:
 
     def __init__(self, file: Path, now_us: int) -> None:
         """Raises EdgeAgentError where the file cannot be made."""
+        was_there = True
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             was_there = file.exists()
@@ -117,6 +118,8 @@ class LineCounters:
                 os.posix_fallocate(handle.fileno(), 0, 2 * PLACE_BYTES)
                 self._map = mmap.mmap(handle.fileno(), 2 * PLACE_BYTES)
         except OSError as error:
+            if not was_there:
+                file.unlink(missing_ok=True)  # an empty one would be taken for damaged
             raise EdgeAgentError(f"the counters {file} cannot be kept: {error.strerror}. {remedy_within(error)}") from None
         self._line = file.name
         places = _places(self._map, self._line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from running import BAD, Station, judge_all, wait_until
 
+from edge_agent.errors import EdgeAgentError
 from edge_agent.plc.counters import PLACE_BYTES, Counters, LineCounters, next_shift_us, shift_began_us, standing_in
 from edge_agent.plc.journal import Entry
 from edge_agent.records import FAULT, NG, PASS
@@ -118,6 +120,19 @@ def test_a_file_that_says_nothing_begins_anew_and_lets_no_held_line_go(
     assert counts(counters) == (0, 0, 0)
     counters.count(1, 1, PASS, ())
     assert counts(opened()) == (1, 0, 0)
+
+
+def test_counters_that_a_full_disk_did_not_take_are_not_damaged_later(
+    opened: Callable[[], LineCounters], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("edge_agent.plc.counters.os.posix_fallocate", no_room)
+        with pytest.raises(EdgeAgentError, match="Free space there"):
+            opened()
+    assert opened().kept.challenge_failed == ""
 
 
 def test_a_file_of_another_line_tells_nothing_of_this_one(opened: Callable[[], LineCounters], tmp_path: Path) -> None:
