@@ -233,4 +233,4 @@ def _entry(data: bytes, slot: int) -> Entry | None:
     if state != _DECIDED or length > BODY_BYTES or body is None or zlib.crc32(body) != crc:
         body = None
     name, part = line.rstrip(b"\0").decode(errors="replace"), part_id.rstrip(b"\0").decode(errors="replace")
-    return Entry(slot, epoch, seq, trigger_us, name, part, body, shadow)
+    return Entry(slot, epoch & _MOST_EPOCH, seq, trigger_us, name, part, body, shadow)  # earlier releases gave larger epochs, too

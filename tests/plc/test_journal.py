@@ -137,6 +137,17 @@ def test_a_clock_beyond_the_year_2106_gives_an_epoch_that_travels_in_32_bits(fil
     assert 1 < epochs[0] < epochs[1] < 1 << 32
 
 
+def test_what_a_clock_beyond_the_year_2106_left_before_takes_no_later_epoch_there(file: Path) -> None:
+    """An epoch of more bits ended a daemon at its first outcome, and that part is still in its journal."""
+    journal = adopted(file)
+    journal.epoch = 6_200_000_000
+    journal.open_part(1, 0, b"one", b"p")
+    journal.close()
+    journal = adopted(file)
+    assert [(entry.seq, entry.epoch < 1 << 32) for entry in journal.unfinished] == [(1, True)]
+    assert journal.unfinished[0].epoch < journal.epoch < 1 << 32
+
+
 def test_what_a_run_left_stays_through_every_start_until_it_is_committed(file: Path) -> None:
     journal = adopted(file)
     journal.decide(journal.open_part(1, 0, b"one", b"p"), b"body")
