@@ -53,7 +53,7 @@ def of_station(sources: Sources) -> Iterator[Sample]:
         for view in sources.views.get(name, ()):
             yield from _of_view(name, view)
     yield from _of_periods(sources.publisher)
-    yield from _of_plc(sources.publisher)
+    yield from of_plc(sources.publisher)
     yield from _of_outbox(sources)
 
 
@@ -112,15 +112,13 @@ def _of_periods(publisher: Publisher) -> Iterator[Sample]:
                 yield "period_yield", (line, period), counts[PASS] / parts
 
 
-def _of_plc(publisher: Publisher) -> Iterator[Sample]:
+def of_plc(publisher: Publisher) -> Iterator[Sample]:
+    """What the publisher and its link say; read while it goes on."""
     yield "published_total", (), publisher.published
     yield "records_refused_total", (), publisher.records_refused
     yield "acknowledged_total", (), publisher.replay.acknowledged
     yield "unacknowledged", (), publisher.replay.waiting
-    try:
-        oldest_ns = publisher.replay.oldest_waiting_ns()
-    except RuntimeError:  # the publisher took it out in between
-        oldest_ns = None
+    oldest_ns = publisher.replay.oldest_waiting_ns
     yield "unacknowledged_age_seconds", (), (time.monotonic_ns() - oldest_ns) / 1e9 if oldest_ns else 0.0
     yield "subscribers", (), publisher.sockets.subscribers
     yield "dropped_messages_total", (), publisher.sockets.dropped

@@ -52,7 +52,7 @@ class Alarms:
         if now_ns - self._started_ns > _GRACE_NS and self._settings.expect_subscriber:
             self.turn("unsubscribed", sockets.subscribers == 0, "plc.unsubscribed", "plc.subscribed")
         limit_ns = int(self._settings.expect_acknowledgement_s * 1e9)
-        oldest = replay.oldest_waiting_ns()
+        oldest = replay.look_for_oldest()
         is_overdue = bool(limit_ns) and oldest is not None and now_ns - oldest > limit_ns
         self.turn("unacknowledged", is_overdue, "plc.unacknowledged", "plc.acknowledged", waiting=replay.waiting)
         if sockets.dropped > self._dropped:

@@ -16,6 +16,7 @@ class ReplayBuffer:
         self.limit = limit
         self.acknowledged = 0
         self.waiting = 0  # verdicts that nobody has acknowledged
+        self.oldest_waiting_ns: int | None = None  # as `look_for_oldest` last found it; other threads read this
         self._verdicts: list[dict[Key, bytes]] = [{} for _ in range(_TABLES)]
         self._waiting: list[dict[Key, int]] = [{} for _ in range(_TABLES)]  # when they were published
         self._order: deque[Key] = deque()  # of publishing: to look for a dict's first key takes as long as many were taken out
@@ -52,14 +53,15 @@ class ReplayBuffer:
             self._let_go.pop(line, None)  # somebody acknowledges again
         return new
 
-    def oldest_waiting_ns(self) -> int | None:
+    def look_for_oldest(self) -> int | None:
         """When the oldest verdict was published that waits for an acknowledgement; where the line has had none since, that one too
-        which is kept no more."""
+        which is kept no more. Has to be called now and then: it forgets what was acknowledged."""
         unheard = self._unheard
         while unheard and unheard[0] not in self._waiting[unheard[0][2] % _TABLES]:
             unheard.popleft()
         first = (self._waiting[unheard[0][2] % _TABLES][unheard[0]],) if unheard else ()
-        return min((*self._let_go.values(), *first), default=None)
+        self.oldest_waiting_ns = min((*self._let_go.values(), *first), default=None)
+        return self.oldest_waiting_ns
 
     def find(self, line: str, epoch: int, seqs: tuple[int, ...], most_bytes: int) -> tuple[list[bytes], list[int]]:
         """Return verdicts asked for, together at most so many bytes but one at least, and the seqs not kept (any more)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from stations import StationFolder
 from edge_agent.daemon import Daemon
 from edge_agent.errors import Reason
 from edge_agent.metrics.server import MetricsServer
+from edge_agent.metrics.station import of_plc
 from edge_agent.metrics.table import METRICS
+from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.settings import MetricsSettings, load_station
 
 Images = Callable[[int], list[np.ndarray]]
@@ -250,6 +254,19 @@ def scrapes(port: int) -> str:
     with suppress(OSError):
         return scrape(port)
     return ""
+
+
+def test_reading_what_waits_for_an_acknowledgement_changes_nothing_of_it() -> None:
+    """It is the publisher's: a thread that forgot acknowledged verdicts just as it did ended the daemon."""
+    replay = ReplayBuffer(4)
+    replay.add(("one", 7, 1), b"", 100)
+    replay.acknowledge("one", 7, (1,))
+    before = copy.deepcopy(vars(replay))
+    link: Any = SimpleNamespace(subscribers=0, dropped=0, active=set())
+    publisher: Any = SimpleNamespace(published=1, records_refused=0, replay=replay, sockets=link, alarms=link)
+    told = {name: value for name, _, value in of_plc(publisher)}
+    assert (told["unacknowledged"], told["unacknowledged_age_seconds"]) == (0, 0.0)
+    assert vars(replay) == before
 
 
 def test_metrics_can_be_off(station: StationFolder, images: Images) -> None:
