@@ -39,7 +39,7 @@ def _decoded(file: Path, content: bytes, how: int) -> np.ndarray | None:
     try:  # not imread: it crashes on a file name that is no UTF-8
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
     except cv2.error as error:  # a header that promises more pixels than OpenCV allows
-        raise CameraError(f"{file} is not a readable image: {error}") from None
+        raise CameraError(f"{file} is not a readable image: {str(error).strip()}") from None  # it ends with a line break
 
 
 def unused_bits(files: Sequence[Path]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -57,3 +59,15 @@ def test_pixels_of_another_kind_are_named(tmp_path: Path) -> None:
     (file,) = pictures(tmp_path, 100, np.float32, 1, "tif")
     with pytest.raises(CameraError, match=r"0.tif is not a readable image: its pixels are float32, where whole numbers of 8 or 16"):
         read_gray(file)
+
+
+def test_a_header_that_promises_too_much_is_told_in_one_line(tmp_path: Path) -> None:
+    (file,) = pictures(tmp_path, 100, np.uint8, 1)
+    content = bytearray(file.read_bytes())
+    content[16:24] = struct.pack(">II", 70_000, 70_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    file.write_bytes(content)
+    with pytest.raises(CameraError, match=r"0\.png is not a readable image: ") as refused:
+        read_gray(file)
+    assert "PIXELS" in str(refused.value)
+    assert "\n" not in str(refused.value)
