@@ -185,8 +185,8 @@ class Daemon:
             self.outbox.flush(max(0.0, until - time.monotonic()))
 
         self.journal.adopt()
-        for _ in self.journal.unreadable:
-            self.outbox.declare_lost(RECORD)
+        if self.journal.unreadable:
+            self.outbox.declare_lost(RECORD, len(self.journal.unreadable))
         deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY, wait)
 
     def _open_sender(self) -> Sender | None:
