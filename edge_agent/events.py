@@ -115,7 +115,9 @@ EVENTS: dict[str, Event] = {
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
     "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", _CHALLENGE),
     "challenge.unjudged": Event(
-        "warning", "a master part came while the line was not ready, or stopped; it proves nothing", "bring it again"
+        "warning",
+        "a master part came while the line was not ready, or stopped, or no thread could be had; it proves nothing",
+        "bring it again",
     ),
     "challenge.expired": Event(
         "warning", "an announced master part did not come in time; the next part is the production's", "announce it again"

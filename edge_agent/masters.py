@@ -50,8 +50,15 @@ class MasterPictures:
 
     def run(self) -> None:
         """Begin a run, unless one is under way. Returns at once."""
-        if self._running.acquire(blocking=False):
+        if not self._running.acquire(blocking=False):
+            return
+        try:
             threading.Thread(target=self._run, name="master-parts", daemon=True).start()
+        except RuntimeError:  # nor does the publisher's thread, which asks for it, end by that
+            self._running.release()
+            why = "the system starts no more threads: free memory, or raise TasksMax= or MemoryMax= of the service"
+            for name in self._files:
+                say("challenge.unjudged", line=self._line.book.name, master=name, why=why)
 
     def _run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from edge_agent import process
 from edge_agent.bundle import Bundle
-from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost, Stopping
+from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineError, EngineLost, EngineUnavailable, Stopping
 from edge_agent.events import say
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter
@@ -252,8 +252,9 @@ class Swapper:
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""
-        if self._without_engine():
-            threading.Thread(target=self._await_engines, name="open-engine", daemon=True).start()
+        if self._without_engine() and not _is_begun("open-engine", self._await_engines):
+            why = "the engine is missing, and the system starts no thread to look for it"
+            self._owner.fail(EngineUnavailable(f"{why}. Free memory, or raise TasksMax= or MemoryMax= of the service."))
 
     def _without_engine(self) -> list[Line]:
         return [line for views in self._views.values() for line in views if isinstance(line.bundle.segmenter, AbsentSegmenter)]
@@ -290,8 +291,14 @@ class Swapper:
 
 def _begun(change: Callable[..., None], *of: object) -> str:
     """Have a thread of its own make this change; return why there is none, '' where there is."""
+    if _is_begun("build-bundle", change, *of):
+        return ""
+    return "the system starts no more threads. Free memory, or raise TasksMax= or MemoryMax= of the service, and ask again."
+
+
+def _is_begun(name: str, work: Callable[..., None], *of: object) -> bool:
     try:
-        threading.Thread(target=change, args=of, name="build-bundle", daemon=True).start()
+        threading.Thread(target=work, args=of, name=name, daemon=True).start()
     except RuntimeError:
-        return "the system starts no more threads. Free memory, or raise TasksMax= or MemoryMax= of the service, and ask again."
-    return ""
+        return False
+    return True

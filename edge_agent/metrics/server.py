@@ -115,18 +115,27 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             self._peers.add(request)
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be had: whoever called closes the connection
+            self._forget(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         clock = threading.Timer(_PATIENCE_S, _drop, (request,))
         clock.daemon = True
-        clock.start()
         try:
+            clock.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:  # no thread can be had for the clock, and no peer goes without one
+            self.shutdown_request(request)
         finally:
             clock.cancel()
-            with self._lock:
-                self._peers.discard(request)
+            self._forget(request)
+
+    def _forget(self, peer: socket.socket) -> None:
+        with self._lock:
+            self._peers.discard(peer)
 
     def drop_all(self) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,9 +18,10 @@ from stations import Program, StationFolder
 
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
+from edge_agent.masters import MasterPictures
 from edge_agent.pictures import read_gray
 from edge_agent.records import Pixels
-from edge_agent.settings import load_station
+from edge_agent.settings import ChallengeSettings, MasterPart, load_station
 from edge_agent.wire import Request, Verdict
 
 Images = Callable[[int], list[np.ndarray]]
@@ -131,3 +133,20 @@ def test_pictures_belong_to_a_line_of_one_camera(station: StationFolder, images:
     line["views"] = [{"name": "top", "camera": line.pop("camera"), "recipe": line.pop("recipe")}]
     with pytest.raises(ConfigurationError, match="has images, which belong to one camera"):
         load_station(station.write())
+
+
+def test_master_parts_without_room_for_a_thread_are_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks is the publisher's thread, which must not end by it."""
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr("edge_agent.masters.say", lambda event, *, master, why, **_: said.append((event, why)))
+    settings = ChallengeSettings(parts=(MasterPart(name="good1", expect="PASS", image="good.png"),))
+    line = SimpleNamespace(book=SimpleNamespace(name="line"))
+    pictures = MasterPictures(line, None, settings, Path())  # type: ignore[arg-type]
+
+    def full(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    for _ in range(2):
+        pictures.run()
+    assert [(event, "raise TasksMax=" in why) for event, why in said] == [("challenge.unjudged", True)] * 2

@@ -250,6 +250,30 @@ def test_more_peers_than_there_is_room_for_are_turned_away(monkeypatch: pytest.M
     server.close()
 
 
+@pytest.mark.parametrize("kind", [threading.Thread, threading.Timer])
+def test_a_peer_for_whom_no_thread_can_be_had_takes_no_place_and_ends_nothing(
+    kind: type[threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, failed = MetricsServer(MetricsSettings(port=0), Nothing()), list[threading.ExceptHookArgs]()
+    server.start()
+    start = threading.Thread.start
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    def full(thread: threading.Thread) -> None:
+        if type(thread) is kind:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", full)
+        for _ in range(16):
+            with pytest.raises(OSError):
+                scrape(server.port)
+    wait_until(lambda: bool(scrapes(server.port)), 30)
+    server.close()
+    assert not failed
+
+
 def scrapes(port: int) -> str:
     with suppress(OSError):
         return scrape(port)

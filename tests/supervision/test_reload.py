@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from stations import StationFolder
 
-from edge_agent.errors import ConfigurationError
+from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.plc.parts import LineBook
 from edge_agent.reload import Reading, for_the_next_start
 from edge_agent.settings import load_station
@@ -147,6 +148,21 @@ def test_without_room_for_a_thread_a_recipe_is_refused_and_may_be_asked_for_agai
     for _ in range(2):
         swapper.change_recipe("line", "cap", heard.append)
     assert [(reply.ok, "starts no more threads" in reply.error) for reply in heard] == [(False, True)] * 2
+
+
+def test_without_room_for_a_thread_that_looks_for_an_engine_the_daemon_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be started anew: its lines would not be ready for ever."""
+
+    def full(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    failures: list[EdgeAgentError] = []
+    line = SimpleNamespace(bundle=SimpleNamespace(segmenter=object.__new__(AbsentSegmenter)))
+    owner = SimpleNamespace(fail=failures.append)
+    swapper = Swapper({"line": [line]}, None, None, owner, threading.Event(), lambda _: None)  # type: ignore[arg-type,list-item]
+    monkeypatch.setattr(threading.Thread, "start", full)
+    swapper.await_engines()
+    assert ["raise TasksMax=" in str(failure) for failure in failures] == [True]
 
 
 @pytest.mark.parametrize(
