@@ -161,6 +161,8 @@ def load_split(data: str, count: int, val: int, folds: int, fold: int, seed: int
         require_both(held, f"the {len(held.pairs)} frames held out", "Hold out more, or nothing.")
     learnt = train.with_masks()
     lost = len(train.pairs) - len(learnt.pairs)
+    if len(learnt.pairs) and learnt.is_defective.all():
+        words += "; WITHOUT a good part to train on: what those look like is learnt from around the defects alone. Give some"
     return Split(learnt, held, words + f"; {lost} defective with next to nothing in the mask not trained on" * bool(lost))
 
 

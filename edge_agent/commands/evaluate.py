@@ -179,15 +179,17 @@ def _identity(model: Model, recipe: Recipe, dataset: Dataset, selection: str) ->
 
 def _write(out: Path, figures: Figures, observer: Observer, recipe: Recipe, result: dict[str, Any]) -> None:
     name = f"{result['model']['name']} on {result['data']['name']}"
-    with open(out / "results.jsonl", "wb") as rows:
+    with output.writing(out / "results.jsonl"), open(out / "results.jsonl", "wb") as rows:
         for each in figures.all:
             rows.write(msgspec.json.encode(row_of(each)) + b"\n")
     caution = _CAUTION if any("TRAINED" in warning for warning in result["warnings"]) else ""
     write_plots(out, figures, name, result["recipe"]["thresholds"], result["pick"], caution)
     write_gallery(out / "worst.png", observer.worst, figures.all, recipe, name, caution)
-    (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
+    with output.writing(out / "report.md"):
+        (out / "report.md").write_text(markdown(result, [name for name in PICTURES if (out / name).exists()]), encoding="utf-8")
     result["files"] = written_files(out, result["pick"])
-    (out / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    with output.writing(out / "evaluation.json"):
+        (out / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def row_of(judged: Judged) -> dict[str, Any]:

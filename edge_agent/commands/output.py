@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from edge_agent.errors import UsageError, remedy_of
+from edge_agent.errors import EdgeAgentError, UsageError, remedy_of
 
 _LISTED = 5
 _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file or another program
@@ -37,6 +37,15 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be used as a folder: {error.strerror}. Name another.") from None
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """What is written within goes into this file. Raises EdgeAgentError, with its name and what to do, where that cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise EdgeAgentError(f"{file} cannot be written: {error.strerror}. Remedy: {remedy_of(error)}") from None
 
 
 def require_writable(folder: Path, option: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import msgspec
@@ -42,7 +44,7 @@ from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
 _FRAMES = 4
-_OVERLAYS, _MAPS = "overlays", "maps"
+_OVERLAYS, _MAPS, _RESULTS = "overlays", "maps", "results.jsonl"
 _CLEARED = (_OVERLAYS, _MAPS)
 _MODELS = (Path(__file__).parents[2] / "models", Path("/usr/share/edge-agent/models"))  # of a checkout, and of the package
 LOG_LEVEL = "warning"  # where nobody asks for another: the line's own words would run through the progress bar
@@ -67,19 +69,25 @@ def run(args: argparse.Namespace) -> int:
             "Name another."
         )
     folder = find_model(args.model)
-    load_pair(folder, args.recipe)  # before anything is removed
-    make_room(args.out)
+    load_pair(folder, args.recipe)
+    output.require_writable(args.out, "--out")
     console = output.told()
     if dark := unused_bits(files):
         output.warn(console, dark)
-    with Progress(console=console) as progress, open(args.out / "results.jsonl", "w", encoding="utf-8") as results:
+    with Progress(console=console) as progress, contextlib.ExitStack() as opened:
         task = progress.add_task("replay", total=len(files))
-        writer = ResultWriter(files, results, lambda: progress.advance(task))
+        writer = ResultWriter(files, args.out / _RESULTS, lambda: progress.advance(task))
         pictures = PictureWriter(args.out, files, args.maps, not args.no_overlays)
-        summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write)
-        writer.require_written()
+
+        def begin() -> None:
+            make_room(args.out)
+            pictures.make_room()
+            opened.enter_context(writer)
+
+        summary = run_folder(folder, args.recipe, args.images, pictures.observe, writer.write, begin=begin)
     pictures.require_written()
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with output.writing(args.out / "summary.json"):
+        (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
         f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT{_reasons(summary)} "
         f"in {summary['seconds']:.1f} s -> {args.out}"
@@ -122,11 +130,13 @@ def run_folder(
     on_verdict: Callable[[Verdict], None],
     engine: EngineSettings = THROUGHPUT,
     engines: Path | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Run every image of the folder, sorted by name, through the whole line; return the station's summary.
 
     `observe` sees each judged part on the inspect thread, while its frame and maps are there; `on_verdict` is called on the
     publisher's thread. Part n is the n-th image. `engines` is the folder of built engines to take them from and keep them in.
+    `begin` is called once model and recipe have proved right, before the first image.
     """
     with tempfile.TemporaryDirectory(prefix="edge-agent-replay-") as state:
         if engines is not None:
@@ -135,6 +145,7 @@ def run_folder(
         daemon = Daemon(station, observe=observe, model=model.resolve(), deadline_ms=_PATIENCE_MS)
         daemon.publisher.on_verdict = on_verdict
         with lent_signals(daemon.stop):
+            begin()
             return daemon.run()
 
 
@@ -142,7 +153,7 @@ def make_room(out: Path) -> None:
     """Make the folder; what an earlier replay left there must not be taken for this one's."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = [file for name in _CLEARED for file in (out / name).glob("*.png")]
-    old = [out / "results.jsonl", out / "summary.json", *pictures]
+    old = [out / _RESULTS, out / "summary.json", *pictures]
     for file in old:
         file.unlink(missing_ok=True)
 
@@ -171,35 +182,43 @@ def result_of(verdict: Verdict, image: str) -> dict[str, Any]:
 
 
 class ResultWriter:
-    """Writes one line per outcome, in the order of the files, on the publisher's thread. Part n is the n-th file."""
+    """Writes one line per outcome, in the order of the files, on the publisher's thread. Part n is the n-th file.
 
-    def __init__(self, files: list[Path], out: IO[str], advance: Any) -> None:
+    Entered, it opens the results; left, it closes them, and raises EdgeAgentError where they could not be written."""
+
+    def __init__(self, files: list[Path], out: Path, advance: Any) -> None:
         self._files = files
-        self._out = out
+        self._file = out
+        self._failure: EdgeAgentError | None = None
         self._advance = advance
         self._written = 0
         self._early: dict[int, Verdict] = {}
-        self._failure: OSError | None = None
+
+    def __enter__(self) -> ResultWriter:
+        with output.writing(self._file):
+            self._out = open(self._file, "w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._try(self._out.close)
+        if self._failure is not None:
+            raise self._failure
+
+    def _try(self, write: Callable[[], object]) -> None:
+        """The publisher's thread goes on though a disk is full."""
+        try:
+            with output.writing(self._file):
+                write()
+        except EdgeAgentError as error:
+            self._failure = self._failure or error
 
     def write(self, verdict: Verdict) -> None:
         self._early[verdict.seq] = verdict
         while (due := self._early.pop(self._written + 1, None)) is not None:
             result = result_of(due, in_utf8(self._files[self._written].name))
-            try:
-                self._out.write(msgspec.json.encode(result).decode() + "\n")
-            except OSError as error:  # told at the end: here it would end the publisher
-                self._failure = error
+            self._try(partial(self._out.write, msgspec.json.encode(result).decode() + "\n"))
             self._written += 1
         self._advance()
-
-    def require_written(self) -> None:
-        """Close the file. Raises EdgeAgentError where it could not be written whole."""
-        try:
-            self._out.close()
-        except OSError as error:
-            self._failure = error
-        if self._failure is not None:
-            raise EdgeAgentError(f"{self._out.name} cannot be written: {self._failure.strerror}. Make room, and run it again.")
 
 
 class PictureWriter:
@@ -210,6 +229,8 @@ class PictureWriter:
         self._overlays = out / _OVERLAYS if overlays else None
         self._maps = out / _MAPS if maps else None
         self._failed: list[str] = []
+
+    def make_room(self) -> None:
         for folder in (self._overlays, self._maps):
             if folder is not None:
                 folder.mkdir(exist_ok=True)

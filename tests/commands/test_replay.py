@@ -13,13 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from bright import gray, with_defect
+from bright import gray, with_defect, write_bright_model
 from stations import Program, StationFolder
 
 from edge_agent import process
 from edge_agent.commands import replay as replay_command
-from edge_agent.errors import EdgeAgentError
-from edge_agent.wire import Verdict
 
 KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
 BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}
@@ -151,7 +149,7 @@ def test_a_replay_that_is_stopped_says_so(
     station.add_images([gray(), gray()])
     station.write()
     whole = replay_command.run_folder
-    monkeypatch.setattr(replay_command, "run_folder", lambda *words: {**whole(*words), "outcomes": 1})
+    monkeypatch.setattr(replay_command, "run_folder", lambda *words, begin: {**whole(*words, begin=begin), "outcomes": 1})
     words = ["--model", station.folder / "models" / "bright", "--recipe", station.folder / "recipes" / "part.yaml"]
     stopped = within("replay", *words, "--images", station.images, "--out", tmp_path / "out")
     assert stopped.returncode == 1
@@ -224,18 +222,6 @@ def test_results_are_utf8_in_any_locale(
     assert result["image"] == "größe.png"
 
 
-def test_results_that_a_full_disk_did_not_take_are_told_with_their_file() -> None:
-    texts = {"station": "s", "line": "l", "part_id": "1", "outcome": "PASS", "recipe": "r", "engine_id": "e"}
-    hashes, numbers = {"recipe_hash": "ab", "model_hash": "cd"}, {"epoch": 7, "seq": 1, "trigger_time_us": 1, "latency_ms": 1.0}
-    seen: list[bool] = []
-    with open("/dev/full", "w", buffering=1) as full:
-        writer = replay_command.ResultWriter([Path("a.png")], full, lambda: seen.append(True))
-        writer.write(Verdict(**texts, **hashes, **numbers, reasons=(), blobs=(), findings=()))
-        with pytest.raises(EdgeAgentError, match=r"/dev/full cannot be written: No space left on device\. Make room"):
-            writer.require_written()
-    assert seen
-
-
 def test_after_a_folder_the_signals_are_the_commands_own_again() -> None:
     numbers, stopped = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), threading.Event()
     before = [signal.getsignal(number) for number in numbers]
@@ -248,3 +234,30 @@ def test_after_a_folder_the_signals_are_the_commands_own_again() -> None:
         assert [signal.getsignal(number) for number in numbers] == [*before[:2], signal.SIG_DFL]
     finally:
         signal.signal(signal.SIGHUP, before[2])
+
+
+def test_a_model_that_gives_nan_removes_nothing(within: Program, station: StationFolder, tmp_path: Path) -> None:
+    station.add_images([gray()])
+    before = replay(within, station, tmp_path / "out")
+    model, recipe = station.folder / "damaged" / "bright", station.folder / "recipes" / "part.yaml"
+    write_bright_model(model, nan=True)
+    told = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    assert (told.returncode, "NaN" in told.stderr) == (78, True), told.stderr
+    assert results_of(tmp_path / "out") == before
+
+
+def test_results_on_a_full_disk_name_their_file_and_what_to_do(
+    within: Program, station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_room(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "results.jsonl").symlink_to("/dev/full")
+
+    monkeypatch.setattr(replay_command, "make_room", make_room)
+    station.add_images([gray()] * 40)
+    station.write()
+    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
+    told = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    assert told.returncode == 1
+    assert "results.jsonl cannot be written: No space left on device. Remedy: free space there" in told.stderr
+    assert "Traceback" not in told.stderr

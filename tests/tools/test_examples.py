@@ -268,6 +268,15 @@ def test_what_is_held_out_must_show_good_parts_and_defective_ones(tool: Tool) ->
         tool("examples").load_split("generator:1", 4, 1, 0, 0, 0, tool("unet").Shape(), 64, 64)
 
 
+def test_nothing_but_defective_parts_to_train_on_is_said(tool: Tool, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "0.png"), np.full((32, 32), 200, np.uint8))
+    (tmp_path / "index.csv").write_text("image,class,mask\n0.png,scratch,0.png\n")
+    split = tool("examples").load_split(f"folder:{tmp_path}", 0, 0, 0, 0, 0, tool("unet").Shape(), 32, 32)
+    assert "WITHOUT a good part to train on" in split.words
+
+
 def test_more_folds_than_groups_are_refused_since_some_would_hold_out_nothing(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     rows = ["image,class,group"]
