@@ -1,4 +1,4 @@
-"""What may stand at a place of a settings file, in words: a struct's types told to a person."""
+"""Words for a person: what may stand at a place of a settings file, by a struct's types; and a number of things."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any
 from msgspec import inspect
 
 Keys = tuple[str | int, ...]
+
+
+def counted(number: int, noun: str) -> str:
+    """The number and its noun, whose plural ends in s: 1 image, 2 images."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def expected(kind: Any, keys: Keys, data: Any) -> str:

@@ -15,6 +15,7 @@ from edge_agent.commands.drawing import told as finding_told
 from edge_agent.errors import EdgeAgentError
 from edge_agent.recipe import Recipe
 from edge_agent.records import FAULT, NG, PASS
+from edge_agent.typewords import counted
 from edge_agent.wire import Verdict
 
 _MOST = {NG: 9, PASS: 5, FAULT: 2}
@@ -31,7 +32,7 @@ def write_contact_sheet(file: Path, store: Path, verdicts: list[Verdict], truths
     if not cards:
         raise EdgeAgentError(f"no picture reached the collector in {store}, so there is nothing to put on a contact sheet")
     counts = ", ".join(f"{sum(v.outcome == o for v in verdicts)} {o}" for o in (PASS, NG, FAULT))
-    title = f"{len(verdicts)} parts: {counts}"
+    title = f"{counted(len(verdicts), 'part')}: {counts}"
     identity = f"recipe {recipe.name} {recipe.hash[:12]}, engine {verdicts[0].engine_id}"
     subtitle = f"{identity}. Left the frame with zones and blobs, right the probability of a defect, dark to bright."
     cv2.imwrite(str(file), sheet(cards, _COLUMNS, title, subtitle))

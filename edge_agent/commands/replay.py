@@ -40,6 +40,7 @@ from edge_agent.settings import (
     StationSettings,
     UplinkSettings,
 )
+from edge_agent.typewords import counted
 from edge_agent.wire import Verdict
 
 _PATIENCE_MS = 60_000  # recorded images have no takt; the recipe's deadline is for the line
@@ -89,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     with output.writing(args.out / "summary.json"):
         (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(
-        f"{summary['outcomes']} images: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT{_reasons(summary)} "
-        f"in {summary['seconds']:.1f} s -> {args.out}"
+        f"{counted(summary['outcomes'], 'image')}: {summary['pass']} PASS, {summary['ng']} NG, {summary['fault']} FAULT"
+        f"{_reasons(summary)} in {summary['seconds']:.1f} s -> {args.out}"
     )
     if summary["outcomes"] < len(files):
         raise EdgeAgentError(

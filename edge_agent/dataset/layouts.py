@@ -13,6 +13,7 @@ from edge_agent.dataset.labelled import Dataset, Labelled
 from edge_agent.errors import ConfigurationError, Problem, remedy_of
 from edge_agent.pictures import ENDINGS
 from edge_agent.records import in_utf8
+from edge_agent.typewords import counted
 
 GOOD_KINDS = {"good", "free", "ok", "normal", "clean"}  # in small letters: what datasets call a part without a defect
 DEFECT = "defect"  # what a defect is called where the data has no word for it
@@ -56,7 +57,7 @@ def _read(folder: Path) -> Dataset:
     if problems:
         more = len(problems) - _MOST_PROBLEMS
         if more > 0:
-            problems[_MOST_PROBLEMS:] = [Problem(str(folder), 0, "", f"and {more} problems more.")]
+            problems[_MOST_PROBLEMS:] = [Problem(str(folder), 0, "", f"and {counted(more, 'problem')} more.")]
         raise ConfigurationError(problems)
     if not dataset.images:
         raise ConfigurationError(f"the dataset {folder} names no image. Give one that does.")

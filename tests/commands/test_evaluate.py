@@ -188,7 +188,7 @@ def test_groups_count_once_and_training_data_is_told_loudly(bench: Bench) -> Non
     (bench.model / "model.yaml").write_text(yaml.safe_dump({**papers, "training": training}))
     shown = json.loads(bench.judge("--json"))
     assert shown == bench.result()
-    assert "was TRAINED on 2 of these 7 images (1 groups: seen)" in shown["warnings"][0]
+    assert "was TRAINED on 2 of these 7 images (1 group: seen)" in shown["warnings"][0]
     bench.judge("--held-out")
     result = bench.result()
     assert (result["images"], result["groups"], result["warnings"]) == (5, 2, [])

@@ -87,7 +87,7 @@ def test_content_tells_whatever_the_names(tmp_path: Path) -> None:
     mine = index(tmp_path / "mine", 1, 2)
     known = hashlib.sha256(mine.images[1].image.read_bytes()).hexdigest()[:12]
     papers = Papers("parts", frozenset(), frozenset({"1"}), frozenset({known}))
-    assert "was TRAINED on 1 of these 2 images (1 groups: 2), known by their content" in warning_of(mine, papers)
+    assert "was TRAINED on 1 of these 2 images (1 group: 2), known by their content" in warning_of(mine, papers)
     assert "1 groups (1)" in note_of(mine, papers, by_held_out=False), "called alike, and another picture"
 
 

@@ -19,6 +19,7 @@ from edge_agent.judgement.quality import QualityGate
 from edge_agent.pictures import read_gray
 from edge_agent.recipe import Recipe
 from edge_agent.records import Pixels
+from edge_agent.typewords import counted
 
 T = TypeVar("T")
 _DIGITS = 16  # of a content's SHA-256: enough to tell images apart
@@ -100,7 +101,7 @@ def unseen(all_seen: Sequence[Seen]) -> str:
             names.setdefault(seen.why, []).append(seen.image.name)
     more = len(names) - _REASONS
     told = " ".join(f"{listed(of)} ({why.rstrip('.')})." for why, of in list(names.items())[:_REASONS])
-    return told + f" And {more} reasons more." * (more > 0)
+    return told + f" And {counted(more, 'reason')} more." * (more > 0)
 
 
 def contents(images: Sequence[Golden]) -> list[str]:

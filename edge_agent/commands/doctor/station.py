@@ -40,6 +40,7 @@ from edge_agent.listening import is_here
 from edge_agent.plc.counters import FOLDER, Standing, standing_in
 from edge_agent.plc.gateway import ask
 from edge_agent.settings import LineSettings, Station
+from edge_agent.typewords import counted
 from edge_agent.wire import Request
 
 _ANSWER_S = 1.0
@@ -67,7 +68,7 @@ def of_running(station: Station, service: Service | None = None) -> tuple[bool, 
 
 def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
     for name, line in status["lines"].items():
-        told = f"line {name}: {line['state']}, {line['mode']}, recipe {line['recipe']}, {line['seq']} parts published"
+        told = f"line {name}: {line['state']}, {line['mode']}, recipe {line['recipe']}, {counted(line['seq'], 'part')} published"
         held = status.get("challenges", {}).get(name, {}).get("remedy", "")
         remedy = held or "journalctl -u edge-agent -e: the last words of the line and its camera"
         yield problem("station", f"{told}: {line['why']}", remedy) if line["state"] == "Error" else well("station", told)
@@ -159,7 +160,7 @@ def _reached(camera: CameraSettings, base: Path) -> str:
             return "drawn by the station itself"
         case FolderCamera():
             folder = (base / camera.path).resolve()
-            return f"{len(list_images(folder)[: camera.preload or None])} images in {folder}"
+            return f"{counted(len(list_images(folder)[: camera.preload or None]), 'image')} in {folder}"
         case V4l2Camera():
             return str(_v4l2_node(camera))
         case AravisCamera():

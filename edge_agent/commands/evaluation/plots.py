@@ -13,6 +13,7 @@ from edge_agent.commands.evaluation.figures import FINE, Figures
 from edge_agent.commands.evaluation.labels import stagger
 from edge_agent.errors import EdgeAgentError
 from edge_agent.qualification.rates import Counts, Rate, count, rate
+from edge_agent.typewords import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ def write_plots(
 def _threshold(figures: Figures, counts: Sequence[Counts], marks: Sequence[Mark], name: str) -> Figure:
     figure = new_figure(13, 5.4)
     left, right = figure.subplots(1, 2)
-    figure.suptitle(f"What a threshold costs: {name}, {len(figures.rows)} images", fontsize=14)
+    figure.suptitle(f"What a threshold costs: {name}, {counted(len(figures.rows), 'image')}", fontsize=14)
     _over_threshold(left, figures, counts, marks)
     _against_each_other(right, figures, counts, marks)
     return figure
@@ -246,7 +247,7 @@ def _scores(figures: Figures, name: str, marks: Sequence[Mark]) -> Figure:
         axes.hist(scores, edges, color=colour, alpha=0.8)
         _lines(axes, marks)
         axes.set_ylabel("images")
-        axes.set_title(f"{len(scores)} images of {word}", fontsize=11, loc="left")
+        axes.set_title(f"{counted(len(scores), 'image')} of {word}", fontsize=11, loc="left")
         axes.grid(alpha=0.3)
         axes.yaxis.get_major_locator().set_params(integer=True)
     upper.legend(loc="upper center", fontsize=9)

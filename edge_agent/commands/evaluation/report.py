@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from edge_agent.typewords import counted
+
 PICTURES = {
     "threshold.png": "What a threshold costs",
     "precision_recall.png": "Precision against recall",
@@ -128,7 +130,8 @@ def _pixels(result: dict[str, Any]) -> Section | None:
     rows.append(("mean of the defective images", "", *means))
     rows += [(f"kind {each['kind']}", str(each["images"]), *_scores(each["any_defect"])) for each in pixels["kinds"]]
     note = (
-        f"Pixels that the recipe counts, against the masks of {pixels['images']} images; of a kind, in its own images only. "
+        f"Pixels that the recipe counts, against the masks of {counted(pixels['images'], 'image')}; "
+        "of a kind, in its own images only. "
         f"Pixel accuracy {share(pixels['accuracy'])}, its mean over background and classes {share(pixels['mean_accuracy'])}. "
         f"{_SCORES_TOLD}"
     )
@@ -199,8 +202,8 @@ def headline(result: dict[str, Any]) -> list[str]:
     data, missed, names = result["data"], result["not_judged"], result["not_judged_images"]
     lines = [
         f"Model {result['model']['name']} {result['model']['hash'][:12]}, recipe {result['recipe']['name']} "
-        f"{result['recipe']['hash'][:12]}, data {data['name']} ({data['selection']}): {result['images']} images of "
-        f"{result['groups']} groups, {result['defective']} of them defective."
+        f"{result['recipe']['hash'][:12]}, data {data['name']} ({data['selection']}): {counted(result['images'], 'image')} of "
+        f"{counted(result['groups'], 'group')}, {result['defective']} of them defective."
     ]
     if missed["images"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in missed["reasons"].items())

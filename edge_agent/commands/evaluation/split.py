@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_agent.commands.evaluation.papers import Match, Papers, is_image, match, names_in_training
 from edge_agent.dataset import Dataset
 from edge_agent.errors import UsageError
+from edge_agent.typewords import counted
 
 _MOST_NAMES = 10
 
@@ -31,7 +32,7 @@ def choose(dataset: Dataset, papers: Papers, args: argparse.Namespace) -> tuple[
                 f"It has {len(dataset.groups)}: {_shown(dataset.groups)}."
             )
         groups = groups - named if option == "--exclude-groups" else groups & named
-        words.append(f"{option} {len(named)} groups")
+        words.append(f"{option} {counted(len(named), 'group')}")
     if args.held_out:
         groups &= _held_out(dataset, papers)
         words.append("held out of the training by the model's papers")
@@ -98,7 +99,8 @@ def warning_of(dataset: Dataset, papers: Papers) -> str:
         count = sum(each.group in seen for each in dataset.images)
         return (
             f"the model {'was' if told_of else 'may have been'} TRAINED on {count} of these {len(dataset.images)} images "
-            f"({len(seen)} groups: {_shown(sorted(seen))}), {_known_by(papers)}. These figures flatter it. {_remedy(papers)}"
+            f"({counted(len(seen), 'group')}: {_shown(sorted(seen))}), {_known_by(papers)}. These figures flatter it. "
+            f"{_remedy(papers)}"
         )
     if papers.held_out is None and not told_of and papers.is_of(dataset):
         return "the model's papers name this data and no groups held out of it: these images may be what it was TRAINED on."
