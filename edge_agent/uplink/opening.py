@@ -16,6 +16,7 @@ from edge_agent.events import say
 from edge_agent.uplink.rows import first_of
 from edge_agent.uplink.salvage import finish, salvage
 from edge_agent.uplink.schema import DAMAGE, NOTE, connect, transaction
+from edge_agent.uplink.wal import take_the_end
 
 _STREAM = re.compile(r"[0-9a-f]{32}")
 
@@ -36,6 +37,7 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
     expected, losses = _stream_beside(file), []
     try:
         connection = connect(file, cap_mb)
+        take_the_end(connection, file)
         stream = _meta(connection, "stream")
         if stream is not None and not _STREAM.fullmatch(stream):  # a collector refuses a name like that
             say("outbox.replaced", file=str(file), why="its stream id is damaged")
