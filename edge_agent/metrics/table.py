@@ -68,7 +68,7 @@ METRICS = _table(
     ("outbox_rows", "gauge", "", "rows that the collector has not acknowledged"),
     ("outbox_bytes", "gauge", "", "size of the outbox as of its last look"),
     ("outbox_cap_bytes", "gauge", "", "size at which something must go"),
-    ("outbox_age_seconds", "gauge", "", "age of the oldest row; 0 where none waits"),
+    ("outbox_age_seconds", "gauge", "", "age of the oldest row by the clock, whose steps it follows; 0 where none waits"),
     ("outbox_committed_total", "counter", "", "rows made durable"),
     ("outbox_acknowledged_total", "counter", "", "rows that the collector has"),
     ("outbox_lost_total", "counter", "what", "records and pictures let go, and declared lost"),
