@@ -16,13 +16,14 @@ from typing import Any
 
 from edge_agent import process
 from edge_agent.asked import Asked
-from edge_agent.bundle import Bundle, Foundry
+from edge_agent.bundle import Bundle
 from edge_agent.camera import open_camera
 from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
 from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
 from edge_agent.events import say
 from edge_agent.evidence import EvidencePicker
+from edge_agent.foundry import Foundry
 from edge_agent.golden import prove
 from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
@@ -319,11 +320,10 @@ class Daemon:
         """True when no line will trigger again and every part has its outcome."""
         return all(line.grabber.finished.is_set() for line in self.lines) and not self.publisher.book.open_parts()
 
-    # --- asked for on the control socket --------------------------------------------------------------------------
+    # --- what control and swapping need of the daemon ------------------------------------------------------------
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
 
-    # --- what swapping needs of the daemon ------------------------------------------------------------------------
     def limit_ng_run(self, line: str, most: int) -> None:
         """So many NG in a row raise the line's alarm."""
         self.publisher.alarms.limit_ng_run(line, most)

@@ -21,9 +21,9 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
 import onnx
 
-from edge_agent.bundle import Foundry
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineUnavailable
+from edge_agent.foundry import Foundry
 from edge_agent.inference import tensorrt
 from edge_agent.inference.tensorrt.network import Network
 from edge_agent.settings import load_station

@@ -16,9 +16,10 @@ from stations import StationFolder, an_ordinary_user
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from edge_agent.activation import Choice, processor, rules_hash, withdraw_choice, write_choice
-from edge_agent.bundle import Bundle, Foundry
+from edge_agent.bundle import Bundle
 from edge_agent.calibration.candidates import make, prepare
 from edge_agent.errors import EdgeAgentError, EngineUnavailable
+from edge_agent.foundry import Foundry
 from edge_agent.inference import open_segmenter
 from edge_agent.inference.base import Segmenter
 from edge_agent.inference.graph import finish, read_network
@@ -74,7 +75,7 @@ def home(station: StationFolder) -> Home:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Said:
     heard: Said = []
-    monkeypatch.setattr("edge_agent.bundle.say", lambda name, **values: heard.append((name, values)))
+    monkeypatch.setattr("edge_agent.foundry.say", lambda name, **values: heard.append((name, values)))
     return heard
 
 
@@ -162,7 +163,7 @@ def test_where_the_engine_is_missing_the_remedy_is_not_to_calibrate(
             raise EngineUnavailable("too little free memory")
         return open_segmenter(settings, model, *rest)
 
-    monkeypatch.setattr("edge_agent.bundle.open_segmenter", opened)
+    monkeypatch.setattr("edge_agent.foundry.open_segmenter", opened)
     assert home.forge().identity.engine_id == home.engine_id
     assert [name for name, _ in said] == ["engine.choice_refused"]
     assert "mend the engine" in said[0][1]["remedy"]

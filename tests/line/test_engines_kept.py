@@ -6,9 +6,10 @@ import pytest
 from bright import gray, write_bright_model
 from stations import StationFolder
 
-from edge_agent import bundle as room
-from edge_agent.bundle import Bundle, Foundry
+from edge_agent import foundry as room
+from edge_agent.bundle import Bundle
 from edge_agent.daemon import Daemon
+from edge_agent.foundry import Foundry
 from edge_agent.settings import load_station
 
 NAMES = [f"bright{n}" for n in range(7)]

@@ -17,9 +17,9 @@ from running import wait_until
 from simulation import ask
 from stations import StationFolder
 
-from edge_agent.bundle import Foundry
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineError
+from edge_agent.foundry import Foundry
 from edge_agent.inference.base import TensorSlot
 from edge_agent.plc.gateway import Gateway
 from edge_agent.settings import load_station
