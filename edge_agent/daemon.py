@@ -122,6 +122,7 @@ class Daemon:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._open_line(line, of_line, cameras)
             self.lines += self._views[line.name]
+            self.limit_ng_run(line.name)
             self._open_challenge(line)
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop, self._foundry.release)
@@ -230,8 +231,6 @@ class Daemon:
     def _open_line(self, settings: LineSettings, bundles: dict[str, Bundle], cameras: dict[str, Camera]) -> list[Line]:
         """The threads of a line: one pair, or one for each of its views, whose judgements a joiner makes one of."""
         book = self.publisher.book.lines[settings.name]
-        alarms = [bundle.recipe.alarm_after_ng for bundle in bundles.values() if bundle.recipe.alarm_after_ng]
-        self.publisher.alarms.limit_ng_run(settings.name, min(alarms, default=0))
         if not settings.views:
             return [self._line(book, settings, bundles[settings.name], cameras[str(settings.camera)], self.publisher, 0)]
         joiner = Joiner(book, self.publisher, tuple(bundles), settings.join_window_ms / 1000)
@@ -324,9 +323,10 @@ class Daemon:
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
 
-    def limit_ng_run(self, line: str, most: int) -> None:
-        """So many NG in a row raise the line's alarm."""
-        self.publisher.alarms.limit_ng_run(line, most)
+    def limit_ng_run(self, line: str) -> None:
+        """As many NG in a row raise the line's alarm as its recipe says by now; of several views the strictest's."""
+        limits = [view.bundle.recipe.alarm_after_ng for view in self._views[line]]
+        self.publisher.alarms.limit_ng_run(line, min(filter(None, limits), default=0))
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
         self._asked.keep_recipe(line, recipe, is_named=is_named)

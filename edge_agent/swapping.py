@@ -32,7 +32,7 @@ _CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one
 class Owner(Protocol):
     """What swapping needs of the daemon."""
 
-    def limit_ng_run(self, line: str, most: int) -> None: ...
+    def limit_ng_run(self, line: str) -> None: ...
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
 
@@ -149,6 +149,10 @@ class Swapper:
         """Before a change, never within one: an engine that was opened for it serves no line yet."""
         self._release([line.bundle.segmenter for views in self._views.values() for line in views])
 
+    def _swap(self, name: str, line: Line, bundle: Bundle) -> None:
+        line.swap(bundle)
+        self._owner.limit_ng_run(name)
+
     def _build(self, name: str, line: Line, recipe: str) -> Reply:
         with self._building:
             self._release_idle()
@@ -168,8 +172,7 @@ class Swapper:
             with self._owed_lock:
                 if self._is_stopping:
                     return _STOPPING
-                line.swap(bundle)
-                self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                self._swap(name, line, bundle)
                 self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
         return Reply(ok=True)
@@ -244,8 +247,7 @@ class Swapper:
             if self._is_stopping:
                 return False
             for name, line, bundle in reading.changed:
-                line.swap(bundle)
-                self._owner.limit_ng_run(name, bundle.recipe.alarm_after_ng)
+                self._swap(name, line, bundle)
             for (name, _), recipe in reading.named.items():
                 self._owner.keep_recipe(name, recipe, is_named=True)
             return True
@@ -256,13 +258,14 @@ class Swapper:
             why = "the engine is missing, and the system starts no thread to look for it"
             self._owner.fail(EngineUnavailable(f"{why}. Free memory, or raise TasksMax= or MemoryMax= of the service."))
 
-    def _without_engine(self) -> list[Line]:
-        return [line for views in self._views.values() for line in views if isinstance(line.bundle.segmenter, AbsentSegmenter)]
+    def _without_engine(self) -> list[tuple[str, Line]]:
+        every = [(name, line) for name, views in self._views.items() for line in views]
+        return [(name, line) for name, line in every if isinstance(line.bundle.segmenter, AbsentSegmenter)]
 
     def _await_engines(self) -> None:
         told = ""
         for waited in itertools.count():
-            why = next((line.bundle.refusal for line in self._without_engine()), "")
+            why = next((line.bundle.refusal for _, line in self._without_engine()), "")
             if why and why != told:
                 say("engine.unavailable", why=why)
             told = why
@@ -281,10 +284,10 @@ class Swapper:
         """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineError for an engine
         that came and did not answer."""
         with self._building:
-            for line in self._without_engine():
+            for name, line in self._without_engine():
                 recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
                 bundle = self._owner.forge_asked(line.book.name, recipe, generation, line.guard_ms)
-                line.swap(bundle)
+                self._swap(name, line, bundle)
                 if not isinstance(bundle.segmenter, AbsentSegmenter):
                     say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)
 

@@ -107,6 +107,24 @@ def test_an_engine_that_comes_later_makes_the_line_ready(
     assert said.count("engine.available") == 1
 
 
+def test_an_engine_that_comes_later_brings_the_alarm_of_the_recipe_as_it_is_by_then(
+    station: StationFolder, no_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swapping, "_ENGINE_AGAIN_S", (0.05,))
+    station.settings["engine"] = GPU
+    station.settings["cameras"] = [{"name": "camera", "kind": "synthetic", "rows": 64, "cols": 64, "trigger": "software"}]
+    daemon, _ = open_daemon(station)
+    daemon.start()
+    station.recipe["alarm_after_ng"] = 1
+    station.write()
+    install(monkeypatch)
+    built(monkeypatch)
+    wait(lambda: daemon.lines[0].book.ready)
+    daemon.close()
+    daemon.publisher.alarms.note_outcome("line", "NG")
+    assert "ng_in_a_row/line" in daemon.publisher.alarms.active
+
+
 def wait(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
