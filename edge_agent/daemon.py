@@ -36,7 +36,7 @@ from edge_agent.plc.control import Control
 from edge_agent.plc.counters import FOLDER, Counters
 from edge_agent.plc.journal import Journal
 from edge_agent.plc.parts import LineBook, PartBook
-from edge_agent.plc.publisher import RECORD_PRIORITY, Publisher
+from edge_agent.plc.publisher import Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
 from edge_agent.recovery import deliver_unfinished
@@ -189,7 +189,7 @@ class Daemon:
         self.journal.adopt()
         if self.journal.unreadable:
             self.outbox.declare_lost(RECORD, len(self.journal.unreadable))
-        deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, RECORD_PRIORITY, wait)
+        deliver_unfinished(station, self.journal, self.outbox.put_record, self.publisher.replay, wait)
 
     def _open_sender(self) -> Sender | None:
         uplink = self.station.settings.uplink

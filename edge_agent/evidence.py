@@ -10,13 +10,11 @@ from edge_agent.events import say
 from edge_agent.records import PASS, Blob, Judgement, Pixels
 from edge_agent.wire import PictureNote
 
-PASS_PICTURE, NG_PICTURE = 0, 1  # what is shed first has the lower priority
-
 
 class PicturePool(Protocol):
     """Takes a copy of a picture at once, or refuses. The evidence worker."""
 
-    def offer(self, note: PictureNote, pixels: Pixels, priority: int) -> bool: ...
+    def offer(self, note: PictureNote, pixels: Pixels) -> bool: ...
 
 
 class EvidencePicker:
@@ -64,7 +62,7 @@ class EvidencePicker:
             width=pixels.shape[1],
             height=pixels.shape[0],
         )
-        taken = self._pool.offer(note, pixels, PASS_PICTURE if judgement.outcome == PASS else NG_PICTURE)
+        taken = self._pool.offer(note, pixels)
         if taken == self._is_refusing:
             self._is_refusing = not taken
             say("evidence.recovered" if taken else "evidence.refused", line=part.line, part=part.part_id)

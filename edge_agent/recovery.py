@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from edge_agent.errors import DeliveryError, Reason
 from edge_agent.events import say
 from edge_agent.plc.journal import Entry, Journal
+from edge_agent.plc.publisher import RecordSink
 from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.records import FAULT
 from edge_agent.wire import Verdict, read_verdict_json, verdict_json
@@ -18,9 +18,8 @@ _PORTION = 32  # no outbox has room for fewer
 def deliver_unfinished(
     station: str,
     journal: Journal,
-    outbox: Callable[[bytes, int, Any], bool],
+    outbox: RecordSink,
     replay: ReplayBuffer,
-    priority: int,
     wait: Callable[[], object],
 ) -> None:
     """Queue every outcome that was not yet durable, and FAULT interrupted for every part without one.
@@ -29,7 +28,7 @@ def deliver_unfinished(
     for ticket, entry in enumerate(journal.unfinished):
         verdict = _decided(entry) or _interrupted(station, entry)
         text = verdict_json(verdict)
-        outbox(text, priority, ticket)
+        outbox(text, ticket)
         if ticket % _PORTION == _PORTION - 1:
             wait()
         replay.add((verdict.line, verdict.epoch, verdict.seq), text, 0, is_live=False)

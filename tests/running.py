@@ -36,7 +36,7 @@ class Station:
         self.line = self.lines[0]
         self.journal = Journal(folder / "journal", 64)
         self.journal.adopt()
-        self.outbox: list[tuple[bytes, int, Any]] = []
+        self.outbox: list[tuple[bytes, int]] = []
         self.outbox_has_room = True
         book = PartBook(self.journal, self.lines, dict.fromkeys(modes, GUARD_MS * 1000000))
         self.publisher = Publisher("hall3", settings, self.journal, book, self._take, clock)
@@ -45,9 +45,9 @@ class Station:
         self._sockets: list[zmq.Socket[bytes]] = []
         self._is_stopped = False
 
-    def _take(self, record: bytes, priority: int, token: Any) -> bool:
+    def _take(self, record: bytes, ticket: int) -> bool:
         if self.outbox_has_room:
-            self.outbox.append((record, priority, token))
+            self.outbox.append((record, ticket))
         return self.outbox_has_room
 
     def subscriber(self, *topics: str, queue: int = 10_000, buffer: int = 0) -> zmq.Socket[bytes]:

@@ -34,8 +34,7 @@ from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_inst
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
-RecordSink = Callable[[bytes, int, Any], bool]  # record, priority, journal slot -> taken
-RECORD_PRIORITY = 2
+RecordSink = Callable[[bytes, int], bool]  # record, journal ticket -> taken
 _LAST_WORDS_S = 1.0  # how long a stop waits for acknowledgements, where somebody is subscribed
 _BUSY_NS = 1_000_000  # outcomes that follow this closely are published together, at most this much later
 _NEVER_NS = 1 << 62
@@ -223,7 +222,7 @@ class Publisher:
             self.challenges[part.line].note(part.challenge, judgement, self.now_us(), is_brought=part.is_brought)
         if self.on_verdict is not None:
             self.on_verdict(verdict)
-        if not self._outbox(text, RECORD_PRIORITY, part.journal_slot):
+        if not self._outbox(text, part.journal_slot):
             self.records_refused += 1
 
     def _verdict(self, part: Part, judgement: Judgement, latency_ms: float) -> Verdict:

@@ -12,14 +12,14 @@ import numpy as np
 
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
-from edge_agent.records import Pixels
+from edge_agent.records import PASS, Pixels
 from edge_agent.uplink.outbox import Outbox
-from edge_agent.uplink.schema import PICTURE
+from edge_agent.uplink.schema import NG_PRIORITY, PASS_PRIORITY, PICTURE
 from edge_agent.wire import PictureNote
 
 _BUFFERS = 32
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_Job = tuple[PictureNote, int, int, tuple[int, ...]]  # note, priority, buffer, shape
+_Job = tuple[PictureNote, int, tuple[int, ...]]  # note, buffer, shape
 
 
 class EvidenceWorker:
@@ -37,7 +37,7 @@ class EvidenceWorker:
         self.pulse = Pulse(self._thread.name)
         self._thread.start()
 
-    def offer(self, note: PictureNote, pixels: Pixels, priority: int) -> bool:
+    def offer(self, note: PictureNote, pixels: Pixels) -> bool:
         """Copy (rows, cols) uint8 pixels at once; False where the pool is full or there are none: the loss is declared."""
         try:
             if not pixels.size:
@@ -48,7 +48,7 @@ class EvidenceWorker:
         if self._buffers[index].size < pixels.size:
             self._buffers[index] = np.empty(pixels.size, np.uint8)
         np.copyto(self._buffers[index][: pixels.size].reshape(pixels.shape), pixels)
-        self._jobs.put((note, priority, index, pixels.shape))
+        self._jobs.put((note, index, pixels.shape))
         return True
 
     def _refuse(self) -> bool:
@@ -67,7 +67,7 @@ class EvidenceWorker:
             self._encode(*job)
             self.pulse.rest()
 
-    def _encode(self, note: PictureNote, priority: int, index: int, shape: tuple[int, ...]) -> None:
+    def _encode(self, note: PictureNote, index: int, shape: tuple[int, ...]) -> None:
         pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
         try:
             data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
@@ -77,5 +77,6 @@ class EvidenceWorker:
             return
         finally:
             self._free.put(index)
+        priority = PASS_PRIORITY if note.outcome == PASS else NG_PRIORITY
         digest = hashlib.sha256(data).hexdigest()
         self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)

@@ -10,8 +10,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from edge_agent.uplink.rows import LOST_PRIORITY, delete_row, insert_plain
-from edge_agent.uplink.schema import LOST
+from edge_agent.uplink.rows import delete_row, insert_plain
+from edge_agent.uplink.schema import LOST, LOST_PRIORITY
 
 _MOST = (1 << 31) - 1  # of one row: what a collector's table takes
 _OPEN = "select seq, body, crc from rows where prio = ? and seq > ? order by seq limit 10000"  # a file may have any number

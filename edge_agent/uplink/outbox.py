@@ -1,7 +1,8 @@
 """The durable queue to the datacenter: one writer thread, one transaction per batch, a hard cap on its size.
 
 Nobody waits for it: `put_record` and `put_picture` only queue. At the cap, pictures of PASS go first, then pictures of NG,
-then records, oldest first; each loss becomes a row of its own and is shipped like any other.
+then records, oldest first; losses become rows, one for each kind and cause, and are shipped
+like any other.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from edge_agent.uplink.rows import (
     read_rows,
     sent_upto,
 )
-from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, Row, open_reader, transaction
+from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, RECORD_PRIORITY, Row, open_reader, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
@@ -121,9 +122,9 @@ class Outbox:
         self.thread.start()
 
     # --- any thread -----------------------------------------------------------------------------------------------
-    def put_record(self, body: bytes, priority: int, token: Any = None) -> bool:
-        """Queue a record. False where the queue is full: the loss is counted and will be declared."""
-        return self._offer(Put(RECORD, priority, body, b"", token))
+    def put_record(self, body: bytes, token: Any = None) -> bool:
+        """Queue a record; its `token` is handed back after the commit. False where the queue is full: the loss will be declared."""
+        return self._offer(Put(RECORD, RECORD_PRIORITY, body, b"", token))
 
     def put_picture(self, note: bytes, data: bytes, priority: int) -> bool:
         """Queue a picture with its note, like a record; refused early, so that records still find room and memory its end."""

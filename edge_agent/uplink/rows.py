@@ -12,7 +12,6 @@ import apsw
 from edge_agent import shipping
 from edge_agent.uplink.schema import RECORD, Row
 
-LOST_PRIORITY = 3  # pictures of PASS, pictures of NG and records have 0, 1 and 2, and go in that order; this never goes
 HIGHEST = "select coalesce(cast(max(seq) as integer), 0) from sqlite_sequence"  # also of rows that are gone
 _PORTIONS = (64, 16, 4, 1)
 _INSERT = "insert into rows(kind, prio, time_us, body, crc) values"

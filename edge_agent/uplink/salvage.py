@@ -18,11 +18,23 @@ import apsw
 from edge_agent import shipping
 from edge_agent.uplink.losses import declare
 from edge_agent.uplink.rows import HIGHEST, first_of, loss_of
-from edge_agent.uplink.schema import BALLAST, NOTE, PAGE_BYTES, PICTURE, RECORD, ROW, connect, transaction
+from edge_agent.uplink.schema import (
+    BALLAST,
+    NG_PRIORITY,
+    NOTE,
+    PAGE_BYTES,
+    PASS_PRIORITY,
+    PICTURE,
+    RECORD,
+    RECORD_PRIORITY,
+    ROW,
+    connect,
+    transaction,
+)
 
 _Found = tuple[int, bytes | None, int, int, bytes | None, int]
-_KINDS = {0: PICTURE, 1: PICTURE, 2: RECORD}  # by priority
-_PRIORITY = "coalesce(cast(prio as integer), 2)"
+_KINDS = {PASS_PRIORITY: PICTURE, NG_PRIORITY: PICTURE, RECORD_PRIORITY: RECORD}
+_PRIORITY = f"coalesce(cast(prio as integer), {RECORD_PRIORITY})"
 _ROWS = (
     f"select seq, cast(kind as blob), {_PRIORITY}, coalesce(cast(time_us as integer), 0), cast(body as blob), cast(crc as integer) "
     "from rows where seq > ? order by seq"

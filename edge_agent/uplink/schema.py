@@ -12,6 +12,8 @@ import apsw
 
 RECORD, PICTURE, LOST = "record", "picture", "lost"
 ROW = "row"  # in the ledger: a record or a picture, nobody knows any more
+# A row's priority: at the cap the lowest go first; what was lost is never let go.
+PASS_PRIORITY, NG_PRIORITY, RECORD_PRIORITY, LOST_PRIORITY = range(4)  # pictures of PASS, pictures of NG and FAULT, records, losses
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 PAGE_BYTES = 4096
 BALLAST, NOTE = ".ballast", ".stream"  # beside the file: room that is given back to a full disk, and the stream's id

@@ -10,8 +10,7 @@ from typing import Any
 
 import apsw
 
-from edge_agent.uplink.rows import LOST_PRIORITY
-from edge_agent.uplink.schema import BALLAST, PAGE_BYTES
+from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05

@@ -84,7 +84,7 @@ def shipping(folder: Path) -> Iterator[tuple[Outbox, Sender]]:
 
 def put(outbox: Outbox, first: int, last: int) -> None:
     """Records of the parts from first to last."""
-    assert all(outbox.put_record(body(seq), 2) for seq in range(first, last + 1))
+    assert all(outbox.put_record(body(seq)) for seq in range(first, last + 1))
 
 
 def wait_for_the_first(outbox: Outbox) -> None:

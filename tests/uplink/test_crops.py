@@ -41,7 +41,7 @@ def test_a_picture_is_copied_at_once_and_comes_out_exactly(outbox: Outbox) -> No
     frame = np.random.default_rng(1).integers(0, 256, (60, 80), np.uint8)
     view = frame[10:16, 20:28]  # not contiguous, as a crop of a frame is
     expected = view.copy()
-    assert evidence.offer(note(1), view, 1)
+    assert evidence.offer(note(1), view)
     frame[:] = 0  # the slot returns to the camera
     evidence.close()
     (row,) = pictures(outbox)
@@ -52,7 +52,7 @@ def test_a_picture_is_copied_at_once_and_comes_out_exactly(outbox: Outbox) -> No
 def test_buffers_serve_pictures_of_any_size_again_and_again(outbox: Outbox) -> None:
     evidence = EvidenceWorker(outbox)
     sizes = [(6, 8), (300, 400), (1, 1), (50, 3)] * 25
-    taken = sum(evidence.offer(note(n), np.full(shape, n, np.uint8), 0) for n, shape in enumerate(sizes))
+    taken = sum(evidence.offer(note(n), np.full(shape, n, np.uint8)) for n, shape in enumerate(sizes))
     evidence.close()
     rows = pictures(outbox)
     assert len(rows) == taken
@@ -66,7 +66,7 @@ def test_buffers_serve_pictures_of_any_size_again_and_again(outbox: Outbox) -> N
 def test_a_full_pool_refuses_without_waiting_and_every_refusal_is_declared(outbox: Outbox) -> None:
     evidence = EvidenceWorker(outbox)
     large = np.random.default_rng(2).integers(0, 256, (500, 500), np.uint8)
-    taken = sum(evidence.offer(note(n), large, 1) for n in range(60))
+    taken = sum(evidence.offer(note(n), large) for n in range(60))
     evidence.close()
     assert 32 <= taken < 60
     assert evidence.refused == 60 - taken
@@ -76,8 +76,8 @@ def test_a_full_pool_refuses_without_waiting_and_every_refusal_is_declared(outbo
 
 def test_a_picture_without_pixels_is_declared_lost_and_the_next_one_arrives(outbox: Outbox) -> None:
     evidence = EvidenceWorker(outbox)
-    assert not evidence.offer(note(1), np.empty((0, 8), np.uint8), 1)
-    assert evidence.offer(note(2), np.zeros((6, 8), np.uint8), 1)
+    assert not evidence.offer(note(1), np.empty((0, 8), np.uint8))
+    assert evidence.offer(note(2), np.zeros((6, 8), np.uint8))
     evidence.close()
     assert len(pictures(outbox)) == 1
     assert outbox.stats().pictures_lost == 1

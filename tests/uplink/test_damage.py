@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     """Of an outbox with three records."""
     outbox = Outbox(tmp_path / "outbox", 16)
     for number in range(3):
-        outbox.put_record(b"record %d" % number, 2)
+        outbox.put_record(b"record %d" % number)
     outbox.close(10)
     return tmp_path / "outbox"
 

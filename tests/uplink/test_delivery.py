@@ -100,8 +100,8 @@ def test_records_and_pictures_arrive_and_are_forgotten(site: Site, tmp_path: Pat
     evidence = EvidenceWorker(outbox)
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     for seq in range(1, 301):
-        assert outbox.put_record(verdict_json(verdict(seq, "NG" if seq % 10 == 0 else "PASS")), 2, seq)
-    assert evidence.offer(note(10), pixels, 1)
+        assert outbox.put_record(verdict_json(verdict(seq, "NG" if seq % 10 == 0 else "PASS")), seq)
+    assert evidence.offer(note(10), pixels)
     evidence.close()
     assert outbox.flush(5)
     assert committed == list(range(1, 301))
@@ -125,7 +125,7 @@ def test_a_collector_that_comes_and_goes_gets_everything_once(site: Site, tmp_pa
     sender.start()
     for turn in range(3):
         for seq in range(1, 401):
-            outbox.put_record(verdict_json(verdict(turn * 400 + seq)), 2)
+            outbox.put_record(verdict_json(verdict(turn * 400 + seq)))
         site.start()
         time.sleep(0.05 * turn)  # leaves in the middle of its work
         site.stop()
@@ -179,7 +179,7 @@ def test_a_picture_that_is_long_on_a_slow_link_arrives(site: Site, tmp_path: Pat
     """Longer than a heartbeat waits for its answer, and longer than a sender waits for a small row."""
     outbox = Outbox(tmp_path / "outbox", 16)
     outbox.put_picture(b"a note", os.urandom(600_000), 1)
-    outbox.put_record(verdict_json(verdict(1)), 2)
+    outbox.put_record(verdict_json(verdict(1)))
     site.start()
     link = SlowLink(f"{tmp_path}/link", f"{tmp_path}/uplink")
     sender = Sender(outbox, f"ipc://{tmp_path}/link", "s")
@@ -195,9 +195,9 @@ def test_a_picture_that_is_long_on_a_slow_link_arrives(site: Site, tmp_path: Pat
 def test_the_same_part_twice_is_one_row_and_a_contradiction_is_kept(site: Site, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
     for outcome in ("NG", "NG", "PASS"):
-        outbox.put_record(verdict_json(verdict(1, outcome)), 2)
-    outbox.put_record(b"no record at all", 2)
-    outbox.put_record(verdict_json(verdict(2)), 2)
+        outbox.put_record(verdict_json(verdict(1, outcome)))
+    outbox.put_record(b"no record at all")
+    outbox.put_record(verdict_json(verdict(2)))
     site.start()
     sender = Sender(outbox, site.endpoint, "s")
     sender.start()
@@ -212,7 +212,7 @@ def test_at_the_cap_pictures_go_first_and_every_loss_is_declared(site: Site, tmp
     outbox = Outbox(tmp_path / "outbox", 2)
     data = os.urandom(20_000)
     for seq in range(1, 201):
-        outbox.put_record(verdict_json(verdict(seq)), 2)
+        outbox.put_record(verdict_json(verdict(seq)))
         outbox.put_picture(msgspec.msgpack.encode(note(seq)), data, seq % 2)
     assert outbox.flush(20)
     stats = outbox.stats()
@@ -238,7 +238,7 @@ def test_at_the_cap_pictures_go_first_and_every_loss_is_declared(site: Site, tmp
 
 def test_a_full_queue_refuses_and_declares(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16, queue_limit=0)
-    assert not outbox.put_record(verdict_json(verdict(1)), 2)
+    assert not outbox.put_record(verdict_json(verdict(1)))
     assert outbox.flush(5)
     outbox.close()
     assert outbox.stats().records_lost == 1
@@ -248,7 +248,7 @@ def test_what_is_declared_lost_is_delivered_by_nobody_else(tmp_path: Path) -> No
     """The token of a refused record comes back once its loss is durable: the journal forgets it, too."""
     handed_back: list[object] = []
     outbox = Outbox(tmp_path / "outbox", 16, handed_back.extend, queue_limit=0)
-    assert not outbox.put_record(verdict_json(verdict(1)), 2, "ticket")
+    assert not outbox.put_record(verdict_json(verdict(1)), "ticket")
     assert outbox.flush(5)
     outbox.close()
     assert handed_back == ["ticket"]
@@ -266,12 +266,12 @@ def test_a_damaged_note_of_the_stream_is_written_anew(tmp_path: Path) -> None:
 
 def test_a_damaged_database_is_put_aside_and_a_new_stream_begins(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
-    outbox.put_record(verdict_json(verdict(1)), 2)
+    outbox.put_record(verdict_json(verdict(1)))
     outbox.close()
     (tmp_path / "outbox" / "outbox.db").write_bytes(b"damaged" * 4096)
     again = Outbox(tmp_path / "outbox", 16)
     assert again.stream != outbox.stream
-    assert again.put_record(verdict_json(verdict(2)), 2)
+    assert again.put_record(verdict_json(verdict(2)))
     assert again.flush(5)
     again.close()
     assert list((tmp_path / "outbox").glob("*.damaged-*"))
@@ -285,7 +285,7 @@ outbox = Outbox(Path(sys.argv[1]), 64, on_committed=lambda tokens: print(*tokens
 n = 0
 while True:
     n += 1
-    outbox.put_record(b"x" * 500, 2, n)
+    outbox.put_record(b"x" * 500, n)
     if n % 100 == 0:
         outbox.flush(5)
 """

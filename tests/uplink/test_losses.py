@@ -14,8 +14,8 @@ from edge_agent.uplink import losses as losses_module
 from edge_agent.uplink.losses import declare
 from edge_agent.uplink.opening import open_outbox
 from edge_agent.uplink.outbox import Outbox
-from edge_agent.uplink.rows import LOST_PRIORITY, insert_plain, loss_of, sent_upto
-from edge_agent.uplink.schema import LOST, RECORD, Row, transaction
+from edge_agent.uplink.rows import insert_plain, loss_of, sent_upto
+from edge_agent.uplink.schema import LOST, LOST_PRIORITY, RECORD, Row, transaction
 
 EVERYTHING = (0, 1_000_000, 1 << 40)
 
@@ -31,7 +31,7 @@ def told(rows: list[Row]) -> Counter[str]:
 
 def fill(outbox: Outbox, n: int) -> None:
     for _ in range(n):
-        assert outbox.put_record(bytes(900), 2)
+        assert outbox.put_record(bytes(900))
     assert outbox.flush(10)
 
 

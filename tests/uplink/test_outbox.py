@@ -30,7 +30,7 @@ EVERYTHING = (0, 1_000_000, 1 << 40)
 
 def fill(outbox: Outbox, n: int, size: int = 300) -> None:
     for number in range(n):
-        assert outbox.put_record(os.urandom(size), 2, number)
+        assert outbox.put_record(os.urandom(size), number)
     assert outbox.flush(10)
 
 
@@ -81,7 +81,7 @@ def test_a_restart_goes_on_with_the_same_stream_and_never_reuses_a_number(tmp_pa
 def test_close_commits_everything_that_was_queued(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox", 16)
     for _ in range(3000):
-        assert outbox.put_record(b"x" * 300, 2)
+        assert outbox.put_record(b"x" * 300)
     outbox.close(5)
     assert count_records(tmp_path / "outbox") == 3000
 
@@ -179,7 +179,7 @@ import msgspec
 from edge_agent.uplink.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]) / "outbox", 256)
 for n in range(800):
-    assert outbox.put_record(os.urandom(300), 2)
+    assert outbox.put_record(os.urandom(300))
     outbox.put_picture(b"note", os.urandom(20_000), int(n % 5 == 0))
     if n % 50 == 49:
         assert outbox.flush(10), "the writer is stuck on the full disk"
@@ -200,7 +200,7 @@ with open(hog, "wb") as out:  # now somebody else fills the disk to the last byt
     except OSError:
         pass
 for n in range(300):
-    assert outbox.put_record(os.urandom(20_000), 2), "a put never waits and the queue has room"
+    assert outbox.put_record(os.urandom(20_000)), "a put never waits and the queue has room"
 outbox.flush(1)
 hog.unlink()
 assert outbox.flush(10), "the writer did not recover when space came back"
@@ -217,7 +217,7 @@ from pathlib import Path
 from edge_agent.uplink.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]) / "outbox", 64)
 for n in range(300):
-    assert outbox.put_record(bytes(500), 2)
+    assert outbox.put_record(bytes(500))
     if n == 200:
         assert outbox.flush(10)
         with open(Path(sys.argv[1]) / "hog", "wb", buffering=0) as out:
@@ -306,7 +306,7 @@ def test_whatever_write_fails_every_record_is_there_or_declared(
     with on_a_failing_disk(folder, committed.extend) as outbox:
         DISK.failing, DISK.count = dict(failing), 0
         for number in range(40):
-            assert outbox.put_record(b"%04d" % number * 100, 2, number)
+            assert outbox.put_record(b"%04d" % number * 100, number)
             if number % 8 == 0:
                 outbox.flush(0.5)
         assert outbox.flush(10)
@@ -329,7 +329,7 @@ from edge_agent.uplink.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]), 64, on_committed=lambda tokens: os.write(1, b"".join(b"%d\\n" % token for token in tokens)))
 start = int(sys.argv[2])
 for number in range(start, start + 10**6):
-    outbox.put_record(b"%010d" % number + b"x" * 500, 2, number)
+    outbox.put_record(b"%010d" % number + b"x" * 500, number)
     outbox.put_picture(b"note", bytes(3000), 0)
     if number % 20 == 0:
         outbox.flush(5)

@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, random = tmp_path_factory.mktemp("whole") / "outbox", Random(0)
     outbox = Outbox(folder, 16)
     for number in range(RECORDS):
-        assert outbox.put_record(b"record %d " % number + bytes(random.randint(50, 900)), 2)
+        assert outbox.put_record(b"record %d " % number + bytes(random.randint(50, 900)))
         if number % 5 == 0:
             assert outbox.put_picture(b"picture %d" % number, random.randbytes(random.randint(500, 20_000)), number % 2)
     outbox.close(10)
@@ -67,7 +67,7 @@ def test_whatever_page_is_gone_what_is_missing_is_declared(whole: Path, tmp_path
             kept = [row for row in rows if row.kind != LOST]
             assert len(kept) + sum(declared(rows).values()) == RECORDS + PICTURES, f"page {number}"
             assert len(kept) > 0 or number == 2, f"page {number}"  # the only page of this size behind which all records are
-            assert outbox.put_record(b"a new one", 2)
+            assert outbox.put_record(b"a new one")
             assert rows_of(outbox)[-1].body == b"a new one"
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_outbox_is_kept_as_it_is(folder: Path) -> None:
 
 def test_rows_that_are_in_the_wal_alone_are_saved_too(whole: Path, folder: Path, tmp_path: Path) -> None:
     outbox = Outbox(folder, 16)
-    assert outbox.put_record(b"the last one", 2)
+    assert outbox.put_record(b"the last one")
     assert outbox.flush(10)
     killed = Path(shutil.copytree(folder, tmp_path / "killed"))
     outbox.close()

@@ -77,7 +77,7 @@ def sender(outbox: Outbox, collector: Collector, tmp_path: Path) -> Iterator[Sen
 
 def fill(outbox: Outbox, n: int) -> None:
     for _ in range(n):
-        assert outbox.put_record(b"x" * 500, 2)
+        assert outbox.put_record(b"x" * 500)
     assert outbox.flush(5)
 
 
