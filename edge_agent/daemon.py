@@ -45,7 +45,7 @@ from edge_agent.settings import LineSettings, Station, ViewSettings
 from edge_agent.summary import summary_of
 from edge_agent.supervision import Supervision
 from edge_agent.swapping import Swapper
-from edge_agent.uplink.crops import EvidenceWorker
+from edge_agent.uplink.encoding import EvidenceWorker
 from edge_agent.uplink.outbox import MOST_BATCH, Outbox
 from edge_agent.uplink.schema import RECORD
 from edge_agent.uplink.sender import Sender

@@ -17,7 +17,7 @@ from edge_agent.plc.parts import MODES, LineBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.records import FAULT, NG, PASS
-from edge_agent.uplink.crops import EvidenceWorker
+from edge_agent.uplink.encoding import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 

@@ -20,7 +20,7 @@ import pytest
 from edge_agent.collector.opening import open_store
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store
-from edge_agent.uplink.crops import EvidenceWorker
+from edge_agent.uplink.encoding import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox, count_records
 from edge_agent.uplink.sender import Sender
 from edge_agent.wire import PictureNote, Verdict, verdict_json

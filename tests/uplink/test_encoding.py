@@ -13,7 +13,7 @@ import pytest
 
 from edge_agent.evidence import crop_box
 from edge_agent.records import Blob
-from edge_agent.uplink.crops import EvidenceWorker
+from edge_agent.uplink.encoding import EvidenceWorker
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import PICTURE, Row
 from edge_agent.wire import PictureNote

@@ -1,4 +1,4 @@
-"""Copies, encodes and queues the pictures of parts. A full pool is a declared loss, never a wait."""
+"""Copies the pictures that are kept of parts, encodes them aside and queues them. A full pool is a declared loss, never a wait."""
 
 from __future__ import annotations
 
