@@ -79,7 +79,7 @@ class Part(msgspec.Struct):
     shadow: bool = False
     challenge: str = ""  # the master part this is; then it is a shadow result, too
     is_brought: bool = False  # that master part came to the line itself; else it is a stored picture
-    journal_slot: int = -1
+    journal_ticket: int = -1  # by which the journal knows it, whichever slot it has
 
 
 class Frame(msgspec.Struct):

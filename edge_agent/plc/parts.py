@@ -117,7 +117,7 @@ class PartBook:
                 is_brought,
             )
             raw = part.part_id.encode()
-            part.journal_slot = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw, part.shadow)
+            part.journal_ticket = self._journal.open_part(seq, wall_us, self._line_bytes[line.name], raw, part.shadow)
             self._open[line.name, seq] = part
             heapq.heappush(self._deadlines, (deadline_ns, seq, line.name))
         return part

@@ -212,7 +212,7 @@ class Publisher:
         text = verdict_json(verdict)
         if self.counters is not None and not part.shadow:
             self.counters.lines[part.line].count(part.epoch, part.seq, judgement.outcome, judgement.reasons)
-        _keep(self.journal, part.journal_slot, verdict, text)
+        _keep(self.journal, part.journal_ticket, verdict, text)
         self._send(part, verdict, text)
         self.replay.add((part.line, part.epoch, part.seq), text, now_ns, is_live=not part.shadow)
         self._count(line, part, judgement, verdict.latency_ms)
@@ -222,7 +222,7 @@ class Publisher:
             self.challenges[part.line].note(part.challenge, judgement, self.now_us(), is_brought=part.is_brought)
         if self.on_verdict is not None:
             self.on_verdict(verdict)
-        if not self._outbox(text, part.journal_slot):
+        if not self._outbox(text, part.journal_ticket):
             self.records_refused += 1
 
     def _verdict(self, part: Part, judgement: Judgement, latency_ms: float) -> Verdict:

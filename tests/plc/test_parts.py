@@ -42,7 +42,7 @@ def test_a_trigger_is_numbered_and_in_the_journal_before_it_returns() -> None:
         ("two", 7, 1, "1"),
     ]
     assert log.opened == [(1, 5, b"one", b"1"), (2, 5, b"one", b"2"), (1, 5, b"two", b"1")]
-    assert [part.journal_slot for part in parts] == [0, 1, 2]
+    assert [part.journal_ticket for part in parts] == [0, 1, 2]
 
 
 def test_a_part_is_claimed_once() -> None:

@@ -219,7 +219,7 @@ def test_the_outbox_gets_the_record_and_the_ticket_and_the_journal_forgets_with_
     parts = judge_all(here, 3)
     wait_until(lambda: len(here.outbox) == 3)
     assert [read_verdict_json(record).seq for record, _ in here.outbox] == [1, 2, 3]
-    assert [ticket for _, ticket in here.outbox] == [part.journal_slot for part in parts]
+    assert [ticket for _, ticket in here.outbox] == [part.journal_ticket for part in parts]
     here.journal.commit([ticket for _, ticket in here.outbox[:2]])
     here.close()
     again = Journal(here.journal._file, 64)
