@@ -62,7 +62,7 @@ class Put(msgspec.Struct):
     token: Any
 
 
-_Item = Put | int | threading.Event | Callable[[], None]  # a call is made on the writer thread
+_Item = Put | Callable[[], None]  # a call is made on the writer thread, when what came with it is committed
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class Outbox:
     def acknowledge(self, upto: int) -> None:
         """Forget everything up to a shipping number: the collector has it durably."""
         self._acknowledged_upto = max(self._acknowledged_upto, upto)
-        self._queue.force(upto)
+        self._queue.force(_wake)
 
     def begin_stream(self, why: str, timeout_s: float) -> bool:
         """Ship what waits under a new stream id; False where the disk did not take it within the timeout."""
@@ -168,14 +168,14 @@ class Outbox:
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is committed; False after the timeout."""
         done = threading.Event()
-        self._queue.force(done)
+        self._queue.force(done.set)
         return done.wait(timeout_s)
 
     def close(self, drain_s: float = 0) -> None:
         """Commit what is queued and close. A disk that does not take it is tried for `drain_s`; the rest is declared lost."""
         self.flush(drain_s)
         self._stop.set()
-        self._queue.force(threading.Event())
+        self._queue.force(_wake)
         self.thread.join()
         if self._reader is not None:
             self._reader.close()
@@ -218,9 +218,7 @@ class Outbox:
         with self._bytes_lock:
             self._queued_bytes -= pictures_bytes
         for item in batch:
-            if isinstance(item, threading.Event):
-                item.set()
-            elif callable(item):
+            if not isinstance(item, Put):
                 item()
 
     def _portions(self, puts: list[Put]) -> list[list[Put]]:
@@ -376,6 +374,10 @@ class Outbox:
             self._stats.records_lost += int(loss["n"]) if loss["what"] == RECORD else 0
             self._stats.pictures_lost += int(loss["n"]) if loss["what"] == PICTURE else 0
             say("outbox.shed", **loss)
+
+
+def _wake() -> None:
+    """Queued, it has the writer look: at what was acknowledged, or whether it is to stop."""
 
 
 def count_records(folder: Path) -> int:
