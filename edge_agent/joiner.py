@@ -27,7 +27,7 @@ import msgspec
 from edge_agent.errors import Reason
 from edge_agent.plc.parts import OFFLINE, LineBook
 from edge_agent.plc.publisher import Publisher
-from edge_agent.records import FAULT, NG, PASS, Identity, Judgement, Part
+from edge_agent.records import FAULT, NG, PASS, Identity, Judgement, Part, fault_of
 
 _KEPT_NS = 1_000_000_000  # at least so long a part is kept for the words that it lacks
 
@@ -150,7 +150,7 @@ class Joiner:
         """The part is a FAULT now, unless it has had its outcome; it stays for the words that it lacks."""
         if not joined.has_ended:
             joined.has_ended = True
-            self._publisher.judged(joined.part, Judgement(FAULT, (reason.value,)))
+            self._publisher.judged(joined.part, fault_of(reason))
 
 
 class View:
@@ -169,7 +169,7 @@ class View:
         self._joiner.judged(self.name, part, judgement)
 
     def fault(self, part: Part, reason: Reason) -> None:
-        self.judged(part, Judgement(FAULT, (reason.value,)))
+        self.judged(part, fault_of(reason))
 
 
 def combined(views: dict[str, Judgement]) -> Judgement:

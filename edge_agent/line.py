@@ -27,7 +27,7 @@ from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
 from edge_agent.pulse import Pulse
-from edge_agent.records import FAULT, LATE, Frame, Judgement, Part, Pixels, late_instead
+from edge_agent.records import LATE, Frame, Judgement, Part, Pixels, fault_of, late_instead
 from edge_agent.settings import LineSettings
 
 Observe = Callable[[Inspection, Judgement], None]
@@ -130,13 +130,13 @@ class Line:
         try:
             fault = inspection.look()
         except RegionError:  # said once, for the recipe and the shape of its frames
-            return self._conclude(inspection, Judgement(FAULT, (Reason.BAD_FRAME.value,)))
+            return self._conclude(inspection, fault_of(Reason.BAD_FRAME))
         except EdgeAgentError as error:
             say("camera.failed", line=self.book.name, part=part.part_id, why=str(error))
-            return self._conclude(inspection, Judgement(FAULT, (Reason.BAD_FRAME.value,)))
+            return self._conclude(inspection, fault_of(Reason.BAD_FRAME))
         except Exception as error:
             say("part.failed", line=self.book.name, part=part.part_id, exc_info=error)
-            return self._conclude(inspection, Judgement(FAULT, (Reason.INTERNAL.value,)))
+            return self._conclude(inspection, fault_of(Reason.INTERNAL))
         if time.monotonic_ns() >= part.deadline_ns:
             fault = LATE
         if fault is not None:
@@ -191,14 +191,14 @@ class Line:
             self._engine_failed(inspection, error)
         except Exception as error:
             say("part.failed", line=self.book.name, part=inspection.part.part_id, exc_info=error)
-            self._conclude(inspection, Judgement(FAULT, (Reason.INTERNAL.value,)))
+            self._conclude(inspection, fault_of(Reason.INTERNAL))
         if judgement is not None:
             self._conclude(inspection, judgement)
         inspection.bundle.segmenter.release(slot, self._wake)
 
     def _engine_failed(self, inspection: Inspection, error: EngineError) -> None:
         say("engine.failed", line=self.book.name, part=inspection.part.part_id, why=str(error))
-        self._conclude(inspection, Judgement(FAULT, (Reason.ENGINE.value,)))
+        self._conclude(inspection, fault_of(Reason.ENGINE))
 
     def _conclude(self, inspection: Inspection, judgement: Judgement) -> None:
         """Offer the outcome, then the evidence, then give the frame slot back; once per part."""

@@ -7,14 +7,14 @@ import threading
 from pathlib import Path
 
 from edge_agent import process
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, Reason
 from edge_agent.events import say
 from edge_agent.line import Line
 from edge_agent.pictures import read_gray
 from edge_agent.plc.challenge import LineChallenge
 from edge_agent.plc.counters import LineCounters
 from edge_agent.plc.publisher import Publisher
-from edge_agent.records import FAULT, Judgement, Pixels
+from edge_agent.records import Pixels, fault_of
 from edge_agent.settings import ChallengeSettings, LineSettings
 
 _PATIENCE_S = 0.005
@@ -81,7 +81,7 @@ class MasterPictures:
                 return
             part = self._publisher.trigger(self._line.book, name, bundle.identity, challenge=name)
         if pixels is None:
-            self._publisher.judged(part, Judgement(FAULT, ("bad_frame",)))
+            self._publisher.judged(part, fault_of(Reason.BAD_FRAME))
         else:
             self._line.judge(part, bundle, pixels, file.name)
         while self._publisher.book.is_open(part):

@@ -103,7 +103,12 @@ class Judgement(msgspec.Struct, frozen=True):
     map_ns: int = 0  # monotonic time at which the probability map was complete; 0 where there was none
 
 
-LATE = Judgement(FAULT, (Reason.LATE.value,))
+def fault_of(reason: Reason) -> Judgement:
+    """The judgement of a part that cannot be judged."""
+    return Judgement(FAULT, (reason.value,))
+
+
+LATE = fault_of(Reason.LATE)
 
 
 def late_instead(judgement: Judgement) -> Judgement:

@@ -30,7 +30,7 @@ from edge_agent.plc.replay import ReplayBuffer
 from edge_agent.plc.sockets import Answer, PlcSockets
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
-from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, late_instead
+from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, fault_of, late_instead
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
@@ -40,8 +40,8 @@ _BUSY_NS = 1_000_000  # outcomes that follow this closely are published together
 _NEVER_NS = 1 << 62
 _BATCH = 64  # outcomes published before deadlines and sockets get their turn
 _MOST_REASONS, _MOST_REASON = 8, 200  # of a verdict too long for its journal slot
-_HELD = Judgement(FAULT, (Reason.NOT_READY.value,))
-_INTERRUPTED = Judgement(FAULT, (Reason.INTERRUPTED.value,))
+_HELD = fault_of(Reason.NOT_READY)
+_INTERRUPTED = fault_of(Reason.INTERRUPTED)
 
 
 class Publisher:
@@ -109,7 +109,7 @@ class Publisher:
             self._rouse()
 
     def fault(self, part: Part, reason: Reason) -> None:
-        self.judged(part, Judgement(FAULT, (reason.value,)))
+        self.judged(part, fault_of(reason))
 
     def call(self, function: Callable[[], None]) -> None:
         """Run something on the publisher thread: answers that come later, mode changes."""
