@@ -20,13 +20,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_agent.bundle import Bundle
 from edge_agent.errors import Reason
 from edge_agent.records import Part
 
-Registered = tuple[Part, Bundle]
 _MOMENT_NS = 20_000_000
+
+
+class Registered(NamedTuple):
+    """A part that the publisher knows, and the bundle of its trigger, which judges it."""
+
+    part: Part
+    bundle: Bundle
 
 
 @dataclass(slots=True)
@@ -119,7 +126,7 @@ class Announced:
             self._end(entry, Reason.NO_FRAME)
         for word in [word for word, entry in self._entries.items() if not entry.is_waiting and _time(entry) + claim_ns <= now_ns]:
             del self._entries[word]
-        return [entry.registered[0] for entry in ended]
+        return [entry.registered.part for entry in ended]
 
     def give_up(self, reason: Reason) -> int:
         """No picture comes any more for anything announced; say of how many that waited."""
@@ -131,24 +138,24 @@ class Announced:
 
     def _end_ns(self, entry: _Entry, wait_ns: int) -> int:
         """A picture that comes less than a moment before the deadline is judged by nobody."""
-        part = entry.registered[0]
+        part = entry.registered.part
         end_ns = part.trigger_ns + wait_ns
         return min(end_ns, max(part.trigger_ns, part.deadline_ns - _MOMENT_NS)) if self._is_live else end_ns
 
     def _new(self, trigger_ns: int) -> Registered | None:
         registered = self._register(trigger_ns)
         if registered is not None:
-            at_ns = trigger_ns or registered[0].trigger_ns
+            at_ns = trigger_ns or registered.part.trigger_ns
             while self._shown and self._shown[0][0] < at_ns - 2 * self._window_ns:
                 self._shown.popleft()
-            self._shown.append((at_ns, registered[0]))
+            self._shown.append((at_ns, registered.part))
         return registered
 
     def _end(self, entry: _Entry, reason: Reason) -> None:
         if entry.is_waiting:
             entry.is_waiting = False
-            self._fault(entry.registered[0], reason)
+            self._fault(entry.registered.part, reason)
 
 
 def _time(entry: _Entry) -> int:
-    return entry.registered[0].trigger_ns
+    return entry.registered.part.trigger_ns

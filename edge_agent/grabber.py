@@ -137,7 +137,7 @@ class Grabber:
         self.require_trigger()
         with self._lock:
             if not self.book.ready or self.finished.is_set() or self._stopping.is_set():
-                return self._publisher.fault(self._register(part_id)[0], Reason.NOT_READY)
+                return self._publisher.fault(self._register(part_id).part, Reason.NOT_READY)
             self._words += 1
             word = f"\0{self._words}"
             if self.camera.trigger_mode != _HARDWARE:
@@ -322,22 +322,22 @@ class Grabber:
 
     def _register(self, part_id: str, trigger_ns: int = 0) -> Registered:
         bundle = self._bundle()
-        return self._publisher.trigger(self.book, part_id, bundle.identity, trigger_ns), bundle
+        return Registered(self._publisher.trigger(self.book, part_id, bundle.identity, trigger_ns), bundle)
 
     def _take_picture(self, picture: Picture) -> None:
         """Pass the picture on with its part."""
         assert self.ring is not None
         registered = self._take_due() if self._is_due else self._of_picture(picture.trigger_ns or time.monotonic_ns())
         self._lent.discard(picture.slot)
-        if registered is None or self.book.mode == OFFLINE or registered[1].refusal:
+        if registered is None or self.book.mode == OFFLINE or registered.bundle.refusal:
             self.ring.give_back(picture.slot)
             if registered is None:
                 self.skipped += 1
             else:
-                self._publisher.fault(registered[0], Reason.NOT_READY)
+                self._publisher.fault(registered.part, Reason.NOT_READY)
             return
-        if (late_ns := time.monotonic_ns() - registered[0].deadline_ns) > 0:
-            waited_ms = (time.monotonic_ns() - registered[0].trigger_ns) / 1e6
+        if (late_ns := time.monotonic_ns() - registered.part.deadline_ns) > 0:
+            waited_ms = (time.monotonic_ns() - registered.part.trigger_ns) / 1e6
             why = f"the picture came {waited_ms:.0f} ms after its trigger, {late_ns / 1e6:.0f} ms after the last time to judge it"
             self._say_lost(Reason.LATE, why)
         exposure = picture.exposure
@@ -360,7 +360,7 @@ class Grabber:
                 registered = self._of_loss(lost.trigger_ns, lost.since_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
-                self._publisher.fault(registered[0], reason)
+                self._publisher.fault(registered.part, reason)
 
     def _say_lost(self, reason: Reason, why: str, count: int = 1) -> None:
         say("camera.lost", line=self.book.name, camera=self.camera.name, reason=reason.value, why=why, count=count)
@@ -395,6 +395,6 @@ class Grabber:
             count = self._announced.give_up(reason)
         due = self._take_due()
         if due is not None:
-            self._publisher.fault(due[0], reason)
+            self._publisher.fault(due.part, reason)
         if count or due is not None:
             self._say_lost(reason, f"nothing came of them any more: {self.book.why_not_ready}", count + (due is not None))

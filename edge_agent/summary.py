@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_agent.plc.latency import Latencies
 from edge_agent.plc.publisher import Publisher
 from edge_agent.uplink.outbox import Outbox
 
@@ -31,5 +32,5 @@ def summary_of(publisher: Publisher, outbox: Outbox) -> dict[str, Any]:
     }
 
 
-def _quantiles(latencies: Any) -> dict[str, float | None]:
+def _quantiles(latencies: Latencies) -> dict[str, float | None]:
     return {"p50": latencies.quantile_ms(0.5), "p99": latencies.quantile_ms(0.99)}

@@ -8,7 +8,7 @@ import pytest
 from running import wait_until
 from scripted import Script
 
-from edge_agent.announced import Announced
+from edge_agent.announced import Announced, Registered
 from edge_agent.camera.base import Lost
 from edge_agent.errors import CameraError, Reason
 from edge_agent.records import Part
@@ -140,7 +140,7 @@ def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may
 def test_parts_whose_pictures_are_all_lost_are_not_kept_for_ever() -> None:
     """A camera whose every picture is torn says of none when it was triggered."""
     times = iter(range(1, 101))
-    announced = Announced(5, lambda _: (Part("l", 1, (at := next(times)), "", 0, at, 0, None), None), lambda *_: None)
+    announced = Announced(5, lambda _: Registered(Part("l", 1, (at := next(times)), "", 0, at, 0, None), None), lambda *_: None)
     for _ in range(100):
         announced.of_loss(0, 0)
     assert announced.shown_before(100) is not None
