@@ -29,7 +29,10 @@ class TriggerLog(Protocol):
 
 @dataclass(slots=True)
 class LineBook:
-    """One line's numbers. `published_through` is the seq up to which every part has its outcome published."""
+    """One line's state and numbers. `published_through` is the seq up to which every part has its outcome published.
+
+    Any thread reads it. The line's threads, or its joiner, write whether it is ready and by what it judges (`identity`); whoever
+    opens a part, under the `PartBook`'s lock, writes `triggers` and takes `challenge`; the rest is the publisher's thread's."""
 
     name: str
     mode: str = ONLINE
