@@ -34,23 +34,38 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
     `owner`, with a copied disk, or two stations would number rows of one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     finish(file)
-    expected, losses = _stream_beside(file), []
+    noted, losses = _stream_beside(file), []
     try:
         connection = connect(file, cap_mb)
         take_the_end(connection, file)
-        stream = _meta(connection, "stream")
-        if stream is not None and not _STREAM.fullmatch(stream):  # a collector refuses a name like that
-            say("outbox.replaced", file=str(file), why="its stream id is damaged")
-            stream, expected = None, ""
-        if expected and stream != expected and stream is not None:
-            say("outbox.replaced", file=str(file), why="its stream id is not the one noted beside it")
-        if expected and stream is None:
-            say("outbox.replaced", file=str(file), why="it was empty although a stream had begun")
+        stream = _stream_in(connection, file, noted)
     except DAMAGE as error:
         say("outbox.replaced", file=str(file), why=str(error))
         losses = salvage(file, cap_mb)
         connection, stream = connect(file, cap_mb), None
         say("outbox.salvaged", file=str(file), rows=first_of(connection, "select count(*) from rows"))
+    stream = _stream_of(owner, connection, file, stream)
+    if stream != noted:
+        note_beside(file, stream)
+    return Opened(connection, stream, losses)
+
+
+def _stream_in(connection: apsw.Connection, file: Path, noted: str) -> str | None:
+    """The database's stream id, None where it has none that can be used; says what is wrong with it beside the one `noted`."""
+    stream, why = _meta(connection, "stream"), ""
+    if stream is not None and not _STREAM.fullmatch(stream):  # a collector refuses a name like that
+        stream, why = None, "its stream id is damaged"
+    elif noted and stream is None:
+        why = "it was empty although a stream had begun"
+    elif noted and stream != noted:
+        why = "its stream id is not the one noted beside it"
+    if why:
+        say("outbox.replaced", file=str(file), why=why)
+    return stream
+
+
+def _stream_of(owner: str, connection: apsw.Connection, file: Path, stream: str | None) -> str:
+    """The stream id by which this owner goes on: a new one without a `stream`, or with another owner's. Both are stored."""
     before = _meta(connection, "owner")
     if owner and stream is not None and before not in (None, owner):
         say("outbox.copied", file=str(file), made_by=before, owner=owner)
@@ -62,9 +77,7 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
     elif owner and before != owner:
         with contextlib.suppress(apsw.FullError):  # a full disk holds up no start
             connection.execute("insert or replace into meta values('owner', ?)", (owner,))
-    if stream != expected:
-        note_beside(file, stream)
-    return Opened(connection, stream, losses)
+    return stream
 
 
 def _meta(connection: apsw.Connection, key: str) -> str | None:
