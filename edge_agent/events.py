@@ -144,6 +144,9 @@ EVENTS: dict[str, Event] = {
         "the outbox was damaged or replaced; a new stream begins",
         "look at the disk; what was damaged is kept as *.damaged-*",
     ),
+    "outbox.cut_off": Event(
+        "error", "so many `rows` that were durable are in the outbox no more; they are declared lost", "look at the disk"
+    ),
     "outbox.salvaged": Event(
         "warning", "what can be read of the damaged outbox, so many `rows`, is shipped; the rest is declared lost"
     ),

@@ -13,11 +13,14 @@ import apsw
 
 from edge_agent.errors import remedy_within
 from edge_agent.events import say
-from edge_agent.uplink.rows import first_of
+from edge_agent.uplink.losses import declare
+from edge_agent.uplink.mark import read_mark
+from edge_agent.uplink.rows import HIGHEST, first_of, loss_of
 from edge_agent.uplink.salvage import finish, salvage
-from edge_agent.uplink.schema import DAMAGE, NOTE, connect, transaction
+from edge_agent.uplink.schema import DAMAGE, NOTE, ROW, connect, transaction
 from edge_agent.uplink.wal import take_the_end
 
+_LAST = "select coalesce(max(seq), 0) from rows"
 _STREAM = re.compile(r"[0-9a-f]{32}")
 
 
@@ -39,6 +42,7 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
         connection = connect(file, cap_mb)
         take_the_end(connection, file)
         stream = _stream_in(connection, file, noted)
+        losses = _declare_cut_off(connection, file, noted)
     except DAMAGE as error:
         say("outbox.replaced", file=str(file), why=str(error))
         losses = salvage(file, cap_mb)
@@ -48,6 +52,23 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
     if stream != noted:
         note_beside(file, stream)
     return Opened(connection, stream, losses)
+
+
+def _declare_cut_off(connection: apsw.Connection, file: Path, noted: str) -> list[dict[str, Any]]:
+    """Declare the rows that were durable once and are not in the database, by the mark beside it, but for those acknowledged.
+
+    Their numbers are not given again."""
+    mark = read_mark(file)
+    n = mark.highest - max(first_of(connection, HIGHEST), first_of(connection, _LAST), mark.acknowledged)
+    if mark.stream != noted or n <= 0:
+        return []
+    say("outbox.cut_off", file=str(file), rows=n)
+    losses = [loss_of(ROW, n, why="cut off")]
+    with transaction(connection):
+        connection.execute("delete from sqlite_sequence")
+        connection.execute("insert into sqlite_sequence values('rows', ?)", (mark.highest,))
+        declare(connection, losses, mark.highest)
+    return losses
 
 
 def _stream_in(connection: apsw.Connection, file: Path, noted: str) -> str | None:

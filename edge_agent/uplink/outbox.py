@@ -26,6 +26,7 @@ from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
 from edge_agent.uplink.losses import Losses, declare
+from edge_agent.uplink.mark import Mark, MarkFile
 from edge_agent.uplink.opening import note_beside, open_outbox, remedy_of
 from edge_agent.uplink.rows import (
     HIGHEST,
@@ -109,6 +110,7 @@ class Outbox:
         self._stop = threading.Event()
         try:
             self._connection, self.stream, losses = open_outbox(self.file, cap_mb, owner)
+            self._mark = MarkFile(self.file)
             self._shedder = Shedder(self._connection, self.file, cap_mb)
             self._opened_at = first_of(self._connection, HIGHEST)  # rows up to here are an earlier run's
             self.known_upto = sent_upto(self._connection, self._opened_at)
@@ -182,6 +184,7 @@ class Outbox:
         with contextlib.suppress(apsw.Error):
             self._connection.execute("pragma journal_size_limit=0")  # what the database has by now, its WAL need not keep
         self._connection.close()
+        self._mark.close()
 
     # --- the sender's thread --------------------------------------------------------------------------------------
     def read_after(self, seq: int, most_rows: int, most_bytes: int) -> list[Row]:
@@ -279,6 +282,7 @@ class Outbox:
                 insert_picture(connection, put.kind, put.priority, put.body, put.data)
             rows = declare(connection, declared, self.known_upto) if declared else 0
         self._forgotten_upto = max(self._forgotten_upto, upto)
+        self._mark.write(Mark(self.stream, first_of(connection, HIGHEST), self._forgotten_upto))
         self._stats.acknowledged += forgotten[0]
         self._stats.records_acknowledged += forgotten[1]
         self._stats.waiting_rows += len(puts) + rows - forgotten[0]
