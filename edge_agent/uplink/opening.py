@@ -17,7 +17,7 @@ from edge_agent.uplink.losses import declare
 from edge_agent.uplink.mark import read_mark
 from edge_agent.uplink.rows import HIGHEST, first_of, loss_of
 from edge_agent.uplink.salvage import finish, salvage
-from edge_agent.uplink.schema import DAMAGE, NOTE, ROW, connect, transaction
+from edge_agent.uplink.schema import DAMAGE, NOTE, ROW, connect, lay_tables, transaction
 from edge_agent.uplink.wal import take_the_end
 
 _LAST = "select coalesce(max(seq), 0) from rows"
@@ -39,14 +39,15 @@ def open_outbox(file: Path, cap_mb: int, owner: str = "") -> Opened:
     finish(file)
     noted, losses = _stream_beside(file), []
     try:
-        connection = connect(file, cap_mb)
+        connection = connect(file)
         take_the_end(connection, file)
+        lay_tables(connection, cap_mb)
         stream = _stream_in(connection, file, noted)
         losses = _declare_cut_off(connection, file, noted)
     except DAMAGE as error:
         say("outbox.replaced", file=str(file), why=str(error))
         losses = salvage(file, cap_mb)
-        connection, stream = connect(file, cap_mb), None
+        connection, stream = lay_tables(connect(file), cap_mb), None
         say("outbox.salvaged", file=str(file), rows=first_of(connection, "select count(*) from rows"))
     stream = _stream_of(owner, connection, file, stream)
     if stream != noted:

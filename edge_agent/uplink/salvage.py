@@ -29,6 +29,7 @@ from edge_agent.uplink.schema import (
     RECORD_PRIORITY,
     ROW,
     connect,
+    lay_tables,
     transaction,
 )
 
@@ -58,7 +59,7 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
     fresh = _beside(file, ".fresh")
     _remove(fresh, "", "-wal", "-shm")
     file.with_suffix(BALLAST).unlink(missing_ok=True)
-    with contextlib.closing(connect(fresh, cap_mb)) as into:
+    with contextlib.closing(lay_tables(connect(fresh), cap_mb)) as into:
         _make_readable(file, into, cap_mb)
         losses = _copy(file, into, cap_mb)
         into.execute("pragma journal_mode=delete")  # all of it in the one file that is moved

@@ -17,6 +17,14 @@ PASS_PRIORITY, NG_PRIORITY, RECORD_PRIORITY, LOST_PRIORITY = range(4)  # picture
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 PAGE_BYTES = 4096
 BALLAST, NOTE = ".ballast", ".stream"  # beside the file: room that is given back to a full disk, and the stream's id
+_PRAGMAS = {
+    "page_size": PAGE_BYTES,
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "wal_autocheckpoint": 1000,
+    "journal_size_limit": 16 << 20,
+    "cache_size": -4096,
+}
 _TABLES = """
 create table if not exists meta(k text primary key, v) without rowid;
 create table if not exists rows(seq integer primary key autoincrement, kind text not null, prio integer not null,
@@ -37,14 +45,19 @@ class Row:
     crc: int
 
 
-def connect(file: Path, cap_mb: int) -> apsw.Connection:
-    """Open or make the database, with its tables. Raises what `DAMAGE` names where its pages are not in order."""
+def connect(file: Path) -> apsw.Connection:
+    """Open or make the database, and read its write-ahead log."""
     connection = apsw.Connection(str(file))
     connection.set_busy_timeout(5000)
     is_kept = ctypes.c_int(1)  # the WAL's index outlives a stop: on a full disk a start would have no room for another
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(is_kept))
-    connection.execute(f"pragma page_size={PAGE_BYTES}; pragma journal_mode=wal; pragma synchronous=full")
-    connection.execute("pragma wal_autocheckpoint=1000; pragma journal_size_limit=16777216; pragma cache_size=-4096")
+    for name, value in _PRAGMAS.items():  # one by one: of several in a text, those behind the first that answers are not run
+        connection.pragma(name, value)
+    return connection
+
+
+def lay_tables(connection: apsw.Connection, cap_mb: int) -> apsw.Connection:
+    """Make the tables that are missing, and limit the file. Raises CorruptError, and closes, where its pages are not in order."""
     if next(iter(connection.execute("pragma quick_check(1)")))[0] != "ok":
         connection.close()
         raise apsw.CorruptError("quick_check found damage")

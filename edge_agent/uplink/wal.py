@@ -28,8 +28,8 @@ def take_the_end(connection: apsw.Connection, file: Path) -> None:
     The connection is closed then, and the log kept as `*.damaged-<time>`. What of a damaged frame is in the pages, a reader of
     the rows has to find."""
     wal = file.with_name(file.name + "-wal")
-    taken, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    transactions, pages = _behind(wal, taken)
+    taken, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    transactions, pages = _behind(wal, max(0, taken))
     if transactions <= 1:  # a power cut leaves one half written, and nobody was told that it is durable
         return
     shutil.copyfile(wal, wal.with_name(f"{wal.name}.damaged-{time.time_ns()}"))

@@ -12,7 +12,7 @@ import pytest
 from edge_agent.uplink import opening
 from edge_agent.uplink.mark import Mark, MarkFile, read_mark
 from edge_agent.uplink.outbox import Outbox
-from edge_agent.uplink.schema import LOST
+from edge_agent.uplink.schema import LOST, connect
 
 ROWS = 30
 
@@ -106,3 +106,9 @@ def test_a_mark_that_cannot_be_written_holds_up_nothing(tmp_path: Path) -> None:
     full = MarkFile(tmp_path / "outbox.db")
     full.write(Mark("a" * 32, 1, 0))
     full.close()
+
+
+def test_every_setting_of_the_database_is_made(tmp_path: Path) -> None:
+    with contextlib.closing(connect(tmp_path / "outbox.db")) as connection:
+        settings = {name: connection.pragma(name) for name in ("journal_mode", "synchronous", "journal_size_limit", "cache_size")}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "journal_size_limit": 16 << 20, "cache_size": -4096}
