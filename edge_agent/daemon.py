@@ -18,24 +18,19 @@ from edge_agent import process
 from edge_agent.asked import Asked
 from edge_agent.bundle import Bundle
 from edge_agent.camera import open_camera
-from edge_agent.camera.base import Camera
 from edge_agent.clock import SystemClock
 from edge_agent.errors import ConfigurationError, EdgeAgentError, EngineLost
 from edge_agent.events import say
-from edge_agent.evidence import EvidencePicker
 from edge_agent.foundry import Foundry
 from edge_agent.golden import prove
-from edge_agent.grabber import Budget, Registrar
 from edge_agent.inference.absent import AbsentSegmenter
-from edge_agent.joiner import Joiner
 from edge_agent.line import Line, Observe, trigger
-from edge_agent.masters import open_challenge
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
 from edge_agent.plc.control import Control
 from edge_agent.plc.counters import FOLDER, Counters
 from edge_agent.plc.journal import Journal
-from edge_agent.plc.parts import LineBook, PartBook
+from edge_agent.plc.parts import PartBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
@@ -49,9 +44,9 @@ from edge_agent.uplink.encoding import EvidenceWorker
 from edge_agent.uplink.outbox import MOST_BATCH, Outbox
 from edge_agent.uplink.schema import RECORD
 from edge_agent.uplink.sender import Sender
+from edge_agent.wiring import Wiring
 
 _POLL_S = 0.05
-_PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view
 _RECOVER_S = 5.0  # a start waits so long for the disk to take what the last run left, before more of it is queued
 _HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
 _CLOSES_S = 35.0  # beside `drain_s` a stop takes no longer: cameras that hang, the disk, the engines
@@ -81,13 +76,10 @@ class Daemon:
         self._reload = reload or threading.Event()
         self._failure: EdgeAgentError | None = None  # what ends the daemon, though nobody asked it to stop
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
-        self._budget = Budget(parts)
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
         self.lines: list[Line] = []  # one for each view
         self._views: dict[str, list[Line]] = {}  # by the name of their line
-        self._joiners: list[Joiner] = []
-        self._sources: list[Callable[[], None]] = []  # of parts beside the cameras: asks them to stop
         process.prepare()
         self._core = process.choose_core(station.settings)
         before, threading.excepthook = threading.excepthook, self._on_thread_failure  # engines have threads from their opening on
@@ -118,12 +110,12 @@ class Daemon:
         self.evidence = EvidenceWorker(self.outbox)
         self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
+        self._wiring = Wiring(self.station, self.publisher, self.evidence, self._parts, self._observe)
         for line in settings.lines:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
-            self._views[line.name] = self._open_line(line, of_line, cameras)
+            self._views[line.name] = self._wiring.line(line, of_line, cameras, self._counters.lines[line.name])
             self.lines += self._views[line.name]
             self.limit_ng_run(line.name)
-            self._open_challenge(line)
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop, self._foundry.release)
         self._closers.append(self._swapper.close)
@@ -199,12 +191,6 @@ class Daemon:
         self._closers.append(sender.close)
         return sender
 
-    def _open_challenge(self, line: LineSettings) -> None:
-        first, counters = self._views[line.name][0], self._counters.lines[line.name]
-        pictures = open_challenge(line, first, self.publisher, counters, self.station.base)
-        if pictures is not None:
-            self._sources.append(pictures.ask_to_stop)
-
     def _open_metrics(self) -> MetricsServer | None:
         settings = self.station.settings
         if settings.metrics is None:
@@ -227,33 +213,6 @@ class Daemon:
         if server is not None:
             self._closers.append(server.close)
         return server
-
-    def _open_line(self, settings: LineSettings, bundles: dict[str, Bundle], cameras: dict[str, Camera]) -> list[Line]:
-        """The threads of a line: one pair, or one for each of its views, whose judgements a joiner makes one of."""
-        book = self.publisher.book.lines[settings.name]
-        if not settings.views:
-            return [self._line(book, settings, bundles[settings.name], cameras[str(settings.camera)], self.publisher, 0)]
-        joiner = Joiner(book, self.publisher, tuple(bundles), settings.join_window_ms / 1000)
-        self._joiners.append(joiner)
-        lines = []
-        for number, view in enumerate(settings.views):
-            seen, first = joiner.views[view.name], number * _PICTURES_OF_A_VIEW
-            lines.append(self._line(seen.book, settings, bundles[view.name], cameras[view.camera], seen, first))
-        return lines
-
-    def _line(
-        self, book: LineBook, settings: LineSettings, bundle: Bundle, camera: Camera, publisher: Registrar, first_picture: int
-    ) -> Line:
-        observe = self._observe
-        picker = EvidencePicker(self.station.settings.station, self.evidence, first_picture)
-
-        def hand_over(inspection: Any, judgement: Any) -> None:
-            picker.pick(inspection, judgement)
-            if observe is not None:
-                observe(inspection, judgement)
-
-        budget = Budget(self._parts) if settings.views else self._budget  # of several views each sees every part
-        return Line(book, camera, settings, bundle, publisher, hand_over, budget)
 
     # --- running --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, Any]:
@@ -288,7 +247,7 @@ class Daemon:
 
     def look_at_views(self) -> None:
         """Lines of several views: are all ready, is one overdue?"""
-        for joiner in self._joiners:
+        for joiner in self._wiring.joiners:
             joiner.look()
 
     def start(self) -> None:
@@ -362,7 +321,7 @@ class Daemon:
         self._cpu = _cpu_seconds()
         notify(STOPPING=1, STATUS="draining: finishing parts in flight")
         extend_timeout(self.station.settings.drain_s + _CLOSES_S)
-        for ask_to_stop in (*self._sources, *(line.grabber.ask_to_stop for line in self.lines)):
+        for ask_to_stop in (*self._wiring.sources, *(line.grabber.ask_to_stop for line in self.lines)):
             ask_to_stop()  # all at once: a camera that hangs takes no time from the other lines
         self.look_at_views()  # not ready any more
         hangs_s = time.monotonic() + _HANGS_S
