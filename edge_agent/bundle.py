@@ -75,6 +75,10 @@ class Bundle:
     def begin(self, part: Part, frame: Frame) -> Inspection:
         return Inspection(self, part, frame)
 
+    def refused(self, why: str) -> Bundle:
+        """The same, which cannot be Ready for this reason."""
+        return Bundle(self.recipe, self.segmenter, self.identity, self.keeps_maps, why)
+
     def layout(self, shape: tuple[int, ...]) -> Layout:
         """Return the layout for frames of `shape`, made at the first of them. Raises RegionError where it does not fit."""
         layout = self._layouts.get(shape)

@@ -34,6 +34,7 @@ from edge_agent.plc.parts import PartBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
+from edge_agent.recipe import Recipe
 from edge_agent.recovery import deliver_unfinished
 from edge_agent.reload import Reloader
 from edge_agent.settings import LineSettings, Station, ViewSettings
@@ -143,11 +144,13 @@ class Daemon:
         extend_timeout(_BUNDLE_S)
         return self.forge_asked(line.name, self._asked.recipe(line.name, view.recipe), 1, line.deadline_guard_ms)
 
-    def _forge(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
+    def _forge(
+        self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False, kept: Recipe | None = None
+    ) -> Bundle:
         """A bundle that its golden pictures have proved; a replay looks at pictures of its own, maybe with another model.
 
         One without its engine cannot be proved, and judges no part either."""
-        bundle = self._foundry.forge(recipe, generation, guard_ms, may_wait=may_wait)
+        bundle = self._foundry.forge(recipe, generation, guard_ms, may_wait=may_wait, kept=kept)
         if self._observe is None and self._model is None and not isinstance(bundle.segmenter, AbsentSegmenter):
             prove(bundle, self.station.path(self.station.settings.recipes))
         return bundle
@@ -290,11 +293,11 @@ class Daemon:
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
         self._asked.keep_recipe(line, recipe, is_named=is_named)
 
-    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float) -> Bundle:
+    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float, kept: Recipe | None = None) -> Bundle:
         """The first bundle of a line, whose engine may come later. Where the recipe asked for cannot be used, the line is offline,
         by the settings' one."""
         try:
-            return self._forge(recipe, generation, guard_ms, may_wait=True)
+            return self._forge(recipe, generation, guard_ms, may_wait=True, kept=kept)
         except ConfigurationError as error:
             recipe = self._asked.fall_back(line, recipe, error)
         return self._forge(recipe, generation, guard_ms, may_wait=True)

@@ -48,15 +48,18 @@ class Foundry:
         self._segmenters: dict[bytes, tuple[Segmenter, float]] = {}  # with the latency of one inference in ms
         self._idle_since_s: dict[bytes, float] = {}  # of these, the ones that no line judges by
 
-    def forge(self, recipe_name: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle:
+    def forge(
+        self, recipe_name: str, generation: int, guard_ms: float, *, may_wait: bool = False, kept: Recipe | None = None
+    ) -> Bundle:
         """Read recipe and model, open and warm up the engine. With `may_wait` a missing engine makes a bundle that is not ready.
+        `kept` is the recipe as it was read before, in the place of its file.
 
         Raises ConfigurationError, EngineError."""
         settings = self._station.settings
         file = self._station.path(settings.recipes) / f"{recipe_name}.yaml"
         if file.parent != self._station.path(settings.recipes):
             raise ConfigurationError(f"recipe {recipe_name!r} is no name of a file in {self._station.path(settings.recipes)}.")
-        recipe = load_recipe(file)
+        recipe = kept or load_recipe(file)
         model = load_model(self._model or self._station.path(settings.models) / recipe.model.name)
         require_fit(recipe, model, str(file))
         if self._deadline_ms is None:

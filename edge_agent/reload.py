@@ -13,6 +13,7 @@ from edge_agent.bundle import Bundle
 from edge_agent.errors import ConfigurationError
 from edge_agent.events import say
 from edge_agent.line import Line
+from edge_agent.recipe import Recipe
 from edge_agent.settings import LineSettings, Station, StationSettings, load_station
 
 Recipes = dict[tuple[str, str], str]  # by line and view
@@ -31,7 +32,9 @@ class Reading:
 class Forge(Protocol):
     """Builds a bundle that its golden pictures have proved. Raises ConfigurationError, EngineError."""
 
-    def __call__(self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False) -> Bundle: ...
+    def __call__(
+        self, recipe: str, generation: int, guard_ms: float, *, may_wait: bool = False, kept: Recipe | None = None
+    ) -> Bundle: ...
 
 
 class Reloader:

@@ -20,6 +20,7 @@ from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter
 from edge_agent.line import Line
 from edge_agent.notify import notify, notify_reloading
+from edge_agent.recipe import Recipe
 from edge_agent.reload import Forge, Reading, Reloader
 from edge_agent.wire import Reply
 
@@ -36,7 +37,7 @@ class Owner(Protocol):
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
 
-    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float) -> Bundle: ...
+    def forge_asked(self, line: str, recipe: str, generation: int, guard_ms: float, kept: Recipe | None = None) -> Bundle: ...
 
     def tell_refusal(self, why: str) -> None: ...
 
@@ -71,6 +72,7 @@ class Swapper:
         self._asking: list[Callable[[Reply], None]] = []  # who waits for what comes of the next reading
         self._reload_lock = threading.Lock()  # over these, and over what systemd is told of them
         self._wanted: dict[str, _Wanted] = {}  # by line: the recipe that is to be built next
+        self._unusable: dict[str, str] = {}  # by view: why the recipe as it is now cannot be used, while the engine is missing
         self._changing: set[str] = set()  # lines with a thread that builds what is wanted
         self._wanted_lock = threading.Lock()
         self._owed: list[Callable[[Reply], None]] = []  # answers of all requests under way
@@ -258,14 +260,15 @@ class Swapper:
             why = "the engine is missing, and the system starts no thread to look for it"
             self._owner.fail(EngineUnavailable(f"{why}. Free memory, or raise TasksMax= or MemoryMax= of the service."))
 
-    def _without_engine(self) -> list[tuple[str, Line]]:
-        every = [(name, line) for name, views in self._views.items() for line in views]
-        return [(name, line) for name, line in every if isinstance(line.bundle.segmenter, AbsentSegmenter)]
+    def _without_engine(self) -> list[tuple[str, Line, str]]:
+        """Each with the name of its line and why it has none."""
+        every = [(name, line, line.bundle.segmenter) for name, views in self._views.items() for line in views]
+        return [(name, line, engine.why) for name, line, engine in every if isinstance(engine, AbsentSegmenter)]
 
     def _await_engines(self) -> None:
         told = ""
         for waited in itertools.count():
-            why = next((line.bundle.refusal for _, line in self._without_engine()), "")
+            why = next((why for _, _, why in self._without_engine()), "")
             if why and why != told:
                 say("engine.unavailable", why=why)
             told = why
@@ -276,20 +279,37 @@ class Swapper:
                 self._equip()
             except Stopping:
                 break
-            except (ConfigurationError, EngineError) as error:
+            except EngineError as error:
                 self._owner.fail(error)
                 break
 
     def _equip(self) -> None:
-        """Try once for every line without an engine. Raises ConfigurationError for what will never work, EngineError for an engine
-        that came and did not answer."""
+        """Try once for every line without an engine. Raises EngineError for an engine that came and did not answer."""
         with self._building:
-            for name, line in self._without_engine():
-                recipe, generation = line.bundle.recipe.name, line.bundle.identity.generation + 1
-                bundle = self._owner.forge_asked(line.book.name, recipe, generation, line.guard_ms)
+            for name, line, _ in self._without_engine():
+                bundle = self._equipped(line)
                 self._swap(name, line, bundle)
                 if not isinstance(bundle.segmenter, AbsentSegmenter):
                     say("engine.available", line=line.book.name, engine=bundle.identity.engine_id)
+
+    def _equipped(self, line: Line) -> Bundle:
+        """By the recipe as its file is now; where that cannot be used, by the one before, as after a reload that is refused. Where
+        that cannot either, its model being another, say, the line stays as it is, and tells why."""
+        before, view = line.bundle, line.book.name
+        recipe, generation = before.recipe.name, before.identity.generation + 1
+        try:
+            bundle = self._forge(recipe, generation, line.guard_ms, may_wait=True)
+        except ConfigurationError as error:
+            if self._unusable.get(view) != str(error):
+                self._unusable[view] = str(error)
+                say("line.recipe_refused", line=view, recipe=recipe, why=str(error))
+        else:
+            self._unusable.pop(view, None)
+            return bundle
+        try:
+            return self._owner.forge_asked(view, recipe, generation, line.guard_ms, before.recipe)
+        except ConfigurationError as error:
+            return before.refused(str(error))
 
 
 def _begun(change: Callable[..., None], *of: object) -> str:

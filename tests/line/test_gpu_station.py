@@ -38,12 +38,6 @@ FOUR_TILES = {
 }
 
 
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pycuda", "pycuda.driver", "tensorrt", "tensorrt_rtx"):
-        monkeypatch.setitem(sys.modules, name, None)
-
-
 def open_daemon(station: StationFolder) -> tuple[Daemon, list[Verdict]]:
     daemon = Daemon(load_station(station.write()))
     verdicts: list[Verdict] = []

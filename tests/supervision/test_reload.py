@@ -157,7 +157,9 @@ def test_without_room_for_a_thread_that_looks_for_an_engine_the_daemon_ends_in_o
         raise RuntimeError("can't start new thread")
 
     failures: list[EdgeAgentError] = []
-    line = SimpleNamespace(bundle=SimpleNamespace(segmenter=object.__new__(AbsentSegmenter)))
+    absent = object.__new__(AbsentSegmenter)
+    absent.why = "no GPU"
+    line = SimpleNamespace(bundle=SimpleNamespace(segmenter=absent))
     owner = SimpleNamespace(fail=failures.append)
     swapper = Swapper({"line": [line]}, None, None, owner, threading.Event(), lambda _: None)  # type: ignore[arg-type,list-item]
     monkeypatch.setattr(threading.Thread, "start", full)
