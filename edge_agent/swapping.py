@@ -20,13 +20,13 @@ from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.inference.base import Segmenter
 from edge_agent.line import Line
 from edge_agent.notify import notify, notify_reloading
+from edge_agent.owed import STOPPING, Answer, OwedAnswers
 from edge_agent.recipe import Recipe
 from edge_agent.reload import Forge, Reading, Reloader
 from edge_agent.wire import Reply
 
 _ENGINE_AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # until a missing engine is looked for again
 _READY_AGAIN_S = 0.1
-_STOPPING = Reply(ok=False, error="the station stops; the recipes before stay. Ask again when it runs.")
 _CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one that is being built is given up
 
 
@@ -49,7 +49,7 @@ class _Wanted:
     """A recipe that somebody asked for, and who waits for what comes of it."""
 
     recipe: str
-    answers: list[Callable[[Reply], None]]
+    answers: list[Answer]
 
 
 class Swapper:
@@ -69,40 +69,17 @@ class Swapper:
         self._release = release
         self._building = threading.Lock()  # one change after another
         self._is_asked = self._is_reloading = False
-        self._asking: list[Callable[[Reply], None]] = []  # who waits for what comes of the next reading
+        self._asking: list[Answer] = []  # who waits for what comes of the next reading
         self._reload_lock = threading.Lock()  # over these, and over what systemd is told of them
         self._wanted: dict[str, _Wanted] = {}  # by line: the recipe that is to be built next
         self._unusable: dict[str, str] = {}  # by view: why the recipe as it is now cannot be used, while the engine is missing
         self._changing: set[str] = set()  # lines with a thread that builds what is wanted
         self._wanted_lock = threading.Lock()
-        self._owed: list[Callable[[Reply], None]] = []  # answers of all requests under way
-        self._is_stopping = False
-        self._owed_lock = threading.Lock()  # over these two, and over a change that takes effect
+        self._owed = OwedAnswers()
 
     def ask_to_stop(self) -> None:
         """Whoever waits for a change is told that it does not come, while there are sockets to say so; nothing changes any more."""
-        with self._owed_lock:
-            self._is_stopping = True
-        self._tell(tuple(self._owed), _STOPPING)
-
-    def _owes(self, answer: Callable[[Reply], None]) -> bool:
-        """False where the station stops: then that is the answer."""
-        with self._owed_lock:
-            if not self._is_stopping:
-                self._owed.append(answer)
-                return True
-        answer(_STOPPING)
-        return False
-
-    def _tell(self, answers: Iterable[Callable[[Reply], None]], reply: Reply) -> None:
-        """Each is answered once."""
-        for answer in answers:
-            with self._owed_lock:
-                is_owed = answer in self._owed
-                if is_owed:
-                    self._owed.remove(answer)
-            if is_owed:
-                answer(reply)
+        self._owed.stop()
 
     def close(self) -> None:
         """Begin no change any more, and wait a while for the one under way: an engine that nobody closes, because it came after
@@ -110,13 +87,13 @@ class Swapper:
         self._stop.set()  # a lock is not fair: whoever let go of it may have it again
         self._building.acquire(timeout=_CLOSES_S)
 
-    def change_recipe(self, name: str, recipe: str, answer: Callable[[Reply], None]) -> None:
+    def change_recipe(self, name: str, recipe: str, answer: Answer) -> None:
         """Build the new bundle aside, swap between two parts, answer then; one is built for a line at a time, and of those that
         wait the last alone. Raises ConfigurationError for a line with views."""
         line = self._views[name][0]
         if line.is_view:
             raise ConfigurationError(f"line {name} has views with a recipe each. Change them in the settings and start again.")
-        if not self._owes(answer):
+        if not self._owed.take(answer):
             return None
         with self._wanted_lock:
             before = self._wanted.get(name)
@@ -127,13 +104,13 @@ class Swapper:
             self._changing.add(name)
         if before is not None:
             why = f"recipe {recipe} was asked for before {before.recipe} was begun. Ask for {before.recipe} again if it is wanted."
-            self._tell(before.answers, Reply(ok=False, error=why))
+            self._owed.give(before.answers, Reply(ok=False, error=why))
         if not is_changing and (why := _begun(self._change, name, line)):
             with self._wanted_lock:
                 self._changing.remove(name)
                 wanted = self._wanted.pop(name)
             say("line.recipe_refused", line=name, recipe=recipe, why=why)
-            self._tell(wanted.answers, Reply(ok=False, error=why))
+            self._owed.give(wanted.answers, Reply(ok=False, error=why))
         return None
 
     def _change(self, name: str, line: Line) -> None:
@@ -145,7 +122,7 @@ class Swapper:
                 if wanted is None or self._stop.is_set():
                     self._changing.remove(name)
                     return
-            self._tell(wanted.answers, self._build(name, line, wanted.recipe))
+            self._owed.give(wanted.answers, self._build(name, line, wanted.recipe))
 
     def _release_idle(self) -> None:
         """Before a change, never within one: an engine that was opened for it serves no line yet."""
@@ -161,7 +138,7 @@ class Swapper:
             try:
                 bundle = self._forge(recipe, line.bundle.identity.generation + 1, line.guard_ms)
             except Stopping:
-                return _STOPPING
+                return STOPPING
             except EngineLost as error:  # of every line's engine, whatever was to be opened
                 self._owner.fail(error)
                 return Reply(ok=False, error=str(error))
@@ -171,20 +148,20 @@ class Swapper:
             except Exception as error:
                 say("line.recipe_refused", line=name, recipe=recipe, exc_info=error)
                 return Reply(ok=False, error=f"{type(error).__name__}: {error}. The recipe before stays.")
-            with self._owed_lock:
-                if self._is_stopping:
-                    return _STOPPING
+            with self._owed.taking_effect() as may_change:
+                if not may_change:
+                    return STOPPING
                 self._swap(name, line, bundle)
                 self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
         return Reply(ok=True)
 
-    def reload(self, answer: Callable[[Reply], None] | None = None) -> None:
+    def reload(self, answer: Answer | None = None) -> None:
         """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why.
 
         Asked for again meanwhile, everything is read once more, and the service is ready only after that. `answer` is called
         with what came of a reading that began after this."""
-        if answer is not None and not self._owes(answer):
+        if answer is not None and not self._owed.take(answer):
             return
         with self._reload_lock:
             notify_reloading()
@@ -203,7 +180,7 @@ class Swapper:
             self._is_asked = self._is_reloading = False
             asking, self._asking = self._asking, []
             notify(READY=1)
-        self._tell(asking, refusal)
+        self._owed.give(asking, refusal)
 
     def _reload_as_asked(self) -> None:
         process.unbind()
@@ -215,7 +192,7 @@ class Swapper:
                     self._is_reloading = False
                     return
             if is_asked:
-                self._tell(asking, self._reload())
+                self._owed.give(asking, self._reload())
             else:
                 self._stop.wait(_READY_AGAIN_S)
 
@@ -225,7 +202,7 @@ class Swapper:
             try:
                 reading = self._reloader.fresh()
             except Stopping:
-                return _STOPPING
+                return STOPPING
             except Exception as error:
                 why = str(error) if isinstance(error, EdgeAgentError) else f"{type(error).__name__}: {error}"
                 if isinstance(error, EngineLost):
@@ -233,7 +210,7 @@ class Swapper:
                 return self._refused(why)
             else:
                 if not self._take_over(reading):
-                    return _STOPPING
+                    return STOPPING
                 self._owner.tell_refusal("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
                 return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
@@ -245,8 +222,8 @@ class Swapper:
 
     def _take_over(self, reading: Reading) -> bool:
         """False where the station stops, and nothing changes any more."""
-        with self._owed_lock:
-            if self._is_stopping:
+        with self._owed.taking_effect() as may_change:
+            if not may_change:
                 return False
             for name, line, bundle in reading.changed:
                 self._swap(name, line, bundle)
