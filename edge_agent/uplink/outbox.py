@@ -39,7 +39,7 @@ from edge_agent.uplink.rows import (
     read_rows,
     sent_upto,
 )
-from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, RECORD_PRIORITY, Row, open_reader, transaction
+from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, RECORD_PRIORITY, Row, open_reader, pages_within, transaction
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
@@ -96,7 +96,7 @@ class Outbox:
     ) -> None:
         """At most `queue_limit` rows wait, and `batch` more are on their way to the disk. `owner` is a station on its machine."""
         self.file = folder / _FILE
-        self._cap_pages = cap_mb * (1 << 20) // PAGE_BYTES
+        self._cap_pages = pages_within(cap_mb)
         self._on_committed = on_committed
         self._queue: Refusing[_Item] = Refusing(queue_limit)
         self._batch = batch

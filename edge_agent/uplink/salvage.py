@@ -30,6 +30,7 @@ from edge_agent.uplink.schema import (
     ROW,
     connect,
     lay_tables,
+    pages_within,
     transaction,
 )
 
@@ -200,7 +201,7 @@ def _counts(connection: apsw.Connection) -> Counter[int] | None:
 
 
 def _limit(into: apsw.Connection, cap_mb: int, share: float) -> None:
-    into.execute(f"pragma max_page_count={int(share * (cap_mb << 20) / PAGE_BYTES)}")
+    into.execute(f"pragma max_page_count={pages_within(cap_mb, share)}")
 
 
 def _open_damaged(file: Path) -> apsw.Connection:

@@ -45,6 +45,11 @@ class Row:
     crc: int
 
 
+def pages_within(cap_mb: int, share: float = 1.0) -> int:
+    """How many pages the database may have, or `share` of them."""
+    return int(share * (cap_mb << 20)) // PAGE_BYTES
+
+
 def connect(file: Path) -> apsw.Connection:
     """Open or make the database, and read its write-ahead log."""
     connection = apsw.Connection(str(file))
@@ -62,7 +67,7 @@ def lay_tables(connection: apsw.Connection, cap_mb: int) -> apsw.Connection:
         connection.close()
         raise apsw.CorruptError("quick_check found damage")
     connection.execute(_TABLES)
-    connection.execute(f"pragma max_page_count={cap_mb * (1 << 20) // PAGE_BYTES}")
+    connection.execute(f"pragma max_page_count={pages_within(cap_mb)}")
     return connection
 
 
