@@ -31,15 +31,10 @@ class RegionMeasurer:
         self._allowed = _allowed(recipe, transform, rows, cols)
         self._counting = np.zeros((0 if self._allowed is None else len(classes), rows, cols), np.uint8)
         excluded = 0 if self._allowed is None else rows * cols - cv2.countNonZero(self._allowed)
-        self._inspected_px = (rows * cols - excluded) * transform.area
+        self.inspected_px = (rows * cols - excluded) * transform.area  # of the frame, in which a defect would count
         self._no_zones = {(zone, name): ZoneMeasure(0, 0.0) for zone in self._zones for name in classes}
         self._no_count = dict.fromkeys(classes, 0)
         self._no_area = dict.fromkeys(classes, 0.0)
-
-    @property
-    def inspected_px(self) -> float:
-        """Frame pixels in which a defect would count."""
-        return self._inspected_px
 
     def sees(self, zone: str) -> bool:
         """True where some pixel of the zone counts in this region."""
@@ -61,7 +56,7 @@ class RegionMeasurer:
             if peak >= limits.high:
                 suspects.append((probability, limits))
         if not suspects:
-            return Measured((), self._no_count, self._no_area, peaks, self._no_zones, self._inspected_px)
+            return Measured((), self._no_count, self._no_area, peaks, self._no_zones, self.inspected_px)
         return self._measure_suspects(suspects, peaks)
 
     def counting(self, maps: Pixels) -> npt.NDArray[np.bool_]:
@@ -74,9 +69,8 @@ class RegionMeasurer:
                 mask[found.rows, found.cols] = np.isin(found.labels, found.kept)
         return counting
 
-    @property
-    def inspected(self) -> npt.NDArray[np.bool_]:
-        """Which pixels (rows, cols) of the map are looked at: all but those in exclusions."""
+    def inspected_mask(self) -> npt.NDArray[np.bool_]:
+        """Return which pixels (rows, cols) of the map are looked at: all but those in exclusions."""
         return np.ones(self._shape, np.bool_) if self._allowed is None else self._allowed > 0
 
     def _measure_suspects(self, suspects: list[tuple[Pixels, ClassThreshold]], peaks: dict[str, float]) -> Measured:
@@ -90,7 +84,7 @@ class RegionMeasurer:
             for zone, mask in self._zones.items():
                 touching, pixels = in_zone(found, mask)
                 zones[zone, limits.name] = ZoneMeasure(touching, pixels * self._transform.area)
-        return Measured(tuple(blobs), count, area, peaks, zones, self._inspected_px)
+        return Measured(tuple(blobs), count, area, peaks, zones, self.inspected_px)
 
 
 def _threshold_of(recipe: Recipe, name: str) -> ClassThreshold:

@@ -160,7 +160,7 @@ class Observer:
             counting = measurer.counting(each)
             called = np.where(counting.any(axis=0), np.where(counting, each, 0).argmax(axis=0) + 1, 0)
             wanted = (fitted(plan, mask) > MASK_ABOVE) * np.uint8(truth)
-            inspected = measurer.inspected
+            inspected = measurer.inspected_mask()
             table += confusion(wanted[inspected], called[inspected].astype(np.uint8), size)
         return table, float(np.count_nonzero(mask > MASK_ABOVE)) if labelled.is_defective else None
 
