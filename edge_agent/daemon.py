@@ -24,6 +24,7 @@ from edge_agent.events import say
 from edge_agent.foundry import Foundry
 from edge_agent.golden import prove
 from edge_agent.inference.absent import AbsentSegmenter
+from edge_agent.judgement.rules import names_in_line
 from edge_agent.line import Line, Observe, trigger
 from edge_agent.metrics import MetricsServer, Sources, open_metrics
 from edge_agent.notify import Building, extend_timeout, notify
@@ -116,7 +117,7 @@ class Daemon:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._wiring.line(line, of_line, cameras, self._counters.lines[line.name])
             self.lines += self._views[line.name]
-            self.limit_ng_run(line.name)
+            self.adopt_recipe(line.name)
         reloader = Reloader(self.station, self._views, self._forge)
         self._swapper = Swapper(self._views, self._forge, reloader, self, self._stop, self._foundry.release)
         self._closers.append(self._swapper.close)
@@ -285,10 +286,17 @@ class Daemon:
     def _counters_of_cameras(self) -> dict[str, dict[str, int]]:
         return {line.book.name: {**line.grabber.counters, "skipped": line.grabber.skipped} for line in self.lines}
 
-    def limit_ng_run(self, line: str) -> None:
-        """As many NG in a row raise the line's alarm as its recipe says by now; of several views the strictest's."""
-        limits = [view.bundle.recipe.alarm_after_ng for view in self._views[line]]
-        self.publisher.alarms.limit_ng_run(line, min(filter(None, limits), default=0))
+    def adopt_recipe(self, line: str) -> str:
+        """As many NG in a row raise the line's alarm as its recipe says by now, of several views the strictest's; its master parts
+        meet its rules. Return why no challenge can be passed by these, '' where one can."""
+        recipes = [view.bundle.recipe for view in self._views[line]]
+        self.publisher.alarms.limit_ng_run(line, min(filter(None, (each.alarm_after_ng for each in recipes)), default=0))
+        challenge = self.publisher.challenges.get(line)
+        if challenge is None:
+            return ""
+        views = next(each.names_in_verdicts for each in self.station.settings.lines if each.name == line)
+        challenge.meet_rules(names_in_line(zip(views, recipes, strict=True)))
+        return challenge.unpassable
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None:
         self._asked.keep_recipe(line, recipe, is_named=is_named)

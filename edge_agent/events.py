@@ -21,6 +21,7 @@ class Event:
     sums: tuple[str, ...] = ()
 
 
+UNPASSABLE = "ask for a recipe with the rules that the master parts name, or mend their reasons in the settings and start again"
 _CHALLENGE = "mend the line, then bring its master parts: edge-agent challenge --line LINE --part PART"
 
 EVENTS: dict[str, Event] = {
@@ -114,6 +115,9 @@ EVENTS: dict[str, Event] = {
     "challenge.part_right": Event("info", "a master part came out as declared"),
     "challenge.passed": Event("info", "all master parts came out as declared; a line that was held judges parts again"),
     "challenge.failed": Event("error", "a master part came out wrong; the line is not ready", _CHALLENGE),
+    "challenge.unpassable": Event(
+        "warning", "a master part has to break what no rule of the line is called now: no challenge can be passed", UNPASSABLE
+    ),
     "challenge.unjudged": Event(
         "warning",
         "a master part came while the line was not ready, or stopped, or no thread could be had; it proves nothing",

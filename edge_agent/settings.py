@@ -124,6 +124,11 @@ class LineSettings(Strict, frozen=True, kw_only=True):
             return self.views
         return (ViewSettings(name=self.name, camera=self.camera, recipe=self.recipe),)
 
+    @property
+    def names_in_verdicts(self) -> tuple[str, ...]:
+        """Of each view what stands before its rules and classes in verdicts: its name, '' where the line has one camera."""
+        return tuple(view.name for view in self.views) or ("",)
+
 
 class PlcSettings(Strict, frozen=True, kw_only=True):
     """Where the line's controller listens. Alarms: nobody subscribed, or nothing acknowledged for so long."""

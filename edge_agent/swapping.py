@@ -33,7 +33,7 @@ _CLOSES_S = 10.0  # a stop waits so long for an engine that is being opened; one
 class Owner(Protocol):
     """What swapping needs of the daemon."""
 
-    def limit_ng_run(self, line: str) -> None: ...
+    def adopt_recipe(self, line: str) -> str: ...
 
     def keep_recipe(self, line: str, recipe: str, *, is_named: bool) -> None: ...
 
@@ -128,9 +128,10 @@ class Swapper:
         """Before a change, never within one: an engine that was opened for it serves no line yet."""
         self._release([line.bundle.segmenter for views in self._views.values() for line in views])
 
-    def _swap(self, name: str, line: Line, bundle: Bundle) -> None:
+    def _swap(self, name: str, line: Line, bundle: Bundle) -> str:
+        """Return why no challenge with master parts can be passed from here on, '' where one can."""
         line.swap(bundle)
-        self._owner.limit_ng_run(name)
+        return self._owner.adopt_recipe(name)
 
     def _build(self, name: str, line: Line, recipe: str) -> Reply:
         with self._building:
@@ -151,10 +152,10 @@ class Swapper:
             with self._owed.taking_effect() as may_change:
                 if not may_change:
                     return STOPPING
-                self._swap(name, line, bundle)
+                unpassable = self._swap(name, line, bundle)
                 self._owner.keep_recipe(name, recipe, is_named=False)
         say("line.recipe_changed", line=name, recipe=recipe, hash=bundle.identity.recipe_hash)
-        return Reply(ok=True)
+        return Reply(ok=True, status=_status({name: unpassable}, []))
 
     def reload(self, answer: Answer | None = None) -> None:
         """Read settings, recipes and models again on a thread of its own; swap what changed, or keep everything and say why.
@@ -209,27 +210,27 @@ class Swapper:
                     self._owner.fail(error)
                 return self._refused(why)
             else:
-                if not self._take_over(reading):
+                unpassable = self._take_over(reading)
+                if unpassable is None:
                     return STOPPING
                 self._owner.tell_refusal("")
                 say("station.reloaded", changed={name: bundle.identity.recipe_hash for name, _, bundle in reading.changed})
-                return Reply(ok=True, status={"restart": reading.restart} if reading.restart else {})
+                return Reply(ok=True, status=_status(unpassable, reading.restart))
 
     def _refused(self, why: str) -> Reply:
         self._owner.tell_refusal(f"reload refused, the recipes before stay: {why}")
         say("station.reload_refused", why=why)
         return Reply(ok=False, error=f"refused, the recipes before stay: {why}")
 
-    def _take_over(self, reading: Reading) -> bool:
-        """False where the station stops, and nothing changes any more."""
+    def _take_over(self, reading: Reading) -> dict[str, str] | None:
+        """None where the station stops, and nothing changes any more; else why lines that changed can pass no challenge."""
         with self._owed.taking_effect() as may_change:
             if not may_change:
-                return False
-            for name, line, bundle in reading.changed:
-                self._swap(name, line, bundle)
+                return None
+            unpassable = {name: self._swap(name, line, bundle) for name, line, bundle in reading.changed}
             for (name, _), recipe in reading.named.items():
                 self._owner.keep_recipe(name, recipe, is_named=True)
-            return True
+            return unpassable
 
     def await_engines(self) -> None:
         """Where an engine is missing, look for it again and again on a thread of its own; its line turns ready when it has come."""
@@ -287,6 +288,12 @@ class Swapper:
             return self._owner.forge_asked(view, recipe, generation, line.guard_ms, before.recipe)
         except ConfigurationError as error:
             return before.refused(str(error))
+
+
+def _status(unpassable: dict[str, str], restart: list[str]) -> dict[str, object]:
+    """What an answer tells beside ok: by line, why no challenge can be passed by the recipe; settings for the next start."""
+    challenge = {name: why for name, why in unpassable.items() if why}
+    return {key: told for key, told in (("challenge", challenge), ("restart", restart)) if told}
 
 
 def _begun(change: Callable[..., None], *of: object) -> str:

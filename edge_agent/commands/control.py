@@ -7,6 +7,7 @@ import json
 
 from edge_agent.commands import reach
 from edge_agent.errors import UsageError
+from edge_agent.events import UNPASSABLE
 from edge_agent.wire import Reply, Request
 
 _NEEDS = {"recipe": "the recipe's name", "mode": "online, offline or shadow"}
@@ -40,11 +41,14 @@ def run(args: argparse.Namespace) -> int:
     if not reply.ok:
         print(reply.error)
         return 1
-    print(json.dumps(reply.status, indent=2) if args.op == "status" else _told(reply))
+    print(json.dumps(reply.status, indent=2) if args.op == "status" else _told(args.op, reply))
     return 0
 
 
-def _told(reply: Reply) -> str:
-    """That it was done; after a reload also what of the settings it does not change."""
-    restart = reply.status.get("restart", [])
-    return "ok" + (f"; restart to apply: {', '.join(restart)}" if restart else "")
+def _told(op: str, reply: Reply) -> str:
+    """That it was done; where the recipe is another also why no challenge can be passed by it, and after a reload what of the
+    settings it does not change."""
+    restart, unpassable = reply.status.get("restart", []), reply.status.get("challenge", {}) if op in _LONG_S else {}
+    told = [f"restart to apply: {', '.join(restart)}"] if restart else []
+    told += [f"no challenge of line {name} can be passed: {why}. Remedy: {UNPASSABLE}." for name, why in unpassable.items()]
+    return "; ".join(["ok", *told])

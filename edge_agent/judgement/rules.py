@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from edge_agent.errors import EngineError
 from edge_agent.measured import Measured, least_px
@@ -16,6 +16,11 @@ _NOTHING = Measured(blobs=(), count={}, area_px={}, peak={}, zones={}, inspected
 def names_of(recipe: Recipe) -> list[str]:
     """Return what the recipe's rules are called in findings and in the reasons of an NG, in their order."""
     return [finding.rule for rule in recipe.rules for finding in find(rule, _NOTHING, recipe.mm_per_px)]
+
+
+def names_in_line(recipes: Iterable[tuple[str, Recipe]]) -> list[str]:
+    """Return what the rules of a line are called in its verdicts, each once: by recipe and view, '' for a line without views."""
+    return list(dict.fromkeys(f"{view}/{rule}" if view else rule for view, recipe in recipes for rule in names_of(recipe)))
 
 
 def find(rule: Rule, measured: Measured, mm_per_px: float | None) -> list[Finding]:

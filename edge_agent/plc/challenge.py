@@ -9,11 +9,11 @@ Lives on the publisher thread; when the last challenge was passed, and what fail
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from edge_agent.errors import DeliveryError, Reason
-from edge_agent.events import say
+from edge_agent.events import UNPASSABLE, say
 from edge_agent.plc.counters import LineCounters
 from edge_agent.plc.parts import LineBook
 from edge_agent.records import FAULT, Judgement
@@ -22,6 +22,11 @@ from edge_agent.settings import ChallengeSettings
 _HOUR_US = 3_600_000_000
 _MINUTE_NS = 60_000_000_000
 _UNJUDGED = {(Reason.NOT_READY.value,), (Reason.INTERRUPTED.value,)}  # of a FAULT: the line stopped or was away; proves nothing
+
+
+def never_broken(settings: ChallengeSettings, rules: Sequence[str]) -> list[tuple[int, str]]:
+    """Return what master parts, by their number, have to break and none of these rules is called: no challenge is passed so."""
+    return [(n, reason) for n, master in enumerate(settings.parts) for reason in master.reasons if reason not in rules]
 
 
 @dataclass(slots=True)
@@ -52,7 +57,17 @@ class LineChallenge:
         self._tried_ns: int | None = None
         self._armed_until_ns = 0
         self._is_overdue = False
+        self.unpassable = ""  # why no challenge can be passed by the rules that the line has now
         self._set_hold()
+
+    def meet_rules(self, rules: Sequence[str]) -> None:
+        """The line judges by rules of these names from here on. May be called from any thread."""
+        parts, before = self._settings.parts, self.unpassable
+        never = [f"master part {parts[n].name} has to break {reason!r}" for n, reason in never_broken(self._settings, rules)]
+        told = f"{', '.join(never)}, and the rules of the line are now called {', '.join(rules)}"
+        self.unpassable = told if never else ""
+        if self.unpassable not in ("", before):
+            say("challenge.unpassable", line=self._book.name, why=self.unpassable)
 
     def arm(self, name: str, now_ns: int) -> None:
         """The next part of the line is this master part, if it comes in time; '' has the stored pictures of all judged.
@@ -80,7 +95,8 @@ class LineChallenge:
         kept = self._counters.kept
         standing = {"next": self._book.challenge, "passed_us": kept.challenged_us, "failed": kept.challenge_failed}
         parts = {name: asdict(came) for name, came in self._came.items()}
-        return {**standing, "bring": self._to_bring(), "remedy": self._remedy(), "parts": parts}
+        ends = {"bring": self._to_bring(), "remedy": self._remedy(), "unpassable": self.unpassable}
+        return {**standing, **ends, "parts": parts}
 
     def _to_bring(self) -> list[str]:
         """The master parts that have yet to be brought before the line is let go; none where stored pictures may end it."""
@@ -93,10 +109,11 @@ class LineChallenge:
         if not self._book.hold:
             return ""
         command, names = f"edge-agent challenge --line {self._book.name}", self._to_bring()
+        mend = f"{UNPASSABLE} ({self.unpassable})" if self.unpassable else "mend the line"
         if not names:
-            return f"mend the line, then have its master parts' pictures judged: {command}"
+            return f"{mend}, then have its master parts' pictures judged: {command}"
         then = "".join(f", then --part {name}" for name in names[1:])
-        return f"mend the line, then bring its master parts: {command} --part {names[0]}{then}"
+        return f"{mend}, then bring its master parts: {command} --part {names[0]}{then}"
 
     @property
     def _pictures_suffice(self) -> bool:

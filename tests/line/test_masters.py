@@ -11,11 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from bright import gray, with_defect
 from running import wait_until
 from simulation import ask
 from stations import Program, StationFolder
 
+from edge_agent.commands.doctor.station import _of_lines
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError
 from edge_agent.masters import MasterPictures
@@ -122,6 +124,42 @@ def test_whoever_waits_is_told_what_came_out(
         assert "do not let the line go" in again.stdout
         assert again.returncode == code
         assert book.state() == "Error"
+    finally:
+        daemon.close()
+
+
+@pytest.mark.parametrize("is_reload", [False, True], ids=["recipe", "reload"])
+def test_a_recipe_by_which_no_challenge_can_be_passed_is_told(
+    station: StationFolder, within: Program, is_reload: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.add_images([gray()])
+    station.settings["cameras"][0].update(repeat=True, rate_hz=20)
+    masters(station, with_defect(gray(), 10, 20, 8, 6))
+    file = station.write()
+    other = {**station.recipe, "rules": [{"rule": "peak_score", "max": 0.5}], "name": "part" if is_reload else "other"}
+    said: list[str] = []
+    monkeypatch.setattr("edge_agent.plc.challenge.say", lambda event, **_: said.append(event))
+    daemon = Daemon(load_station(file))
+    daemon.start()
+    try:
+        book = daemon.publisher.book.lines["line"]
+        wait_until(lambda: book.state() == "Ready", 30)
+        assert not said
+        (station.folder / "recipes" / f"{other['name']}.yaml").write_text(yaml.safe_dump(other))
+        told = within("control", "--config", file, *(["reload"] if is_reload else ["recipe", "other"]))
+        assert told.stdout.startswith("ok; no challenge of line line can be passed: master part bad1 has to break 'blob_count'")
+        assert "are now called peak_score" in told.stdout
+        assert said == ["challenge.unpassable"]
+        assert ask(daemon.station.settings.plc.control, Request(op="challenge", line="line")).ok
+        wait_until(lambda: book.state() == "Error", 30)
+        status = ask(daemon.station.settings.plc.control, Request(op="status")).status
+        told_of = status["challenges"]["line"]
+        assert told_of["remedy"].startswith("ask for a recipe with the rules that the master parts name")
+        assert any("line can pass no challenge" in look.told for look in _of_lines(status))
+        station.write()
+        within("control", "--config", file, *(["reload"] if is_reload else ["recipe", "part"]))
+        told_of = ask(daemon.station.settings.plc.control, Request(op="status")).status["challenges"]["line"]
+        assert (told_of["unpassable"], told_of["remedy"][:13]) == ("", "mend the line")
     finally:
         daemon.close()
 

@@ -13,8 +13,9 @@ from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
 from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
 from edge_agent.inference.model import load_model
-from edge_agent.judgement.rules import names_of
+from edge_agent.judgement.rules import names_in_line
 from edge_agent.pictures import read_gray
+from edge_agent.plc.challenge import never_broken
 from edge_agent.recipe import Recipe, load_recipe
 from edge_agent.settings import LineSettings, RecordedEngine, Station
 from edge_agent.strictyaml import Document, Keys
@@ -42,25 +43,21 @@ def check_reasons(station: Station, document: Document) -> list[Problem]:
     found = []
     for i, line in enumerate(station.settings.lines):
         names = _rules_of(station, line)
-        for j, master in enumerate(line.challenge.parts if line.challenge is not None else ()):
-            for name in master.reasons if names else ():
-                if name not in names:
-                    message = f"has {name!r}, which no rule of the line is called: the challenge would never be passed."
-                    keys: Keys = ("lines", i, "challenge", "parts", j, "reasons")
-                    found.append(document.problem(keys, message, f"name some of {', '.join(names)}."))
+        for j, name in never_broken(line.challenge, names) if line.challenge is not None and names else ():
+            message = f"has {name!r}, which no rule of the line is called: the challenge would never be passed."
+            keys: Keys = ("lines", i, "challenge", "parts", j, "reasons")
+            found.append(document.problem(keys, message, f"name some of {', '.join(names)}."))
     return found
 
 
 def _rules_of(station: Station, line: LineSettings) -> list[str]:
     """What the rules of a line are called in its verdicts; none where a recipe cannot be read."""
-    names = []
-    for view in line.each_view:
-        try:
-            rules = names_of(load_recipe(station.path(station.settings.recipes) / f"{view.recipe}.yaml"))
-        except ConfigurationError:
-            return []
-        names += [f"{view.name}/{rule}" for rule in rules] if line.views else rules
-    return list(dict.fromkeys(names))
+    folder = station.path(station.settings.recipes)
+    try:
+        recipes = [load_recipe(folder / f"{view.recipe}.yaml") for view in line.each_view]
+    except ConfigurationError:
+        return []
+    return names_in_line(zip(line.names_in_verdicts, recipes, strict=True))
 
 
 def check_golden(recipe: Recipe, file: Path) -> list[Problem]:

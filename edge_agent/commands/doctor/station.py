@@ -35,7 +35,7 @@ from edge_agent.commands.doctor.looks import Look, note, problem, well
 from edge_agent.commands.doctor.service import Service
 from edge_agent.commands.reach import of_this_machine
 from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem
-from edge_agent.events import alarm_event
+from edge_agent.events import UNPASSABLE, alarm_event
 from edge_agent.listening import is_here
 from edge_agent.plc.counters import FOLDER, Standing, standing_in
 from edge_agent.plc.gateway import ask
@@ -72,6 +72,8 @@ def _of_lines(status: dict[str, Any]) -> Iterator[Look]:
         held = status.get("challenges", {}).get(name, {}).get("remedy", "")
         remedy = held or "journalctl -u edge-agent -e: the last words of the line and its camera"
         yield problem("station", f"{told}: {line['why']}", remedy) if line["state"] == "Error" else well("station", told)
+        if unpassable := status.get("challenges", {}).get(name, {}).get("unpassable", ""):
+            yield note("station", f"line {name} can pass no challenge: {unpassable}", UNPASSABLE)
     for alarm in status["alarms"]:
         name, event = alarm_event(alarm)
         yield note("station", f"alarm {alarm}: {event.meaning} (event {name})", event.remedy)
