@@ -25,10 +25,14 @@ class MarkFile:
 
     def __init__(self, outbox: Path) -> None:
         self._file = _file(outbox)
+        self._last = read_mark(outbox)
         self._descriptor: int | None = None
 
     def write(self, mark: Mark) -> None:
-        """Where the disk is full, or fails, the mark before stays."""
+        """Where the disk is full, or fails, the mark before stays. What was acknowledged in an earlier run stays so."""
+        if mark.stream == self._last.stream:
+            mark = mark._replace(acknowledged=max(mark.acknowledged, self._last.acknowledged))
+        self._last = mark
         packed = _LAYOUT.pack(mark.stream.encode(), mark.highest, mark.acknowledged)
         with contextlib.suppress(OSError):
             if self._descriptor is None:
@@ -43,7 +47,8 @@ class MarkFile:
 def read_mark(outbox: Path) -> Mark:
     """The last one; an empty one where none can be read."""
     try:
-        content = _file(outbox).read_bytes()
+        with open(_file(outbox), "rb") as file:
+            content = file.read(_LAYOUT.size + _CRC.size)
         stream, highest, acknowledged = _LAYOUT.unpack_from(content)
         (crc,) = _CRC.unpack_from(content, _LAYOUT.size)
     except (OSError, struct.error):

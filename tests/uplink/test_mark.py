@@ -75,10 +75,13 @@ def test_what_the_collector_had_acknowledged_is_not_lost(tmp_path: Path) -> None
         outbox.acknowledge(ROWS - 4)
         assert outbox.flush(10)
         assert read_mark(outbox.file) == Mark(outbox.stream, ROWS, ROWS - 4)
+    with contextlib.closing(Outbox(tmp_path / "outbox", 16)) as outbox:  # which meets no collector
+        assert outbox.put_record(b"another")
+        assert outbox.flush(10)
     for file in (tmp_path / "outbox").glob("outbox.db*"):
         file.unlink()
     with contextlib.closing(Outbox(tmp_path / "outbox", 16)) as outbox:
-        assert declared(outbox) == [4]
+        assert declared(outbox) == [5]
 
 
 def test_an_outbox_that_is_whole_or_another_declares_nothing(folder: Path, tmp_path: Path) -> None:
