@@ -98,7 +98,7 @@ class Grabber:
         self._announced = Announced(
             int(announce_window_s * 1e9), lambda at_ns: self._fresh(trigger_ns=at_ns), publisher.fault, camera.is_live
         )
-        self._lent: set[int] = set()
+        self.lent: set[int] = set()  # slots that the camera may fill
         self._due: Registered | None = None
         self._is_due = False  # the camera owes the picture of a part that it said was due
         self._words = 0
@@ -122,7 +122,7 @@ class Grabber:
         self.ask_to_stop()
         self.thread.join(patience_s)
         if self.thread.is_alive() and self.ring is not None:
-            slots = sum(self.ring.quarantine(slot) for slot in tuple(self._lent))
+            slots = sum(self.ring.quarantine(slot) for slot in tuple(self.lent))
             say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=slots)
 
     def require_trigger(self) -> None:
@@ -236,10 +236,10 @@ class Grabber:
     def _take_back(self) -> None:
         """Close the camera; what it was lent is the ring's again."""
         self.camera.close()
-        for slot in self._lent:
+        for slot in self.lent:
             assert self.ring is not None
             self.ring.give_back(slot)
-        self._lent.clear()
+        self.lent.clear()
 
     def _grab(self) -> None:
         assert self.ring is not None
@@ -248,10 +248,10 @@ class Grabber:
             self.pulse.beat()
             if self._bundle() is not self._met:
                 self._meet(self._bundle())
-            while (camera.is_live or not self._lent) and (slot := ring.lease()) is not None:
-                self._lent.add(slot)
+            while (camera.is_live or not self.lent) and (slot := ring.lease()) is not None:
+                self.lent.add(slot)
                 camera.lend(slot, ring.view(slot))
-            if not self._lent and not camera.is_live and not self._is_due:
+            if not self.lent and not camera.is_live and not self._is_due:
                 ring.wait_for_room(max(1, ring.slots // 4), _TICK_S)
                 continue
             arrival = camera.wait(self._patience_s())
@@ -318,7 +318,7 @@ class Grabber:
         if not self._keeps_latest_only:
             return False
         assert self.ring is not None
-        return self.ring.slots - self.ring.free - len(self._lent) >= _PREVIEWED
+        return self.ring.slots - self.ring.free - len(self.lent) >= _PREVIEWED
 
     def _register(self, part_id: str, trigger_ns: int = 0) -> Registered:
         bundle = self._bundle()
@@ -328,7 +328,7 @@ class Grabber:
         """Pass the picture on with its part."""
         assert self.ring is not None
         registered = self._take_due() if self._is_due else self._of_picture(picture.trigger_ns or time.monotonic_ns())
-        self._lent.discard(picture.slot)
+        self.lent.discard(picture.slot)
         if registered is None or self.book.mode == OFFLINE or registered.bundle.refusal:
             self.ring.give_back(picture.slot)
             if registered is None:

@@ -99,8 +99,9 @@ def _of_view(line: str, view: Line) -> Iterator[Sample]:
     yield from (("camera_events_total", (*labels, what), n) for what, n in view.grabber.counters.items())
     ring = view.grabber.ring
     if ring is not None:
-        yield "frame_slots", labels, ring.slots - ring.quarantined
-        yield "frame_slots_free", labels, ring.free
+        usable = ring.slots - ring.quarantined
+        yield "frame_slots", labels, usable
+        yield "frame_slots_free", labels, min(usable, ring.free + len(view.grabber.lent))  # a hung driver keeps what it was lent
 
 
 def _of_periods(publisher: Publisher) -> Iterator[Sample]:

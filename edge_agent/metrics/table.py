@@ -52,7 +52,7 @@ METRICS = _table(
     ("skipped_frames_total", "counter", "line view", "pictures of parts given up meanwhile, or left out of a preview"),
     ("camera_events_total", "counter", "line view what", "the camera's own counts since it was opened: pictures, packets, resends"),
     ("frame_slots", "gauge", "line view", "frame slots of the view; a driver that hangs takes some away for good"),
-    ("frame_slots_free", "gauge", "line view", "frame slots that nobody holds: the margin to an overrun"),
+    ("frame_slots_free", "gauge", "line view", "frame slots without a picture: the margin to an overrun"),
     ("waiting_frames", "gauge", "line view", "pictures between camera and judgement"),
     # the PLC
     ("published_total", "counter", "", "verdicts published"),

@@ -233,7 +233,7 @@ def test_a_slot_that_comes_back_while_the_station_gives_its_camera_up_is_no_erro
     here.grabber.ring.give_back(camera.lent[0][0])
     here.grabber.stop(0.1)
     assert here.grabber.ring.quarantined == 2
-    here.grabber._lent.discard(camera.lent[0][0])
+    here.grabber.lent.discard(camera.lent[0][0])
     hold.set()
 
 

@@ -95,6 +95,17 @@ def test_the_metrics_say_what_the_station_did(station: StationFolder, images: Im
     assert buckets[-1] == 12
 
 
+def test_slots_that_a_camera_was_lent_are_free(station: StationFolder, images: Images) -> None:
+    """A live camera is lent all that there are: an idle line with nothing but room had none by its metrics."""
+    station.add_images(images(3))
+    station.settings["cameras"][0] |= {"rate_hz": 1, "repeat": True}
+    with running(station) as daemon:
+        judged(daemon, 1)
+        assert daemon.metrics is not None
+        port, frames = daemon.metrics.port, station.settings["lines"][0]["frames"]
+        wait_until(lambda: samples(scrape(port))["frame_slots_free", ("line", "")] == frames, 10)
+
+
 def test_every_reason_is_there_before_the_first_of_its_kind(station: StationFolder, images: Images) -> None:
     station.add_images(images(3))
     with running(station) as daemon:
