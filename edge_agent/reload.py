@@ -56,9 +56,10 @@ class Reloader:
         if restart:
             say("station.restart_needed", file=self._station.file, settings=", ".join(restart))
         named = recipes_of(fresh.settings)
-        bundles = []
-        for settings in self._station.settings.lines:
-            bundles += self._of_line(settings, named)
+        try:
+            bundles = [each for line in self._station.settings.lines for each in self._of_line(line, named)]
+        except ConfigurationError as error:
+            raise _with_what_waits(error, restart) from error
         anew = {key: recipe for key, recipe in named.items() if key in self._named and recipe != self._named[key]}
         self._named.update(named)
         return Reading(bundles, restart, anew)
@@ -78,6 +79,14 @@ class Reloader:
                 f"line {settings.name} has views, whose recipes cannot change between two parts. Restart the station instead."
             )
         return bundles
+
+
+def _with_what_waits(error: ConfigurationError, restart: list[str]) -> ConfigurationError:
+    """The error, which may well be of settings that were mended already, with those that no reload changes."""
+    if not restart:
+        return error
+    waits = f"Settings that differ by now and count at the next start alone: {', '.join(restart)}. If it lies at these, restart."
+    return ConfigurationError(f"{error} {waits}")
 
 
 def recipes_of(settings: StationSettings) -> Recipes:

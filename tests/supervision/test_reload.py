@@ -15,7 +15,7 @@ from stations import StationFolder
 from edge_agent.errors import ConfigurationError, EdgeAgentError
 from edge_agent.inference.absent import AbsentSegmenter
 from edge_agent.plc.parts import LineBook
-from edge_agent.reload import Reading, for_the_next_start
+from edge_agent.reload import Reading, Reloader, for_the_next_start
 from edge_agent.settings import load_station
 from edge_agent.supervision import Supervision
 from edge_agent.swapping import Swapper
@@ -182,3 +182,21 @@ def test_settings_that_count_at_the_next_start_are_named(station: StationFolder,
     before = load_station(station.write()).settings
     station.settings |= change
     assert for_the_next_start(before, load_station(station.write()).settings) == named
+
+
+def test_a_refusal_names_the_settings_that_a_reload_does_not_change(station: StationFolder) -> None:
+    """A recipe of a model in a folder that `models` names since the start is looked for in the one before."""
+
+    def forge(*_asked: object) -> None:
+        raise ConfigurationError("models has no cap.")
+
+    identity = SimpleNamespace(recipe="recipe", generation=1)
+    reloader = Reloader(
+        load_station(station.write()), {"line": [SimpleNamespace(bundle=SimpleNamespace(identity=identity))]}, forge
+    )  # type: ignore[list-item,arg-type]
+    with pytest.raises(ConfigurationError, match=r"^models has no cap\.$"):
+        reloader.fresh()
+    station.settings["models"] = "others"
+    station.write()
+    with pytest.raises(ConfigurationError, match=r"models has no cap\. Settings that differ by now .* alone: models\. .* restart"):
+        reloader.fresh()
