@@ -19,6 +19,7 @@ from options import source_of
 from unet import Shape
 
 from edge_agent.dataset import MASK_ABOVE, Dataset, Labelled, load, read_dataset
+from edge_agent.dataset.layouts import GOOD_KINDS
 from edge_agent.inference.prepare import stretch
 from edge_agent.pictures import unused_bits
 
@@ -103,7 +104,8 @@ def read_examples(images: Sequence[Labelled], shape: Shape) -> Examples:
 def _read(each: Labelled, shape: Shape) -> Pair:
     loaded = load(each)
     if loaded.mask is None:
-        raise SystemExit(f"{each.name} is defective and has no mask, so that there is nothing to learn from it. Draw one.")
+        what = f"{each.name}, of the class {each.kind}, is defective and has no mask, so that there is nothing to learn from it"
+        raise SystemExit(f"{what}. Draw one; the class of a good part is one of {', '.join(sorted(GOOD_KINDS))}.")
     return loaded.frame, ((loaded.mask > MASK_ABOVE) * class_of(each.kind, shape)).astype(np.uint8)
 
 

@@ -212,9 +212,9 @@ def _index_row(folder: Path, row: dict[str, str]) -> tuple[str, Labelled | None]
     if not name or not kind:
         return f"has no {'class' if name else 'image'}.", None
     image, mask = folder / "images" / name, folder / "masks" / mask_name if mask_name else None
-    for file in filter(None, (image, mask)):
-        if not file.is_file():
-            return f"names {file.name}, which is not in {file.parent}.", None
+    for given, place in ((name, folder / "images"), (mask_name, folder / "masks")):
+        if given and not (place / given).is_file():
+            return f"names {given}, which is not in {place}.", None
     if image.suffix.lower() not in ENDINGS:
         return f"names {name}, which is no image ({', '.join(sorted(ENDINGS))}).", None
     is_defective = kind.casefold() not in GOOD_KINDS

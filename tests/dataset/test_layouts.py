@@ -143,6 +143,8 @@ def test_masks_and_groups_may_be_left_out(tmp_path: Path) -> None:
         (("a.jpg,a.png,,1",), "has no class"),
         (("c.jpg,a.png,Crack,1",), "names c.jpg, which is not in"),
         (("a.jpg,c.png,Crack,1",), "names c.png, which is not in"),
+        (("images/a.jpg,a.png,Crack,1",), "names images/a.jpg, which is not in"),
+        (("a.jpg,masks/a.png,Crack,1",), "names masks/a.png, which is not in"),
         (("a.jpg,a.png,Crack,1", "a.jpg,a.png,Crack,1"), "a second time"),
         (("a.jpg,a.png,Crack,1", "./a.jpg,a.png,Free,1"), "a second time"),
     ],

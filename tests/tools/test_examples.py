@@ -354,3 +354,13 @@ def test_images_of_a_folder_are_known_by_their_content(tool: Tool, tmp_path: Pat
     assert [digest[: len(told)] for digest, told in zip(digests, examples.hashes, strict=True)] == list(examples.hashes)
     assert min(map(len, examples.hashes)) >= 12
     assert examples.with_masks().hashes == examples.hashes
+
+
+def test_a_good_part_by_a_word_that_is_not_known_is_told_with_the_words_that_are(tool: Tool, tmp_path: Path) -> None:
+    """A plant may write i.O. for it: to draw a mask would be wrong."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8), np.uint8))
+    one = Labelled(tmp_path / "a.png", None, "i.O.", "a", "a.png", True)
+    with pytest.raises(
+        SystemExit, match=r"of the class i\.O\., .* the class of a good part is one of clean, free, good, normal, ok"
+    ):
+        tool("examples")._read(one, None)
