@@ -157,6 +157,9 @@ def _warnings(dataset: Dataset, model: Model, of_training: str) -> list[str]:
         warnings.append(dark)
     if dataset.unlisted:
         warnings.append(f"{dataset.unlisted} images in {dataset.folder} are named by no label and not judged.")
+    if all(each.is_defective for each in dataset.images):
+        kinds = ", ".join(dataset.kinds[:_MOST_TOLD])
+        warnings.append(f"no image is good by its label ({kinds}): nothing tells of false rejects. What good parts are, call good.")
     classes = {name.casefold() for name in model.papers.classes}
     strange = [kind for kind in dataset.kinds if kind.casefold() not in classes]
     strange = [kind for kind in strange if any(each.is_defective and each.kind == kind for each in dataset.images)]

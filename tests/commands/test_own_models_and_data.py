@@ -66,6 +66,13 @@ def test_masks_of_0_and_1_do_not_vanish_in_silence(own: Own, edge_agent: Program
     assert '"event"' not in done.stderr, "nobody asked for the line's own words, nor for a server of metrics"
 
 
+def test_good_parts_by_another_word_are_told_of(own: Own, edge_agent: Program) -> None:
+    (own.data / "index.csv").write_text("image,mask,class\n0.png,0.png,spot\n1.png,,i.O.\n")
+    done = edge_agent(*own.words("evaluate"))
+    assert done.returncode == 0, done.stderr
+    assert "no image is good by its label (i.O., spot): nothing tells of false rejects" in done.stderr + done.stdout
+
+
 def test_training_data_is_told_in_every_picture(own: Own, edge_agent: Program) -> None:
     papers = yaml.safe_load((own.model / "model.yaml").read_text())
     training = {"data": "folder:parts", "held_out": [], "trained_on": ["0.png", "1.png"]}
