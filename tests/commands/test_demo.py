@@ -61,7 +61,9 @@ def test_a_demo_that_is_ended_takes_its_processes_with_it(
     sockets, config = tmp_path_factory.mktemp("s"), ROOT / "config" / "demo.yaml"
     sets = [f"plc.verdicts=ipc://{sockets}/v", f"plc.control=ipc://{sockets}/c", f"uplink.collector=ipc://{sockets}/u"]
     words = ["--config", config, "--out", tmp_path / "demo", *(word for each in sets for word in ("--set", each))]
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may have been started where it is ignored, as by nohup
     with subprocess.Popen([sys.executable, "-m", "edge_agent", "demo", *map(str, words)], stderr=subprocess.DEVNULL) as demo:
+        signal.signal(number, before)
         started, until = Path(f"/proc/{demo.pid}/task/{demo.pid}/children"), time.monotonic() + 30
         log = tmp_path / "demo" / "daemon.log"
         while not (log.exists() and log.stat().st_size) and demo.poll() is None and time.monotonic() < until:
