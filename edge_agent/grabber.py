@@ -1,8 +1,4 @@
-"""One camera's thread: it lends the camera empty slots and gives every trigger its picture, or a FAULT that says why not.
-
-A trigger becomes known in one of four ways: the camera says that a part is due; a picture comes by itself; the camera says
-that a picture is lost; or somebody announced the part on the control socket. Whichever is first registers the part.
-"""
+"""One camera's thread: it opens the camera, lends it empty slots and gives every trigger its picture, or a FAULT that says why."""
 
 from __future__ import annotations
 
@@ -11,60 +7,26 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-from edge_agent.announced import Announced, Registered
 from edge_agent.bundle import Bundle
 from edge_agent.camera.base import Camera, Due, Lost, Picture
 from edge_agent.errors import REASON_MEANINGS, CameraError, EndOfImages, Reason
 from edge_agent.events import say
 from edge_agent.plc.parts import OFFLINE, LineBook
 from edge_agent.pulse import Pulse
-from edge_agent.records import Frame, Identity, Judgement, Part
+from edge_agent.records import Frame, Part
 from edge_agent.ring import Ring
-
-
-class Registrar(Protocol):
-    """Where triggers and outcomes go: the publisher, or one view of a line of several."""
-
-    def trigger(self, line: LineBook, part_id: str, identity: Identity | None, trigger_ns: int) -> Part: ...
-
-    def judged(self, part: Part, judgement: Judgement) -> None: ...
-
-    def fault(self, part: Part, reason: Reason) -> None: ...
-
+from edge_agent.triggers import Budget, Registrar, Triggers
 
 Deliver = Callable[[tuple[Part, Bundle, Frame]], None]
 _TICK_S = 0.1
 _LAST_S, _LONGEST_S = 0.5, 8.0  # so long at least, and at most, a stop waits for pictures of what is triggered already
 _BACK_OFF_S = (0.2, 0.5, 1, 2, 5)
-_HARDWARE = "hardware"
-_NEARLY_LATE_NS = 50_000_000
 _COUNT_EVERY_S = 0.5
-_SLOW_COUNT_NS = 10_000_000_000  # a camera that does not answer for so long is given up
 _MOST_NAMED = 5  # parts in a line of the log, causes of a failure
 _FIGURES = re.compile(r"[\d.]+")  # in which the same cause differs each time
 _OPENING_S = 120.0  # a driver may take so long to find, open or let go of a camera that is away
 _PREVIEWED = 2  # pictures that are judged at a time in a preview
-
-
-class Budget:
-    """How many triggers a run may take; 0 is without end. Shared by all lines of a daemon."""
-
-    def __init__(self, parts: int) -> None:
-        self._left = parts or -1
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        with self._lock:
-            if self._left == 0:
-                return False
-            self._left -= 1
-            return True
-
-    @property
-    def is_spent(self) -> bool:
-        return self._left == 0
 
 
 class Grabber:
@@ -95,27 +57,20 @@ class Grabber:
         self._deliver = deliver
         self._keeps_latest_only = keeps_latest_only
         self._count_at_s = 0.0
-        self._announced = Announced(
-            int(announce_window_s * 1e9), lambda at_ns: self._fresh(trigger_ns=at_ns), publisher.fault, camera.is_live
-        )
+        self.triggers = Triggers(book, camera, publisher, budget, bundle, announce_window_s, self._is_left_out)
         self.lent: set[int] = set()  # slots that the camera may fill
-        self._due: Registered | None = None
-        self._is_due = False  # the camera owes the picture of a part that it said was due
-        self._words = 0
         self._met: Bundle | None = None  # the one that the line's readiness and the engine's knowledge of the slots are for
         self._attempt = 0  # openings since a camera last had something to say
         self._causes: set[str] = set()  # why it failed since, without the figures, as far as that has been said
         self._last_s = 0.0  # when a stop gives up what the camera still owes
-        self._lock = threading.Lock()  # of `_announced`, of being ready, and of what goes with them
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"grab-{book.name}", daemon=True)
         self.pulse = Pulse(self.thread.name)
 
     def ask_to_stop(self) -> None:
         """Be not ready, and take no further trigger; returns at once."""
-        with self._lock:
-            self._stopping.set()
-            self.book.ready, self.book.why_not_ready = False, "stopping"
+        self.triggers.shut("stopping")
+        self._stopping.set()
 
     def stop(self, patience_s: float = 10) -> None:
         """Take no further trigger, and wait for the camera's end. Slots that a driver hangs on to are never used again."""
@@ -124,33 +79,6 @@ class Grabber:
         if self.thread.is_alive() and self.ring is not None:
             slots = sum(self.ring.quarantine(slot) for slot in tuple(self.lent))
             say("camera.hangs", line=self.book.name, camera=self.camera.name, slots=slots)
-
-    def require_trigger(self) -> None:
-        """Raise CameraError where nobody can trigger the camera, or announce its part."""
-        if self.camera.trigger_mode == "free_run":
-            raise CameraError(f"camera {self.camera.name} runs free; set cameras.*.trigger: software to trigger it")
-
-    def trigger(self, part_id: str) -> None:
-        """Register a part at once. A software trigger has the camera take its picture; a hardware trigger is thereby announced.
-
-        Raises CameraError where the camera takes neither, and where the part's picture has come already."""
-        self.require_trigger()
-        with self._lock:
-            if not self.book.ready or self.finished.is_set() or self._stopping.is_set():
-                return self._publisher.fault(self._register(part_id).part, Reason.NOT_READY)
-            self._words += 1
-            word = f"\0{self._words}"
-            if self.camera.trigger_mode != _HARDWARE:
-                self.camera.trigger(word)
-            elif (shown := self._announced.shown_before(time.monotonic_ns())) is not None:
-                raise CameraError(
-                    f"part {part_id} is announced after its picture, which is part {shown.part_id} of line {self.book.name} now; "
-                    "announce a part before its picture comes"
-                )
-            if not self._budget.take():
-                raise CameraError(f"line {self.book.name} has taken all the parts of this run; start it without a number of parts")
-            self._announced.add(word, self._register(part_id))
-        return None
 
     # --- the camera's thread --------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -178,9 +106,8 @@ class Grabber:
             self._stopping.wait(_BACK_OFF_S[min(self._attempt, len(_BACK_OFF_S) - 1)])
             self._attempt += 1
         self.pulse.rest()
-        with self._lock:
-            self.book.ready, self.book.why_not_ready = False, why
-            self.finished.set()
+        self.triggers.shut(why)
+        self.finished.set()
         self._give_up(Reason.NOT_READY)
 
     def _fit_ring(self) -> None:
@@ -207,10 +134,8 @@ class Grabber:
         """The camera is open: ready, unless the engine is missing or too slow, or the line is about to stop."""
         bundle = self._bundle()
         self._meet(bundle)
-        with self._lock:
-            if self._stopping.is_set():
-                return
-            self.book.ready, self.book.why_not_ready = not bundle.refusal, bundle.refusal
+        if not self.triggers.open(bundle.refusal):
+            return
         self.book.verified = self.camera.counts_triggers
         if self._causes:
             self._causes.clear()
@@ -251,30 +176,17 @@ class Grabber:
             while (camera.is_live or not self.lent) and (slot := ring.lease()) is not None:
                 self.lent.add(slot)
                 camera.lend(slot, ring.view(slot))
-            if not self.lent and not camera.is_live and not self._is_due:
+            if not self.lent and not camera.is_live and not self.triggers.is_due:
                 ring.wait_for_room(max(1, ring.slots // 4), _TICK_S)
                 continue
-            arrival = camera.wait(self._patience_s())
-            if len(self._announced):
-                self._expire()
+            arrival = camera.wait(self.triggers.patience_s(_TICK_S))
+            self._expire()
             if arrival is None or self._count_at_s < time.monotonic():
                 self._count_at_s = time.monotonic() + _COUNT_EVERY_S
                 self.counters = camera.counters()
             if arrival is not None:
                 self._attempt = 0
                 self._take(arrival)
-
-    def _patience_s(self) -> float:
-        """Until the next announced part is to be given up, where that is soon."""
-        if not len(self._announced):
-            return _TICK_S
-        with self._lock:
-            end_ns = self._announced.next_end_ns(self._wait_ns)
-        return min(_TICK_S, max(0.001, (end_ns - time.monotonic_ns()) / 1e9)) if end_ns else _TICK_S
-
-    @property
-    def _wait_ns(self) -> int:
-        return int(min(self.camera.frame_timeout_s, 1e8) * 1e9)
 
     def _is_over(self) -> bool:
         """True when nothing more is wanted and all that was triggered has been told, or takes too long."""
@@ -284,50 +196,21 @@ class Grabber:
         if not self._last_s:
             timeout_s = self.camera.frame_timeout_s if math.isfinite(self.camera.frame_timeout_s) else 0.0
             self._last_s = time.monotonic() + min(max(_LAST_S, 2 * timeout_s), _LONGEST_S)
-        is_told = self.camera.finish() if is_stopping else True
-        with self._lock:
-            is_told = is_told and not (self._is_due or self._announced.is_waited_for)
+        is_told = (self.camera.finish() if is_stopping else True) and self.triggers.is_told
         return is_told or time.monotonic() > self._last_s
 
     def _take(self, arrival: Due | Picture | Lost) -> None:
         if isinstance(arrival, Due):
-            self._is_due, self._due = True, self._registered_for(arrival.part_id)
+            self.triggers.come_due(arrival.part_id)
         elif isinstance(arrival, Picture):
             self._take_picture(arrival)
         else:
             self._take_lost(arrival)
 
-    def _registered_for(self, part_id: str) -> Registered | None:
-        """The announced part whose word this is, or a new one; None where it was given up, or no more parts are wanted."""
-        if part_id.startswith("\0"):
-            with self._lock:
-                return self._announced.take(part_id)
-        return self._fresh(part_id)
-
-    def _fresh(self, part_id: str = "", trigger_ns: int = 0) -> Registered | None:
-        """A new part, unless a preview leaves it out or the run has all its parts."""
-        return self._register(part_id, trigger_ns) if not self._is_left_out() and self._budget.take() else None
-
-    def _take_due(self) -> Registered | None:
-        """The part that the camera said was due: this is the word it owed."""
-        registered, self._is_due, self._due = self._due, False, None
-        return registered
-
-    def _is_left_out(self) -> bool:
-        """True in a preview while two pictures are being judged: the next that comes after them is newer."""
-        if not self._keeps_latest_only:
-            return False
-        assert self.ring is not None
-        return self.ring.slots - self.ring.free - len(self.lent) >= _PREVIEWED
-
-    def _register(self, part_id: str, trigger_ns: int = 0) -> Registered:
-        bundle = self._bundle()
-        return Registered(self._publisher.trigger(self.book, part_id, bundle.identity, trigger_ns), bundle)
-
     def _take_picture(self, picture: Picture) -> None:
         """Pass the picture on with its part."""
         assert self.ring is not None
-        registered = self._take_due() if self._is_due else self._of_picture(picture.trigger_ns or time.monotonic_ns())
+        registered = self.triggers.of_picture(picture.trigger_ns or time.monotonic_ns())
         self.lent.discard(picture.slot)
         if registered is None or self.book.mode == OFFLINE or registered.bundle.refusal:
             self.ring.give_back(picture.slot)
@@ -344,20 +227,13 @@ class Grabber:
         pixels = self.ring.view(picture.slot)[: exposure.rows * exposure.cols].reshape(exposure.rows, exposure.cols)
         self._deliver((*registered, Frame(picture.slot, pixels, exposure.frame_id, exposure.name, self.camera.is_live)))
 
-    def _of_picture(self, trigger_ns: int) -> Registered | None:
-        with self._lock:
-            return self._announced.of_picture(trigger_ns)
-
     def _take_lost(self, lost: Lost) -> None:
         """One FAULT for each trigger without a picture: first those that are known, then those nobody knew of until now."""
         self._say_lost(lost.reason, lost.why or REASON_MEANINGS[lost.reason], lost.count)
         for _ in range(lost.count):
-            if self._is_due:
-                registered = self._take_due()
-            elif self._keeps_latest_only:
-                registered = None  # nobody misses it in a preview
-            else:
-                registered = self._of_loss(lost.trigger_ns, lost.since_ns)
+            if self._keeps_latest_only and not self.triggers.is_due:
+                continue  # nobody misses it in a preview
+            registered = self.triggers.of_loss(lost.trigger_ns, lost.since_ns)
             if registered is not None:
                 reason = Reason.NOT_READY if self.book.mode == OFFLINE else lost.reason
                 self._publisher.fault(registered.part, reason)
@@ -365,36 +241,21 @@ class Grabber:
     def _say_lost(self, reason: Reason, why: str, count: int = 1) -> None:
         say("camera.lost", line=self.book.name, camera=self.camera.name, reason=reason.value, why=why, count=count)
 
-    def _is_in_time(self, trigger_ns: int) -> bool:
-        """False where a part triggered then would be late by now: its clock runs from here, and its reason says what happened."""
-        return time.monotonic_ns() + _NEARLY_LATE_NS < trigger_ns + int(self._bundle().identity.deadline_ms * 1e6)
-
-    def _of_loss(self, trigger_ns: int, since_ns: int) -> Registered | None:
-        clock_ns = trigger_ns if self._is_in_time(trigger_ns) else 0
-        if self.camera.trigger_mode != _HARDWARE:
-            return self._fresh(trigger_ns=clock_ns)
-        with self._lock:
-            return self._announced.of_loss(trigger_ns, clock_ns, since_ns)
-
     def _expire(self) -> None:
-        """A part announced whose picture can no longer come, or not in time, is FAULT no_frame now.
-
-        A camera that counts its triggers has yet to say itself that one is lost, however slowly: that is the same part's."""
-        is_told = self.camera.trigger_mode == _HARDWARE and self.camera.counts_triggers
-        claim_ns = 2 * self._wait_ns + _SLOW_COUNT_NS if is_told else self._wait_ns
-        with self._lock:
-            ended = self._announced.expire(time.monotonic_ns(), self._wait_ns, claim_ns)
-        if ended:
+        """A part announced whose picture can no longer come, or not in time, is FAULT no_frame now."""
+        if ended := self.triggers.expire():
             named = ", ".join(part.part_id for part in ended[:_MOST_NAMED]) + ("..." if len(ended) > _MOST_NAMED else "")
             why = f"announced, and no picture came within {self.camera.frame_timeout_s * 1000:g} ms or the deadline: part {named}"
             self._say_lost(Reason.NO_FRAME, why, len(ended))
 
     def _give_up(self, reason: Reason) -> None:
         """No picture comes any more for what was triggered."""
-        with self._lock:
-            count = self._announced.give_up(reason)
-        due = self._take_due()
-        if due is not None:
-            self._publisher.fault(due.part, reason)
-        if count or due is not None:
-            self._say_lost(reason, f"nothing came of them any more: {self.book.why_not_ready}", count + (due is not None))
+        if count := self.triggers.give_up(reason):
+            self._say_lost(reason, f"nothing came of them any more: {self.book.why_not_ready}", count)
+
+    def _is_left_out(self) -> bool:
+        """True in a preview while two pictures are being judged: the next that comes after them is newer."""
+        if not self._keeps_latest_only:
+            return False
+        assert self.ring is not None
+        return self.ring.slots - self.ring.free - len(self.lent) >= _PREVIEWED

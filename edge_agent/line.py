@@ -22,13 +22,14 @@ from edge_agent.bundle import Bundle, Inspection
 from edge_agent.camera.base import Camera
 from edge_agent.errors import EdgeAgentError, EngineError, Reason
 from edge_agent.events import say
-from edge_agent.grabber import Budget, Grabber, Registrar
+from edge_agent.grabber import Grabber
 from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.prepare import RegionError
 from edge_agent.plc.parts import LineBook
 from edge_agent.pulse import Pulse
 from edge_agent.records import LATE, Frame, Judgement, Part, Pixels, fault_of, late_instead
 from edge_agent.settings import LineSettings
+from edge_agent.triggers import Budget, Registrar
 
 Observe = Callable[[Inspection, Judgement], None]
 Picture = tuple[Part, Bundle, Frame]
@@ -223,6 +224,6 @@ class Line:
 def trigger(views: Sequence[Line], part_id: str) -> None:
     """Trigger all views of a line, or none where one cannot be. Raises CameraError."""
     for view in views:
-        view.grabber.require_trigger()
+        view.grabber.triggers.require_trigger()
     for view in views:
-        view.grabber.trigger(part_id)
+        view.grabber.triggers.trigger(part_id)

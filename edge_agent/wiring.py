@@ -8,7 +8,6 @@ from collections.abc import Callable
 from edge_agent.bundle import Bundle, Inspection
 from edge_agent.camera.base import Camera
 from edge_agent.evidence import EvidencePicker
-from edge_agent.grabber import Budget, Registrar
 from edge_agent.joiner import Joiner
 from edge_agent.line import Line, Observe
 from edge_agent.masters import open_challenge
@@ -17,6 +16,7 @@ from edge_agent.plc.parts import LineBook
 from edge_agent.plc.publisher import Publisher
 from edge_agent.records import Judgement
 from edge_agent.settings import LineSettings, Station
+from edge_agent.triggers import Budget, Registrar
 from edge_agent.uplink.encoding import EvidenceWorker
 
 _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart from view to view

@@ -10,7 +10,8 @@ import pytest
 from running import GOOD, Station, start_stations, wait_until
 from scripted import Script, bundle_of
 
-from edge_agent.grabber import Budget, Grabber
+from edge_agent.grabber import Grabber
+from edge_agent.triggers import Budget
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_an_announced_part_gets_the_picture_of_its_time(bench) -> None:
     camera = Script("hardware")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     camera.acts.put(camera.show(1, time.monotonic_ns()))
     here.outcomes(1)
     assert here.levels == {"A": 1}
@@ -31,7 +31,7 @@ def test_a_lost_picture_is_that_of_the_part_announced_not_another_part(bench) ->
     camera = Script("hardware", frame_timeout_s=0.1)
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     time.sleep(0.13)
     camera.acts.put(Lost(Reason.NO_FRAME, "counted"))
     camera.acts.put(camera.show(3, time.monotonic_ns()))
@@ -45,8 +45,8 @@ def test_two_parts_announced_for_one_picture_are_both_faults(bench) -> None:
     camera = Script("hardware")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("A")
+    here.grabber.triggers.trigger("B")
     camera.acts.put(camera.show(1, time.monotonic_ns()))
     assert here.outcomes(2) == {"": 0, "ambiguous": 2}
     wait_until(lambda: here.grabber.skipped == 1)
@@ -56,8 +56,8 @@ def test_of_two_announced_at_a_time_each_picture_is_one_of_theirs_and_makes_no_t
     camera = Script("hardware")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("A")
+    here.grabber.triggers.trigger("B")
     for level in (1, 2):
         camera.acts.put(camera.show(level, time.monotonic_ns()))
     wait_until(lambda: here.grabber.skipped == 2)
@@ -70,8 +70,8 @@ def test_of_two_announced_at_a_time_a_loss_leaves_neither_the_others_picture(ben
     camera = Script("hardware")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("A")
+    here.grabber.triggers.trigger("B")
     camera.acts.put(Lost(Reason.BAD_FRAME, "torn", trigger_ns=time.monotonic_ns()))
     camera.acts.put(camera.show(2, time.monotonic_ns()))
     wait_until(lambda: here.grabber.skipped == 1)
@@ -85,7 +85,7 @@ def test_a_part_announced_after_its_picture_is_refused_and_makes_no_second_part(
     camera.acts.put(camera.show(1, time.monotonic_ns()))
     here.outcomes(1)
     with pytest.raises(CameraError, match="part A is announced after its picture, which is part 1"):
-        here.grabber.trigger("A")
+        here.grabber.triggers.trigger("A")
     assert here.outcomes(1) == {"": 1}
 
 
@@ -93,7 +93,7 @@ def test_a_loss_is_its_own_triggers_and_not_that_of_the_part_announced_now(bench
     camera = Script("hardware")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     camera.acts.put(Lost(Reason.NO_FRAME, "counted", trigger_ns=time.monotonic_ns() - 150_000_000))
     camera.acts.put(camera.show(4, time.monotonic_ns()))
     assert here.outcomes(2) == {"": 1, "no_frame": 1}
@@ -104,7 +104,7 @@ def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_
     camera = Script("hardware", 0.2)
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     announced_ns = time.monotonic_ns()
     assert here.outcomes(1) == {"": 0, "no_frame": 1}
     assert time.monotonic_ns() - announced_ns < 390_000_000, "the camera has as long again to tell, the part has not"
@@ -121,7 +121,7 @@ def test_a_loss_that_a_slow_counter_tells_is_that_of_the_part_announced_meanwhil
     camera = Script("hardware", 0.1)
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     announced_ns = time.monotonic_ns()
     here.outcomes(1)
     time.sleep(0.3)  # longer than a camera that counts in time would need to tell
@@ -133,7 +133,7 @@ def test_a_loss_that_a_slow_counter_tells_is_that_of_the_part_announced_meanwhil
 def test_an_announced_part_is_no_frame_before_its_deadline_though_the_camera_may_take_longer(bench) -> None:
     here = bench(Script("hardware", 20.0), deadline_ms=150)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     assert here.outcomes(1) == {"": 0, "no_frame": 1}
 
 

@@ -12,7 +12,8 @@ from scripted import Script, bundle_of
 
 from edge_agent.camera.base import Due, Lost
 from edge_agent.errors import CameraError, EndOfImages, Reason
-from edge_agent.grabber import Budget, Grabber
+from edge_agent.grabber import Grabber
+from edge_agent.triggers import Budget
 
 
 def test_a_part_that_is_due_gets_the_picture_that_follows(bench) -> None:
@@ -51,7 +52,7 @@ def test_of_a_late_announcement_nobody_gets_the_next_parts_picture(bench) -> Non
     camera = Script("hardware", frame_timeout_s=0.3)
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     camera.acts.put(camera.show(2, time.monotonic_ns() + 100_000_000))
     assert here.outcomes(2) == {"": 1, "no_frame": 1}
     assert "A" not in here.levels
@@ -61,8 +62,8 @@ def test_a_software_trigger_gets_its_own_picture_and_an_unknown_word_gets_none(b
     camera = Script("software")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("A")
+    here.grabber.triggers.trigger("B")
     first, second = camera.asked
     for word, level in (("\0unknown", 5), (second, 2), (first, 1)):
         camera.acts.put(Due(word))
@@ -76,14 +77,14 @@ def test_what_was_triggered_when_the_camera_goes_is_a_fault_at_once(bench) -> No
     camera = Script("software")
     here = bench(camera)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
+    here.grabber.triggers.trigger("A")
     camera.acts.put(Due(camera.asked[0]))
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("B")
     camera.refuses_to_open = ["still away"] * 3
     camera.acts.put(CameraError("the cable is out"))
     assert here.outcomes(2) == {"": 0, "no_frame": 2}
     assert not here.station.line.ready
-    here.grabber.trigger("C")
+    here.grabber.triggers.trigger("C")
     assert here.outcomes(3) == {"": 0, "no_frame": 2, "not_ready": 1}
 
 
@@ -147,10 +148,10 @@ def test_a_run_of_so_many_parts_takes_no_more(bench) -> None:
     camera = Script("software")
     here = bench(camera, parts=2)
     wait_until(lambda: here.station.line.ready)
-    here.grabber.trigger("A")
-    here.grabber.trigger("B")
+    here.grabber.triggers.trigger("A")
+    here.grabber.triggers.trigger("B")
     with pytest.raises(CameraError, match="all the parts of this run"):
-        here.grabber.trigger("C")
+        here.grabber.triggers.trigger("C")
     for word in camera.asked[:2]:
         camera.acts.put(Due(word))
         camera.acts.put(camera.show(1))

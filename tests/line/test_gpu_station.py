@@ -85,11 +85,11 @@ def test_an_engine_that_comes_later_makes_the_line_ready(
     daemon.start()
     wait(lambda: "pycuda" in book.why_not_ready or "TensorRT" in book.why_not_ready)
     assert daemon.publisher.heartbeat()["lines"]["line"]["state"] == "Error"
-    daemon.lines[0].grabber.trigger("early")
+    daemon.lines[0].grabber.triggers.trigger("early")
     install(monkeypatch)
     built(monkeypatch)
     wait(lambda: book.ready)
-    daemon.lines[0].grabber.trigger("late")
+    daemon.lines[0].grabber.triggers.trigger("late")
     wait(lambda: len(verdicts) == 2)
     daemon.close()
     early, late = sorted(verdicts, key=lambda v: v.seq)

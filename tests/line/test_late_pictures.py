@@ -28,7 +28,7 @@ def outcomes(station: StationFolder, camera: Script, count: int) -> list[tuple[s
     daemon = Daemon(load_station(station.write()))
     verdicts: list[Verdict] = []
     daemon.publisher.on_verdict = verdicts.append
-    daemon.lines[0].grabber.camera = camera
+    daemon.lines[0].grabber.camera = daemon.lines[0].grabber.triggers.camera = camera
     daemon.start()
     wait_until(lambda: len(verdicts) == count)
     daemon.close()

@@ -29,7 +29,7 @@ def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypa
     for line in daemon.lines:
         camera = Script(side=64)
         camera.acts.put(lambda: hold.wait(30) and None)
-        line.grabber.camera = camera
+        line.grabber.camera = line.grabber.triggers.camera = camera
         monkeypatch.setattr(line.grabber.thread, "join", _noted(patience_s, line.grabber.thread.join))
     daemon.start()
     wait_until(lambda: all(line.grabber.camera.acts.empty() for line in daemon.lines))

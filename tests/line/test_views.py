@@ -59,7 +59,7 @@ class Station:
 
     def view(self, name: str, part_id: str = "") -> None:
         """Trigger one view alone, as a camera of its own would be."""
-        next(line for line in self.daemon.lines if line.book.name == f"line.{name}").grabber.trigger(part_id)
+        next(line for line in self.daemon.lines if line.book.name == f"line.{name}").grabber.triggers.trigger(part_id)
 
     def outcomes(self, count: int) -> list[tuple[str, str, tuple[str, ...]]]:
         self.wait(lambda: len(self.verdicts) >= count)
