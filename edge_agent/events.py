@@ -161,8 +161,17 @@ EVENTS: dict[str, Event] = {
         "look at the disk; where `why` tells of damage, restart: what can be read is saved",
     ),
     "outbox.recovered": Event("info", "the outbox can be written again"),
+    "outbox.unreadable": Event(
+        "error",
+        "the outbox cannot be read: nothing is shipped, and what comes waits in it; it is tried again",
+        "look at the disk; where `why` tells of damage, restart: what can be read is saved",
+    ),
+    "outbox.readable": Event("info", "the outbox can be read again"),
     "outbox.shed": Event(
-        "warning", "something was let go, or lost, and is declared", "a larger cap, or a faster uplink", sums=("n", "bytes")
+        "warning",
+        "something was let go, or lost, and is declared; `why` is cap, refused, damaged or cut off",
+        "of cap: a larger cap, or a faster uplink; of refused: a faster disk; else look at the disk",
+        sums=("n", "bytes"),
     ),
     "uplink.connected": Event("info", "the collector answers"),
     "uplink.disconnected": Event("warning", "the collector does not answer; the outbox keeps everything", "see the collector"),

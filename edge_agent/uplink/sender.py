@@ -19,7 +19,7 @@ from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
 from edge_agent.uplink.outbox import Outbox
-from edge_agent.uplink.schema import ROW
+from edge_agent.uplink.schema import ROW, Row
 
 _POLL_MS = 20
 _HELLO_S = 0.5
@@ -29,6 +29,7 @@ _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
+_UNREADABLE_S = 1.0  # until an outbox that cannot be read is tried again
 _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 
 
@@ -49,7 +50,7 @@ class Sender:
         self._patience_s = _FIRST_PATIENCE_S
         self._progress_at = 0.0
         self._hello_at = 0.0
-        self._is_other_past = False
+        self._is_other_past = self._is_unreadable = False
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self.pulse = Pulse(self._thread.name)
 
@@ -83,7 +84,7 @@ class Sender:
             socket = self._connect()
             try:
                 self._serve(socket)
-            except (zmq.ZMQError, apsw.Error) as error:
+            except zmq.ZMQError as error:
                 say("uplink.failed", collector=self._endpoint, why=str(error))
                 self._stop.wait(1)
             finally:
@@ -183,7 +184,7 @@ class Sender:
         room_bytes = min(self._credit.bytes - sum(size for _, size in self._in_flight), _BYTES_AT_ONCE)
         if room <= 0 or room_bytes <= 0:
             return False
-        rows = self._outbox.read_after(self._sent_upto, room, room_bytes)
+        rows = self._read(room, room_bytes)
         for row in rows:
             header = shipping.Data(seq=row.seq, before=self._sent_upto, kind=row.kind, crc=row.crc)
             if not self._send(socket, shipping.DATA, shipping.pack(header), row.body, row.data):
@@ -193,3 +194,18 @@ class Sender:
             self._in_flight.append((row.seq, len(row.body) + len(row.data)))
             self._sent_upto = row.seq
         return bool(rows)
+
+    def _read(self, most_rows: int, most_bytes: int) -> list[Row]:
+        """The next rows of the outbox; none, after a while, where it cannot be read: the link is not to blame."""
+        try:
+            rows = self._outbox.read_after(self._sent_upto, most_rows, most_bytes)
+        except apsw.Error as error:
+            if not self._is_unreadable:
+                self._is_unreadable = True
+                say("outbox.unreadable", file=str(self._outbox.file), why=str(error))
+            self._stop.wait(_UNREADABLE_S)
+            return []
+        if self._is_unreadable:
+            self._is_unreadable = False
+            say("outbox.readable", file=str(self._outbox.file))
+        return rows

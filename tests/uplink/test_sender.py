@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 import zmq
 from running import wait_until
 
 from edge_agent import shipping
+from edge_agent.uplink import sender as sending
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.sender import Sender
 
@@ -245,3 +247,25 @@ def test_a_collector_that_goes_while_nothing_is_under_way_is_not_connected_any_m
     began = time.monotonic()
     assert not sender.drain(30), "nobody takes the row"
     assert time.monotonic() - began < 5
+
+
+def test_an_outbox_that_cannot_be_read_is_told_once_and_the_link_stays(
+    outbox: Outbox, collector: Collector, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    read, failures = outbox.read_after, [apsw.CorruptError("malformed"), apsw.CorruptError("malformed")]
+
+    def read_after(*arguments: int) -> object:
+        if failures:
+            raise failures.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(outbox, "read_after", read_after)
+    monkeypatch.setattr(sending, "say", lambda event, **_: said.append(event))
+    monkeypatch.setattr(sending, "_UNREADABLE_S", 0.01)
+    fill(outbox, 1)
+    sender.start()
+    collector.hear_hello()
+    collector.say(shipping.WELCOME, 0)
+    assert collector.hear_row().seq == 1
+    assert said == ["uplink.connected", "outbox.unreadable", "outbox.readable"]
