@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 
 from edge_agent import shipping
+from edge_agent.notify import extend_timeout
 from edge_agent.uplink.losses import declare
 from edge_agent.uplink.rows import HIGHEST, first_of, loss_of
 from edge_agent.uplink.schema import (
@@ -47,9 +48,10 @@ _KEEP_ROW = "insert or ignore into rows(seq, kind, prio, time_us, body, crc) val
 _FURTHEST = 1 << 40  # no outbox comes to number its rows so high
 _LEAST_ROW_BYTES = 64
 _PAGES = slice(28, 32)  # of a database's header: how many pages it has
-_PORTION_BYTES = 4 << 20
+_PORTION_BYTES, _PORTION = 4 << 20, 16  # at most so many bytes, and one of so many parts of the room
 _ROOM = 0.8  # of the cap, for what is saved
-_RESERVE_BYTES = 16 << 20  # of the disk: a start wants room, too
+_RESERVE_BYTES = 3 * _PORTION_BYTES  # of the disk: a portion in the WAL and in the file, and what is declared
+_PATIENCE_S = 120  # for the next portion
 
 
 def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
@@ -58,7 +60,6 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
     The damaged one becomes `*.damaged-<time>`. A power cut leaves the one or the other at its place, or `finish` to be called.
     Records go first: where the disk has no room for everything, pictures are what is missing."""
     fresh = _beside(file, ".fresh")
-    _remove(fresh, "", "-wal", "-shm")
     file.with_suffix(BALLAST).unlink(missing_ok=True)
     with contextlib.closing(lay_tables(connect(fresh), cap_mb)) as into:
         _make_readable(file, into, cap_mb)
@@ -72,7 +73,9 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
 
 
 def finish(file: Path) -> None:
-    """Bring what a salvage has finished to its place, and the damaged file out of it, its WAL first."""
+    """Bring what a salvage has finished to its place, and the damaged file out of it, its WAL first. Remove what one that was cut
+    off has left: the next start may find the file in order."""
+    _remove(_beside(file, ".fresh"), "", "-wal", "-shm")
     whole = _beside(file, ".whole")
     if not whole.exists():
         return
@@ -110,8 +113,13 @@ def _copy_rows(damaged: apsw.Connection, into: apsw.Connection, of_pictures: boo
     """Copy either pictures or all else, in portions; return what was passed over, by kind. Raises FullError without room."""
     passed_over: Counter[str] = Counter()
     rows = _walk(damaged)
+    portion_bytes = min(_PORTION_BYTES, first_of(into, "pragma max_page_count") * PAGE_BYTES // _PORTION)
     while True:
-        left = _PORTION_BYTES
+        extend_timeout(_PATIENCE_S)
+        disk = os.statvfs(into.filename)
+        if disk.f_bavail * disk.f_frsize < _RESERVE_BYTES:
+            raise apsw.FullError(f"{into.filename}: the disk is full")
+        left = portion_bytes
         with transaction(into):
             for found in rows:
                 if isinstance(found, range):
@@ -124,9 +132,6 @@ def _copy_rows(damaged: apsw.Connection, into: apsw.Connection, of_pictures: boo
                     break
             else:
                 return passed_over
-        disk = os.statvfs(into.filename)
-        if disk.f_bavail * disk.f_frsize < _RESERVE_BYTES:
-            raise apsw.FullError(f"{into.filename}: the disk is full")
 
 
 def _keep(damaged: apsw.Connection, into: apsw.Connection, row: _Found) -> int:

@@ -172,7 +172,6 @@ def test_a_power_cut_in_the_middle_leaves_it_to_the_next_start(
 
 def test_without_room_for_everything_pictures_are_missing_and_declared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(salvage, "_ROOM", 25 * PAGE_BYTES / (16 << 20))
-    monkeypatch.setattr(salvage, "_PORTION_BYTES", PAGE_BYTES)
     overwrite(folder, 0, bytes(PAGE_BYTES))
     with contextlib.closing(Outbox(folder, 16)) as outbox:
         rows = rows_of(outbox)
@@ -181,6 +180,39 @@ def test_without_room_for_everything_pictures_are_missing_and_declared(folder: P
         assert 0 < kept < PICTURES
         assert declared(rows) == {PICTURE: PICTURES - kept}
         assert outbox.stats().pictures_lost == PICTURES - kept
+
+
+def test_on_a_full_disk_no_portion_takes_the_room_of_what_is_declared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salvage, "_RESERVE_BYTES", 1 << 60)
+    overwrite(folder, 0, bytes(PAGE_BYTES))
+    with contextlib.closing(Outbox(folder, 16)) as outbox:
+        assert declared(rows_of(outbox)) == {RECORD: RECORDS, PICTURE: PICTURES}
+    assert (folder / "outbox.db").stat().st_size < 16 * PAGE_BYTES
+
+
+def test_what_a_salvage_that_was_cut_off_has_left_is_removed_though_the_file_is_in_order_by_now(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    overwrite(folder, 0, bytes(PAGE_BYTES))  # which is put back before anything is copied
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(salvage, "declare", cut)
+        Outbox(folder, 16)
+    assert list(folder.glob("*.fresh*"))
+    with contextlib.closing(Outbox(folder, 16)) as outbox:
+        assert outbox.stats().waiting_rows == RECORDS + PICTURES
+    assert not list(folder.glob("*.fresh*"))
+
+
+def test_systemd_waits_as_long_as_portions_are_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(salvage, "extend_timeout", asked.append)
+    monkeypatch.setattr(salvage, "_PORTION_BYTES", PAGE_BYTES)
+    overwrite(folder, 0, bytes(PAGE_BYTES))
+    Outbox(folder, 16).close()
+    assert len(asked) > 10
 
 
 def test_it_is_said_what_was_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
