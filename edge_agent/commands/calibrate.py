@@ -13,7 +13,6 @@ import json
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -24,7 +23,7 @@ from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.ranges import measure_ranges, require_onnxruntime
 from edge_agent.commands import capture, output
 from edge_agent.commands.calibrating.images import Golden, contents, fingerprint, read_golden, require_some, spread, tensors, unseen
-from edge_agent.commands.calibrating.manifest import Manifest, about, made, read_manifest, this_machine, write_manifest
+from edge_agent.commands.calibrating.manifest import Calibration, Manifest, about, made, read_manifest, this_machine, write_manifest
 from edge_agent.commands.calibrating.trial import REPORT, Trial, activate, hold_trial
 from edge_agent.commands.evaluation.plots import new_figure
 from edge_agent.commands.numbers import MOST_S, number, whole
@@ -211,12 +210,18 @@ def _make(args: argparse.Namespace, model: Model, recipe: Recipe, images: list[G
             file.write_bytes(content := make(name, prepared, ranges).SerializeToString(deterministic=True))
             candidates[name] = made(file, content, meaning)
             progress.advance(task)
-    calibration: dict[str, Any] = {"images": len(images), "used": len(used), "tensors": len(frames), "sha256": fingerprint(used)}
-    calibration["contents"] = sorted(contents(used))
-    method = {"ranges": args.ranges, "percentile": args.percentile if args.ranges == "percentile" else None}
+    calibration: Calibration = {
+        "images": len(images),
+        "used": len(used),
+        "tensors": len(frames),
+        "sha256": fingerprint(used),
+        "contents": sorted(contents(used)),
+        "ranges": args.ranges,
+        "percentile": args.percentile if args.ranges == "percentile" else None,
+    }
     return Manifest(
         **about(model, recipe),
-        calibration={**calibration, **method},
+        calibration=calibration,
         ranges={name: round(value, 6) for name, value in sorted(ranges.items())},
         candidates=candidates,
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

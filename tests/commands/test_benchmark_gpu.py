@@ -23,7 +23,7 @@ from edge_agent.calibration.cost import cost_of
 from edge_agent.commands.benchmarks import gpu as benchmark_gpu
 from edge_agent.commands.benchmarks.engine import graphs_of, table_of
 from edge_agent.commands.benchmarks.gpu import measure_gpu, throttling
-from edge_agent.commands.calibrating.manifest import Manifest, about, made, write_manifest
+from edge_agent.commands.calibrating.manifest import Calibration, Manifest, about, made, this_machine, write_manifest
 from edge_agent.errors import EngineError
 from edge_agent.inference.model import CALIBRATED_PORTS, load_model
 from edge_agent.inference.tensorrt.network import Network
@@ -154,7 +154,8 @@ def test_candidates_made_elsewhere_are_measured_without_onnxruntime(tmp_path: Pa
     files = {name: made(tmp_path / f"{name}.onnx", made_here[name].SerializeToString(), "") for name in CANDIDATES}
     for name, each in files.items():
         (tmp_path / each.file).write_bytes(made_here[name].SerializeToString())
-    of_desk = {"calibration": {}, "ranges": {}, "made_at": "", "made_on": {}}
+    calibration: Calibration = {"images": 1, "used": 1, "tensors": 1, "sha256": "", "ranges": "percentile", "percentile": 99.9}
+    of_desk = {"calibration": calibration, "ranges": {}, "made_at": "", "made_on": this_machine()}
     write_manifest(tmp_path, Manifest(**about(model, recipe), **of_desk, candidates=files))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     graphs = graphs_of(model, tmp_path)

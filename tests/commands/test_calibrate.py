@@ -48,6 +48,14 @@ def test_candidates_are_gated_activated_and_refused(station: StationFolder, edge
     assert "Nothing was found out about fp16, the station's choice: it stays." in other.stderr
     assert (station.folder / "state" / "calibrated" / "part.json").exists()
 
+    whole = (out / "manifest.json").read_text()
+    for entry, damaged in (("model", {}), ("calibration", {"sha256": 1}), ("made_on", {"tools": 1.5})):
+        (out / "manifest.json").write_text(json.dumps(json.loads(whole) | {entry: damaged}))
+        refused = within(*gate, "--least-speedup", "0")
+        assert refused.returncode == 78, entry
+        assert "manifest.json is damaged" in refused.stderr
+    (out / "manifest.json").write_text(whole)
+
     refused = within(*gate, "--least-speedup", "1000")
     assert refused.returncode == 1
     assert "withdrawn" in refused.stderr

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -30,21 +30,51 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     meaning: str
 
 
+class _OfModel(TypedDict):
+    name: str
+    version: int
+    sha256: str
+    classes: list[str]
+    rows: int
+    cols: int
+
+
+class _Measured(TypedDict):
+    images: int
+    used: int
+    tensors: int
+    sha256: str
+    ranges: str
+    percentile: float | None
+
+
+class Calibration(_Measured, total=False):
+    """What the ranges were measured on. Earlier releases told no `contents`."""
+
+    contents: list[str]
+
+
+class _Machine(TypedDict):
+    tools: dict[str, str]
+    processor: str
+    gpus: list[str]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file. `calibration` and `ranges` are of the desk that made the graphs, `gate` of the station that tried them."""
 
-    model: dict[str, Any]
+    model: _OfModel
     recipe: dict[str, str]
-    calibration: dict[str, Any]
+    calibration: Calibration
     ranges: dict[str, float]
     candidates: dict[str, Made]
     made_at: str
-    made_on: dict[str, Any]
+    made_on: _Machine
     gate: dict[str, Any] | None = None
     v: Literal[1] = 1
 
 
-def this_machine() -> dict[str, Any]:
+def this_machine() -> _Machine:
     """Versions of what computes here, the processor, and the GPUs that a driver tells of."""
     tools = {"edge-agent": __version__, "python": platform.python_version()}
     for name in _TOOLS:
@@ -82,7 +112,7 @@ def read_manifest(out: Path, model: Model) -> Manifest:
         raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy, file) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ConfigurationError(f"{file} is damaged: {error}. Run calibrate without --gate-only again.") from None
-    if manifest.model.get("sha256") != model.hash:
+    if manifest.model["sha256"] != model.hash:
         raise ConfigurationError(f"{file} is of another model than {model.papers.name} {model.hash[:12]}. Calibrate this one.")
     for name, made in manifest.candidates.items():
         graph = out / made.file
