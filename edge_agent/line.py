@@ -3,7 +3,8 @@
 Threads of a line:
   grab     (`Grabber`)   the camera's own: registers each trigger with the publisher, brings its picture in a frame slot.
   inspect  (`_inspect`)  checks the picture, prepares tensors, submits them, measures maps, judges, hands over evidence.
-  engine   (OpenVINO's, or `gpu`)  computes; its callback only puts the tensor slot into the inspect thread's queue.
+  engine   (OpenVINO's, or `gpu`)  computes; its callback only puts the tensor slot into the inspect thread's queue. What failed
+                         in OpenVINO is put there by `watch-engine`.
 Threads around it: publisher (deadlines, verdicts), evidence (PNG), outbox writer, sender, main.
 
 One part: `Grabber` -> `_begin` -> `_submit` -> engine -> `_on_map` -> `_conclude`.

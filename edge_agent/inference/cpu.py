@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,6 +32,8 @@ from edge_agent.settings import CpuEngine
 
 _WARM_UPS = 3
 _POISON = 255
+_LOOK_S = 0.05  # a failed inference is noticed so much later: OpenVINO calls nobody back
+_MOST_TOLD = 300  # letters of what OpenVINO says of one
 AS_WRITTEN = {"INFERENCE_PRECISION_HINT": "f32"}  # or OpenVINO takes bfloat16 by itself where the processor has it
 _IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}  # of OpenVINO's CPU plugin: Q/DQ pairs stay rounding, between kernels of floats
 
@@ -63,11 +67,16 @@ class CpuSegmenter:
         self._own: list[Any] = []
         self._adopted: list[tuple[int, int]] = []  # addresses, from and to, of memory that pictures are read from as they lie
         self._sources: dict[int, Any] = {}  # by address: one for each frame slot in it
+        self._running: dict[int, tuple[TensorSlot, Done]] = {}  # by the slot's index
+        self._starting = threading.Lock()  # over a request's start: until then it tells how the last one ended
+        self._closed = threading.Event()
         try:
             pool = SlotPool([self._slot(compiled, index) for index in range(self.slots)])
         except RuntimeError as error:
             raise _unusable(model, error) from None
         self.lease, self.release, self.forgo = pool.lease, pool.release, pool.forgo
+        watch = (weakref.ref(self), self._closed)
+        threading.Thread(target=_watch, args=watch, name="watch-engine", daemon=True).start()
 
     def _slot(self, compiled: Any, index: int) -> TensorSlot:
         slot = TensorSlot(
@@ -92,12 +101,15 @@ class CpuSegmenter:
         slot.maps[:, 0] = _POISON  # with the peak it makes an output that was never written impossible to believe
         request = self._requests[slot.index]
         with contextlib.suppress(RuntimeError):
-            request.wait()  # its callback may still be returning; a failure was seen by its poison
+            request.wait()  # its callback may still be returning; how it failed was told
         try:
             request.set_input_tensor(self._input(slot, source))
-            request.set_callback(_finished, (slot, done))
-            request.start_async()
+            request.set_callback(_finished, (slot, self._running))
+            with self._starting:
+                self._running[slot.index] = slot, done
+                request.start_async()
         except RuntimeError as error:
+            self._running.pop(slot.index, None)
             raise EngineError(f"OpenVINO cannot start an inference: {error}") from None
 
     def _input(self, slot: TensorSlot, source: Pixels) -> Any:
@@ -117,6 +129,20 @@ class CpuSegmenter:
         """Pictures in this memory are read where they lie."""
         self._adopted.append((memory.ctypes.data, memory.ctypes.data + memory.nbytes))
 
+    def look_for_failures(self) -> None:
+        """Hand over the slots of inferences that have failed since, each with its failure."""
+        for index in tuple(self._running):
+            with self._starting:
+                try:
+                    if index in self._running:
+                        self._requests[index].wait_for(0)
+                    continue
+                except RuntimeError as error:
+                    why = " ".join(str(error).split())[-_MOST_TOLD:]
+                slot, done = self._running.pop(index)
+            slot.failure, slot.done_ns = f"OpenVINO's inference failed: {why}", time.monotonic_ns()
+            done(slot)
+
     def warm_up(self) -> float:
         """Run every slot a few times; return the median latency in ms. Raises EngineError."""
         return median_ms(self, _WARM_UPS)
@@ -126,15 +152,25 @@ class CpuSegmenter:
         for request in self._requests:
             with contextlib.suppress(RuntimeError):
                 request.wait()
+        self._closed.set()
+        self.look_for_failures()
         self._requests.clear()
         self._sources.clear()
 
 
-def _finished(userdata: tuple[TensorSlot, Done]) -> None:
-    """Called on OpenVINO's thread when a request has ended. One that failed leaves the poison, which nobody believes."""
-    slot, done = userdata
+def _finished(userdata: tuple[TensorSlot, dict[int, tuple[TensorSlot, Done]]]) -> None:
+    """Called on OpenVINO's thread when a request has ended well. For one that failed nothing is called: see `_watch`."""
+    slot, running = userdata
     slot.done_ns = time.monotonic_ns()
+    _, done = running.pop(slot.index)
     done(slot)
+
+
+def _watch(of: weakref.ref[CpuSegmenter], closed: threading.Event) -> None:
+    """Until an engine is closed, or nobody has it any more, look for inferences that failed."""
+    while not closed.wait(_LOOK_S) and (segmenter := of()) is not None:
+        segmenter.look_for_failures()
+        del segmenter
 
 
 def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -> Any:

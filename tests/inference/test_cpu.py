@@ -220,3 +220,54 @@ def test_a_picture_from_nowhere_is_not_kept_and_one_in_adopted_memory_is_read_wh
     assert copied == [False, True] * 3
     assert [each() for each in lives] == [None] * 3
     engine.close()
+
+
+class FailsOnWhite(openvino.Op):  # type: ignore[misc]
+    """Stands for any operator that fails while it computes: memory that is not there, a shape that came from the picture."""
+
+    def __init__(self, inputs: Any = None) -> None:
+        super().__init__(self)
+        if inputs is not None:
+            self.set_arguments(inputs)
+            self.constructor_validate_and_infer_types()
+
+    def validate_and_infer_types(self) -> None:
+        self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))
+
+    def clone_with_new_inputs(self, inputs: Any) -> FailsOnWhite:
+        return FailsOnWhite(inputs)
+
+    def has_evaluate(self) -> bool:
+        return True
+
+    def evaluate(self, outputs: Any, inputs: Any) -> bool:
+        if inputs[0].data.min() == 255:
+            raise RuntimeError("no memory for this primitive")
+        inputs[0].copy_to(outputs[0])
+        return True
+
+
+def test_an_inference_that_fails_hands_its_slot_over_with_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = openvino.Core.compile_model
+
+    def with_it(core: openvino.Core, graph: openvino.Model, *words: Any) -> Any:
+        frames = graph.input(FRAMES)
+        readers = list(frames.get_target_inputs())
+        fails = FailsOnWhite([frames])
+        for reader in readers:
+            reader.replace_source_output(fails.output(0))
+        return own(core, graph, *words)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", with_it)
+    engine = CpuSegmenter(ENGINE, load_model(write_bright_model(tmp_path / "bright")))
+    done: queue.SimpleQueue[TensorSlot] = queue.SimpleQueue()
+    well = gray()
+    for frame in (well, np.full_like(well, 255), well, *[np.full_like(well, 255)] * 2 * engine.slots, well):
+        slot = engine.lease()
+        assert slot is not None
+        engine.submit(slot, frame, done.put)
+        assert done.get(timeout=10) is slot
+        assert ("no memory for this primitive" in slot.failure) == (frame is not well)
+        engine.release(slot)
+    engine.close()
+    assert done.empty()
