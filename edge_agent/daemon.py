@@ -50,7 +50,7 @@ from edge_agent.wiring import Wiring
 
 _POLL_S = 0.05
 _RECOVER_S = 5.0  # a start waits so long for the disk to take what the last run left, before more of it is queued
-_HANGS_S = 10.0  # a stop waits so long for all cameras together; one that takes longer hangs
+_HANGS_S = 10.0  # a stop waits so long for all cameras together, then for all that their engine owes; what takes longer hangs
 _CLOSES_S = 35.0  # beside `drain_s` a stop takes no longer: cameras that hang, the disk, the engines
 _BUNDLE_S = 170.0  # a start may take so long for each recipe; while an engine is built it asks for more
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
@@ -342,8 +342,9 @@ class Daemon:
         self._swapper.ask_to_stop()
         self._building.give_up()
         self.publisher.stop(left_s())
+        hangs_s = time.monotonic() + _HANGS_S
         for line in self.lines:
-            line.close()
+            line.close(max(0.0, hangs_s - time.monotonic()))
         self.evidence.close()
         self.outbox.flush(max(_DISK_S, left_s()))
         if self.sender is not None:

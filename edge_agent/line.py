@@ -83,10 +83,10 @@ class Line:
         """Judge a picture (rows, cols) uint8 that came from no camera: a master part's. It needs no frame slot."""
         self._work.put((part, bundle, Frame(_NO_SLOT, pixels, 0, name, is_live=False)))
 
-    def close(self) -> None:
-        """End the inspect thread after everything queued. The grabber has stopped before."""
+    def close(self, patience_s: float = 10) -> None:
+        """End the inspect thread after everything queued, and wait for that. The grabber has stopped before."""
         self._work.put(_STOP)
-        self._inspector.join(timeout=10)
+        self._inspector.join(patience_s)
 
     @property
     def waiting(self) -> int:

@@ -9,11 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from bright import gray
 from running import wait_until
 from scripted import Script
 from stations import StationFolder
 
 from edge_agent.daemon import Daemon
+from edge_agent.inference.cpu import CpuSegmenter
 from edge_agent.settings import load_station
 
 
@@ -38,6 +40,26 @@ def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypa
     assert [line.grabber.ring.quarantined for line in daemon.lines] == [4] * 4
     hold.set()
     wait_until(lambda: all(line.grabber.finished.is_set() for line in daemon.lines))
+
+
+def test_lines_whose_engine_hangs_share_one_time_limit(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is still answered, once."""
+    monkeypatch.setattr("edge_agent.daemon._HANGS_S", 0.3)
+    station.settings["cameras"] = [{"name": f"c{n}", "kind": "folder", "path": "images"} for n in range(4)]
+    station.settings["lines"] = [{"name": f"l{n}", "camera": f"c{n}", "recipe": "part", "frames": 4} for n in range(4)]
+    station.settings["drain_s"] = 0
+    station.add_images([gray()])
+    daemon = Daemon(load_station(station.write()))
+    monkeypatch.setattr(CpuSegmenter, "submit", lambda *_: None)
+    patience_s: list[float] = []
+    for line in daemon.lines:
+        monkeypatch.setattr(line.threads[1], "join", _noted(patience_s, line.threads[1].join))
+    daemon.start()
+    wait_until(lambda: sum(line.waiting for line in daemon.lines) == 4)
+    summary = daemon.close()
+    assert len(patience_s) == 4
+    assert sum(patience_s) < 0.4
+    assert (summary["triggers"], summary["fault"]) == (4, 4)
 
 
 def test_systemd_is_asked_for_as_long_as_the_drain_may_take(
