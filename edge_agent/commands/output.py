@@ -16,6 +16,14 @@ _LISTED = 5
 _UNBOUNDED = 100_000  # columns: nothing is cut or broken on its way into a file or another program
 
 
+class Printer(Console):
+    """rich's own ends the process with code 1 where the reader goes (`| head`), whatever the command found."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where a BrokenPipeError is caught: let it go on, to `cli.py`."""
+        raise
+
+
 def told() -> Console:
     """For standard error, beside progress: what is said is printed as it is, `[gpu]` of a package's extras too."""
     return Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
@@ -66,4 +74,4 @@ def require_writable(folder: Path, option: str) -> None:
 
 def console() -> Console:
     """For standard output. What is said is printed as it is, as `told` does it."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    return Printer(highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNBOUNDED)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from running import BAD, Station, judge_all, start_stations, wait_until
+from stations import ROOT
 
 from edge_agent.events import EVENTS
 from edge_agent.plc.counters import Counters
@@ -69,3 +70,11 @@ def test_words_in_brackets_are_printed_as_they_are(start: Callable[..., Station]
     here.publisher.judged(here.publisher.trigger(here.line, "[/a][bold]"), Judgement(NG, REASONS))
     assert [line.count("[/a][bold]") for line in lines_of(watching)] == [1]
     assert "pip install 'edge-agent[cpu]'" in piped("events").communicate(timeout=60)[0]
+
+
+@pytest.mark.parametrize("words", [("events",), ("check", "--config", str(ROOT / "config" / "demo.yaml"))])
+def test_a_reader_that_goes_is_no_failure(words: tuple[str, ...]) -> None:
+    command = piped(*words)
+    assert command.stdout is not None
+    command.stdout.close()
+    assert command.wait() == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
+
+from edge_agent.commands.output import Printer
 
 WELL, NOTE, PROBLEM = "well", "note", "problem"
 _STYLES = {WELL: "green", NOTE: "yellow", PROBLEM: "bold red"}
@@ -34,7 +35,7 @@ def problem(area: str, told: str, remedy: str) -> Look:
 
 def show(looks: list[Look]) -> None:
     """One line for each look, its remedy below it; the mark in colour on a terminal. Never wraps: paths are for copying."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Printer(highlight=False, soft_wrap=True)
     width = max((len(look.area) for look in looks), default=0)
     for look in looks:
         mark = Text(f"{_MARKS[look.level]:<8}", _STYLES[look.level])

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from edge_agent.commands.output import Printer
 from edge_agent.typewords import counted
 
 PICTURES = {
@@ -216,9 +216,9 @@ def headline(result: dict[str, Any]) -> list[str]:
 
 def print_report(result: dict[str, Any], out: Path, already_told: Collection[str] = ()) -> None:
     """Print the tables. Of what a terminal has shown in full already, one short line is enough there."""
-    console = Console(markup=False)  # a path may have brackets
+    console = Printer(markup=False)  # a path may have brackets
     again = [each for each in already_told if console.is_terminal]
-    wide = Console(width=max(console.width, _WIDTH), markup=False)
+    wide = Printer(width=max(console.width, _WIDTH), markup=False)
     console = console if console.is_terminal else wide
     lines = [line for line in headline(result) if line.removeprefix(_WARNING) not in again]
     for line in [*lines, *([f"{_WARNING}see what was told before the work."] if again else [])]:
