@@ -134,7 +134,7 @@ class CpuSegmenter:
         for index in tuple(self._running):
             with self._starting:
                 try:
-                    if index in self._running:
+                    if index in self._running and self._requests:
                         self._requests[index].wait_for(0)
                     continue
                 except RuntimeError as error:
@@ -154,7 +154,8 @@ class CpuSegmenter:
                 request.wait()
         self._closed.set()
         self.look_for_failures()
-        self._requests.clear()
+        with self._starting:  # the watch may still be looking
+            self._requests.clear()
         self._sources.clear()
 
 
