@@ -8,7 +8,6 @@ like any other.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -39,7 +38,17 @@ from edge_agent.uplink.rows import (
     read_rows,
     sent_upto,
 )
-from edge_agent.uplink.schema import PAGE_BYTES, PICTURE, RECORD, RECORD_PRIORITY, Row, open_reader, pages_within, transaction
+from edge_agent.uplink.schema import (
+    PAGE_BYTES,
+    PICTURE,
+    RECORD,
+    RECORD_PRIORITY,
+    Row,
+    free_bytes,
+    open_reader,
+    pages_within,
+    transaction,
+)
 from edge_agent.uplink.shedding import Shedder
 
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
@@ -311,12 +320,11 @@ class Outbox:
 
     def _fit_to_disk(self) -> None:
         """Never grow into the last `_RESERVE_BYTES` of the disk: on a full one not even shedding can be committed."""
-        disk = os.statvfs(self.file.parent)
-        free = disk.f_bavail * disk.f_frsize
+        free = free_bytes(self.file)
         if free >= 4 * _RESERVE_BYTES and not self._is_squeezed:
             return
         limit = min(self._cap_pages, first_of(self._connection, "pragma page_count") + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
-        self._connection.execute(f"pragma max_page_count={limit}")
+        self._connection.pragma("max_page_count", limit)
         self._shedder.portion_bytes = limit * PAGE_BYTES // 20  # as large a share as of the cap
         self._is_squeezed = limit < self._cap_pages
 

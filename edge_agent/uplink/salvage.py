@@ -29,7 +29,9 @@ from edge_agent.uplink.schema import (
     RECORD,
     RECORD_PRIORITY,
     ROW,
+    beside,
     connect,
+    free_bytes,
     lay_tables,
     pages_within,
     transaction,
@@ -59,7 +61,7 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
 
     The damaged one becomes `*.damaged-<time>`. A power cut leaves the one or the other at its place, or `finish` to be called.
     Records go first: where the disk has no room for everything, pictures are what is missing."""
-    fresh = _beside(file, ".fresh")
+    fresh = beside(file, ".fresh")
     file.with_suffix(BALLAST).unlink(missing_ok=True)
     with contextlib.closing(lay_tables(connect(fresh), cap_mb)) as into:
         _make_readable(file, into, cap_mb)
@@ -67,7 +69,7 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
         into.execute("pragma journal_mode=delete")  # all of it in the one file that is moved
     _remove(fresh, "-wal", "-shm")
     file.with_suffix(NOTE).unlink(missing_ok=True)  # another stream begins
-    fresh.replace(_beside(file, ".whole"))
+    fresh.replace(beside(file, ".whole"))
     finish(file)
     return losses
 
@@ -75,15 +77,15 @@ def salvage(file: Path, cap_mb: int) -> list[dict[str, Any]]:
 def finish(file: Path) -> None:
     """Bring what a salvage has finished to its place, and the damaged file out of it, its WAL first. Remove what one that was cut
     off has left: the next start may find the file in order."""
-    _remove(_beside(file, ".fresh"), "", "-wal", "-shm")
-    whole = _beside(file, ".whole")
+    _remove(beside(file, ".fresh"), "", "-wal", "-shm")
+    whole = beside(file, ".whole")
     if not whole.exists():
         return
-    aside = _beside(file, f".damaged-{time.time_ns()}")
+    aside = beside(file, f".damaged-{time.time_ns()}")
     _remove(file, "-shm")
     for suffix in ("-wal", ""):
         with contextlib.suppress(FileNotFoundError):
-            _beside(file, suffix).rename(_beside(aside, suffix))
+            beside(file, suffix).rename(beside(aside, suffix))
     whole.rename(file)
 
 
@@ -92,11 +94,11 @@ def _copy(file: Path, into: apsw.Connection, cap_mb: int) -> list[dict[str, Any]
     passed_over: Counter[str] = Counter()
     with contextlib.closing(_open_damaged(file)) as damaged:
         named = _counts(damaged)
-        _limit(into, cap_mb, _ROOM)
+        into.pragma("max_page_count", pages_within(cap_mb, _ROOM))
         with contextlib.suppress(apsw.FullError):
             for of_pictures in (False, True):
                 passed_over += _copy_rows(damaged, into, of_pictures)
-        _limit(into, cap_mb, 1)
+        into.pragma("max_page_count", pages_within(cap_mb))
     lost = passed_over
     if named is not None:
         missing = named - (_counts(into) or Counter())
@@ -116,8 +118,7 @@ def _copy_rows(damaged: apsw.Connection, into: apsw.Connection, of_pictures: boo
     portion_bytes = min(_PORTION_BYTES, first_of(into, "pragma max_page_count") * PAGE_BYTES // _PORTION)
     while True:
         extend_timeout(_PATIENCE_S)
-        disk = os.statvfs(into.filename)
-        if disk.f_bavail * disk.f_frsize < _RESERVE_BYTES:
+        if free_bytes(Path(into.filename)) < _RESERVE_BYTES:
             raise apsw.FullError(f"{into.filename}: the disk is full")
         left = portion_bytes
         with transaction(into):
@@ -205,10 +206,6 @@ def _counts(connection: apsw.Connection) -> Counter[int] | None:
         return None
 
 
-def _limit(into: apsw.Connection, cap_mb: int, share: float) -> None:
-    into.execute(f"pragma max_page_count={pages_within(cap_mb, share)}")
-
-
 def _open_damaged(file: Path) -> apsw.Connection:
     damaged = apsw.Connection(str(file))
     damaged.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # its WAL stays what it is
@@ -238,8 +235,4 @@ def _make_readable(file: Path, fresh: apsw.Connection, cap_mb: int) -> None:
 
 def _remove(file: Path, *suffixes: str) -> None:
     for suffix in suffixes:
-        _beside(file, suffix).unlink(missing_ok=True)
-
-
-def _beside(file: Path, suffix: str) -> Path:
-    return file.with_name(file.name + suffix)
+        beside(file, suffix).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,17 @@ def pages_within(cap_mb: int, share: float = 1.0) -> int:
     return int(share * (cap_mb << 20)) // PAGE_BYTES
 
 
+def beside(file: Path, suffix: str) -> Path:
+    """The file of a longer name: a database's WAL, and what stands in for the database, or was it, have one."""
+    return file.with_name(file.name + suffix)
+
+
+def free_bytes(file: Path) -> int:
+    """What the disk of the file has left. Raises OSError."""
+    disk = os.statvfs(file.parent)
+    return disk.f_bavail * disk.f_frsize
+
+
 def connect(file: Path) -> apsw.Connection:
     """Open or make the database, and read its write-ahead log."""
     connection = apsw.Connection(str(file))
@@ -67,7 +79,7 @@ def lay_tables(connection: apsw.Connection, cap_mb: int) -> apsw.Connection:
         connection.close()
         raise apsw.CorruptError("quick_check found damage")
     connection.execute(_TABLES)
-    connection.execute(f"pragma max_page_count={pages_within(cap_mb)}")
+    connection.pragma("max_page_count", pages_within(cap_mb))
     return connection
 
 

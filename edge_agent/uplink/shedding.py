@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES
+from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES, free_bytes
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05
@@ -45,8 +45,7 @@ class Shedder:
 
     def _lay_ballast(self) -> None:
         size = min(_BALLAST_BYTES, self._cap_bytes // 4)
-        free = os.statvfs(self._ballast.parent)
-        if self._ballast.exists() or free.f_bavail * free.f_frsize < 4 * size:
+        if self._ballast.exists() or free_bytes(self._ballast) < 4 * size:
             return
         with contextlib.suppress(OSError), open(self._ballast, "wb") as out:
             os.posix_fallocate(out.fileno(), 0, size)

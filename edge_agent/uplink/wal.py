@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from edge_agent.uplink.schema import PAGE_BYTES
+from edge_agent.uplink.schema import PAGE_BYTES, beside
 
 _HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _ORDER, _SUMMED = 3, 24  # the byte whose last bit tells the order of the checksum's words, and how far it reaches
@@ -27,12 +27,12 @@ def take_the_end(connection: apsw.Connection, file: Path) -> None:
 
     The connection is closed then, and the log kept as `*.damaged-<time>`. What of a damaged frame is in the pages, a reader of
     the rows has to find."""
-    wal = file.with_name(file.name + "-wal")
+    wal = beside(file, "-wal")
     taken, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
     transactions, pages = _behind(wal, max(0, taken))
     if transactions <= 1:  # a power cut leaves one half written, and nobody was told that it is durable
         return
-    shutil.copyfile(wal, wal.with_name(f"{wal.name}.damaged-{time.time_ns()}"))
+    shutil.copyfile(wal, beside(wal, f".damaged-{time.time_ns()}"))
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     connection.close()
     with open(file, "r+b") as database:

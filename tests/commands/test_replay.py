@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +30,14 @@ def results_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text("utf-8").splitlines()]
 
 
-def replay(program: Program, station: StationFolder, out: Path, *words: str) -> list[dict[str, Any]]:
+def tried(program: Program, station: StationFolder, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     station.write()
     model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
-    result = program("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", out, *words)
+    return program("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", out, *words)
+
+
+def replay(program: Program, station: StationFolder, out: Path, *words: str) -> list[dict[str, Any]]:
+    result = tried(program, station, out, *words)
     assert result.returncode == 0, result.stderr
     return results_of(out)
 
@@ -202,9 +207,7 @@ def test_a_picture_that_cannot_be_written_is_told_and_the_rest_is_there(
     station.add_images([gray(), gray(), gray()])
     for each in ("n" * 250 + ".pgm", "n" * 250 + ".bmp"):  # their pictures bear the whole name, which is too long then
         (station.images / each).write_bytes((station.images / "0000.png").read_bytes())
-    station.write()
-    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
-    told = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    told = tried(within, station, tmp_path / "out")
     assert told.returncode == 1
     assert "cannot be written: File name too long (and 1 more). Make room" in told.stderr
     assert "Traceback" not in told.stderr
@@ -255,9 +258,7 @@ def test_results_on_a_full_disk_name_their_file_and_what_to_do(
 
     monkeypatch.setattr(replay_command, "make_room", make_room)
     station.add_images([gray()] * 40)
-    station.write()
-    model, recipe = station.folder / "models" / "bright", station.folder / "recipes" / "part.yaml"
-    told = within("replay", "--model", model, "--recipe", recipe, "--images", station.images, "--out", tmp_path / "out")
+    told = tried(within, station, tmp_path / "out")
     assert told.returncode == 1
     assert "results.jsonl cannot be written: No space left on device. Remedy: free space there" in told.stderr
     assert "Traceback" not in told.stderr
