@@ -37,6 +37,7 @@ COMMANDS = {
     "trigger": "have the daemon take a part now",
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",
+    "keygen": "make the keys by which station, PLC and datacenter know each other",
     "collect": "the datacenter's side: receive and store results and pictures",
     "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",

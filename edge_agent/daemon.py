@@ -167,7 +167,8 @@ class Daemon:
         settings = self.station.settings
         guard_ns = {line.name: int(line.deadline_guard_ms * 1e6) for line in settings.lines}
         book = PartBook(self.journal, list(self._asked.books.values()), guard_ns)
-        self.publisher = Publisher(settings.station, settings.plc, self.journal, book, self.outbox.put_record, SystemClock())
+        put, keys = self.outbox.put_record, self.station.plc_keys()
+        self.publisher = Publisher(settings.station, settings.plc, self.journal, book, put, SystemClock(), keys)
         self._closers.append(self.publisher.close)
         self._control = Control(self.publisher)
         self._control.on_trigger = lambda line, part_id: trigger(self._views[line], part_id)
@@ -191,7 +192,7 @@ class Daemon:
         uplink = self.station.settings.uplink
         if uplink.collector is None:
             return None
-        sender = Sender(self.outbox, uplink.collector, self.station.settings.station)
+        sender = Sender(self.outbox, uplink.collector, self.station.settings.station, self.station.uplink_keys())
         self._closers.append(sender.close)
         return sender
 

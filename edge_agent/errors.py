@@ -133,6 +133,10 @@ class DeliveryError(EdgeAgentError):
     """A message, a queue file or a collector's answer cannot be used."""
 
 
+class Refused(DeliveryError):
+    """The other end takes no connection of ours: its keys or ours are others."""
+
+
 class Reason(str, Enum):
     """Why a part came out as FAULT. The value travels in JSON, the index in `verdict.bin`; only ever add at the end."""
 

@@ -180,6 +180,7 @@ EVENTS: dict[str, Event] = {
         "the collector has lost rows that it had acknowledged, as with an older copy of its store; they are declared lost",
         "keep the newer store, where there is one: no station has these rows any more",
     ),
+    "uplink.refused": Event("error", "the collector takes no connection of this station; the outbox keeps everything", "see `why`"),
     "uplink.failed": Event("error", "the link to the collector failed and is opened again", "see `why`"),
     "collector.started": Event("info", "the collector listens"),
     "collector.stopped": Event("info", "the collector has stopped"),
@@ -202,6 +203,15 @@ EVENTS: dict[str, Event] = {
         "warning",
         "no interface of this machine has the address to listen on; it is listened on as soon as one has",
         "bring that network up, or mend the address",
+    ),
+    "peer.refused": Event(
+        "warning",
+        "somebody whose key is not among the clients wanted to connect",
+        "if it is one of yours: put its .key file into the folder `clients`; it counts at once",
+        sums=("count",),
+    ),
+    "peer.keys_unreadable": Event(
+        "error", "the clients' keys cannot be read; those read before count", "see `why`", sums=("count",)
     ),
     "network.address_here": Event("info", "an interface has the address that was awaited; it is listened on"),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),

@@ -6,7 +6,6 @@ is checked like the file itself.
 
 from __future__ import annotations
 
-import re
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,16 +14,13 @@ import msgspec
 import yaml
 
 from edge_agent import strictyaml
+from edge_agent.addresses import PLAINTEXT, Endpoint, are_one, is_loopback, of_host
 from edge_agent.camera_settings import CameraSettings, Milliseconds, Seconds
 from edge_agent.errors import Problem, UsageError
 from edge_agent.recipe import Name, Strict
+from edge_agent.security import ClientKeys, ServerKeys, client_keys, read_pair
 
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-_PORT = r"(\*|[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
-_ENDPOINT = rf"^(tcp://(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):{_PORT}|ipc://.+)$"
-_ADDRESS = "an address, tcp://HOST:PORT with a port from 1 to 65535, or ipc://PATH"
-Endpoint = Annotated[str, msgspec.Meta(pattern=_ENDPOINT, description=_ADDRESS)]
-_LOOPBACK = re.compile(r"^(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:(\d+|\*))?$|ipc://)")
 
 
 class CpuEngine(Strict, frozen=True, kw_only=True, tag_field="kind", tag="cpu"):
@@ -130,6 +126,20 @@ class LineSettings(Strict, frozen=True, kw_only=True):
         return tuple(view.name for view in self.views) or ("",)
 
 
+class ServerCurve(Strict, frozen=True, kw_only=True):
+    """Encryption where the station listens: its own key pair, and a folder of the public keys of those who may connect."""
+
+    secret_key: Annotated[str, msgspec.Meta(min_length=1)]
+    clients: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ClientCurve(Strict, frozen=True, kw_only=True):
+    """Encryption where the station connects: its own key pair, and the public key of who listens there."""
+
+    secret_key: Annotated[str, msgspec.Meta(min_length=1)]
+    server_key: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class PlcSettings(Strict, frozen=True, kw_only=True):
     """Where the line's controller listens. Alarms: nobody subscribed, or nothing acknowledged for so long."""
 
@@ -140,6 +150,7 @@ class PlcSettings(Strict, frozen=True, kw_only=True):
     replay_parts: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 5000
     expect_subscriber: bool = True
     expect_acknowledgement_s: Seconds = 0  # 0: no acknowledgement expected
+    curve: ServerCurve | None = None
     allow_plaintext: bool = False
 
 
@@ -148,6 +159,7 @@ class UplinkSettings(Strict, frozen=True, kw_only=True):
 
     collector: Endpoint | None = None
     outbox_cap_mb: Megabytes = 1024
+    curve: ClientCurve | None = None
     allow_plaintext: bool = False
 
 
@@ -207,7 +219,7 @@ class StationSettings(Strict, frozen=True, kw_only=True):
         """Every address that the station listens on, by its key."""
         found = {"plc.verdicts": self.plc.verdicts, "plc.control": self.plc.control}
         if self.metrics is not None:
-            found["metrics.port"] = f"tcp://{_bracketed(self.metrics.address)}:{self.metrics.port}"
+            found["metrics.port"] = of_host(self.metrics.address, self.metrics.port)
         return found
 
 
@@ -221,6 +233,16 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
 
     def path(self, text: str) -> Path:
         return (self.base / text).resolve()
+
+    def plc_keys(self) -> ServerKeys | None:
+        """What the PLC's sockets are encrypted with, None for not at all. Raises ConfigurationError."""
+        curve = self.settings.plc.curve
+        return None if curve is None else ServerKeys(read_pair(self.path(curve.secret_key)), self.path(curve.clients))
+
+    def uplink_keys(self) -> ClientKeys | None:
+        """What the link to the collector is encrypted with, None for not at all. Raises ConfigurationError."""
+        curve = self.settings.uplink.curve
+        return None if curve is None else client_keys(self.path(curve.secret_key), self.path(curve.server_key))
 
     def camera(self, name: str) -> CameraSettings:
         return next(camera for camera in self.settings.cameras if camera.name == name)
@@ -328,20 +350,8 @@ def _listening(settings: StationSettings, document: strictyaml.Document) -> list
     return [
         document.problem(tuple(key.split(".")), f"is the same address as {other}.", "give it another port.")
         for (other, taken), (key, endpoint) in combinations(settings.endpoints.items(), 2)
-        if _are_one(taken, endpoint)
+        if are_one(taken, endpoint)
     ]
-
-
-def _are_one(endpoint: str, other: str) -> bool:
-    """True where one of two that listen would leave nothing to the other."""
-    (host, port), (other_host, other_port) = (_host_and_port(each) for each in (endpoint, other))
-    return port == other_port not in ("*", "0") and (host == other_host or "*" in (host, other_host))
-
-
-def _host_and_port(endpoint: str) -> tuple[str, str]:
-    """Of ipc:// the path and ''. Every address of this machine is `*`."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":") if endpoint.startswith("tcp://") else (endpoint, "", "")
-    return {"localhost": "127.0.0.1", "0.0.0.0": "*", "[::]": "*"}.get(host, host), port
 
 
 def _cameras_of(index: int, line: LineSettings) -> list[tuple[strictyaml.Keys, str]]:
@@ -352,27 +362,22 @@ def _cameras_of(index: int, line: LineSettings) -> list[tuple[strictyaml.Keys, s
 
 
 def _plaintext(settings: StationSettings, document: strictyaml.Document) -> list[Problem]:
+    plc, uplink, metrics = settings.plc, settings.uplink, settings.metrics
+    of_plc, of_uplink = plc.allow_plaintext or plc.curve is not None, uplink.allow_plaintext or uplink.curve is not None
     endpoints = [
-        (("plc", "verdicts"), settings.plc.verdicts, settings.plc.allow_plaintext),
-        (("plc", "control"), settings.plc.control, settings.plc.allow_plaintext),
-        (("uplink", "collector"), settings.uplink.collector, settings.uplink.allow_plaintext),
+        (("plc", "verdicts"), plc.verdicts, of_plc),
+        (("plc", "control"), plc.control, of_plc),
+        (("uplink", "collector"), uplink.collector, of_uplink),
     ]
-    if (metrics := settings.metrics) is not None:
-        endpoints.append((("metrics", "address"), f"tcp://{_bracketed(metrics.address)}", metrics.allow_plaintext))
+    if metrics is not None:
+        endpoints.append((("metrics", "address"), of_host(metrics.address), metrics.allow_plaintext))
     return [
-        document.problem(keys, f"is {endpoint}: {PLAINTEXT}", f"use 127.0.0.1, or set {keys[0]}.allow_plaintext: true.")
+        document.problem(keys, f"is {endpoint}: {PLAINTEXT}", _instead_of_plaintext(keys[0]))
         for keys, endpoint, allowed in endpoints
         if endpoint and not allowed and not is_loopback(endpoint)
     ]
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-PLAINTEXT = "anybody on that network could read and forge what goes over it."
-
-
-def is_loopback(endpoint: str) -> bool:
-    """True for an address that does not leave this machine."""
-    return bool(_LOOPBACK.match(endpoint))
+def _instead_of_plaintext(section: str) -> str:
+    encrypted = "" if section == "metrics" else f"encrypt it ({section}.curve), "
+    return f"use 127.0.0.1, {encrypted}or set {section}.allow_plaintext: true."

@@ -11,9 +11,11 @@ import zmq
 from edge_agent import shipping
 from edge_agent.collector.health import Health
 from edge_agent.collector.store import Arrived, Store, cause
+from edge_agent.doorkeeper import Doorkeeper
 from edge_agent.errors import ConfigurationError, DeliveryError, EdgeAgentError
 from edge_agent.events import say
 from edge_agent.listening import bind
+from edge_agent.security import ServerKeys
 from edge_agent.wire import NAME
 
 _POLL_MS = 200
@@ -28,8 +30,9 @@ _MOST_SEQ = (1 << 63) - 1  # what a database holds
 class Receiver:
     """One ROUTER socket and one store, on the caller's thread."""
 
-    def __init__(self, endpoint: str, store: Store) -> None:
+    def __init__(self, endpoint: str, store: Store, keys: ServerKeys | None = None) -> None:
         self._store = store
+        self._is_guarded = keys is not None
         self._health = Health()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
@@ -40,9 +43,14 @@ class Receiver:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, shipping.HEARTBEAT_IVL_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SLOWEST_ROW_MS)
         try:
+            if keys is not None:
+                Doorkeeper(self._context, keys).guard(self._socket)
             bind(self._socket, endpoint)
+        except ConfigurationError:
+            self.close()
+            raise
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
+            self.close()
             is_nonsense = error.errno in (zmq.EINVAL, zmq.EPROTONOSUPPORT)
             remedy = "Give it as tcp://ADDRESS:PORT." if is_nonsense else "Is another collector running?"
             kind = ConfigurationError if is_nonsense else EdgeAgentError
@@ -74,9 +82,9 @@ class Receiver:
         rows: list[Arrived] = []
         answers: dict[bytes, bytes] = {}
         try:
-            for frames in self._waiting():
+            for name, frames in self._waiting():
                 try:
-                    self._take(frames, rows, answers)
+                    self._take(name, frames, rows, answers)
                 except (DeliveryError, IndexError) as error:
                     self.refused += 1
                     say("collector.refused", why=str(error))
@@ -94,19 +102,27 @@ class Receiver:
         for identity, kind in answers.items():
             self._answer(identity, kind)
 
-    def _waiting(self) -> list[list[bytes]]:
-        batch: list[list[bytes]] = []
+    def _waiting(self) -> list[tuple[str | None, list[bytes]]]:
+        """The messages that are there, each with the name that its sender's key has here; None where nobody needs one."""
+        batch: list[tuple[str | None, list[bytes]]] = []
         until = time.monotonic() + _LINGER_MS / 1000
         while len(batch) < _BATCH_ROWS and self._socket.poll(max(0, int((until - time.monotonic()) * 1000))):
-            batch.append(self._socket.recv_multipart())
+            batch.append(self._received() if self._is_guarded else (None, self._socket.recv_multipart()))
         return batch
 
-    def _take(self, frames: list[bytes], rows: list[Arrived], answers: dict[bytes, bytes]) -> None:
+    def _received(self) -> tuple[str, list[bytes]]:
+        first = self._socket.recv(copy=False)
+        rest = self._socket.recv_multipart() if first.more else []
+        return str(first.get("User-Id")), [first.bytes, *rest]
+
+    def _take(self, name: str | None, frames: list[bytes], rows: list[Arrived], answers: dict[bytes, bytes]) -> None:
         identity, kind = frames[0], frames[1]
         if kind == shipping.HELLO:
             hello = shipping.read_hello(frames[2])
             if not NAME.match(hello.station) or not NAME.match(hello.stream):
                 raise DeliveryError(f"HELLO of {hello.station[:80]!r}, stream {hello.stream[:80]!r}: these are no plain names")
+            if name not in (None, hello.station):
+                raise DeliveryError(f"station {hello.station!r} has the key of {name!r}: a station's key is to be called as it is")
             if hello.stream not in self._upto:
                 self._upto[hello.stream] = self._store.upto(hello.stream)
             self._peers = {known: peer for known, peer in self._peers.items() if peer.stream != hello.stream}

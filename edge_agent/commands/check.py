@@ -25,6 +25,7 @@ from edge_agent.commands.doctor import machine as machine_looks
 from edge_agent.commands.doctor import station as station_looks
 from edge_agent.commands.doctor.cameras import check_cameras, this_machine
 from edge_agent.commands.doctor.files import check_golden, check_pictures, check_reasons, check_service, recipes_of
+from edge_agent.commands.doctor.keys import check_keys
 from edge_agent.commands.doctor.looks import Look
 from edge_agent.commands.doctor.service import Service, service_of
 from edge_agent.commands.doctor.sight import require_sight
@@ -145,6 +146,7 @@ class Examination:
     def files(self, station: Station, document: strictyaml.Document) -> None:
         """Look at what cameras need of this machine, at pictures, and at what the installed service may read of all that."""
         self._note(*check_cameras(station, document, this_machine()))
+        self._note(*check_keys(station, document))
         self._note([*check_pictures(station, document), *check_reasons(station, document)], [])
         if self.service is not None:
             self._note(*check_service(station, document, self.service))

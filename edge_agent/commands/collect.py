@@ -6,17 +6,19 @@ import argparse
 import faulthandler
 import signal
 import time
+from pathlib import Path
 
 import msgspec
 
+from edge_agent.addresses import PLAINTEXT, Endpoint, is_loopback
 from edge_agent.collector.health import Health
 from edge_agent.collector.opening import open_store, shown
 from edge_agent.collector.receiver import Receiver
 from edge_agent.collector.store import Store
-from edge_agent.errors import ConfigurationError, EdgeAgentError
+from edge_agent.errors import ConfigurationError, EdgeAgentError, UsageError
 from edge_agent.events import say
 from edge_agent.notify import Watchdog, notify
-from edge_agent.settings import PLAINTEXT, Endpoint, is_loopback
+from edge_agent.security import ServerKeys, read_pair
 
 _RETRY_S = 5.0
 
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bind", required=True, metavar="URL", help="where to listen, for instance tcp://127.0.0.1:5558")
     parser.add_argument("--store", required=True, metavar="DIR_OR_URL", help="a folder, or a database URL")
     parser.add_argument("--crops", metavar="URL", help="where pictures go; by default crops/ in the folder")
+    parser.add_argument("--secret-key", type=Path, metavar="FILE", help="encrypt, with the keys of this file; see `keygen`")
+    parser.add_argument("--clients", type=Path, metavar="DIR", help="the folder of the stations' keys, STATION.key each")
     parser.add_argument("--allow-plaintext", action="store_true", help="listen beyond this machine without encryption")
 
 
@@ -47,6 +51,14 @@ def _opened(address: str, crops: str | None, watchdog: Watchdog) -> Store:
             time.sleep(_RETRY_S)
 
 
+def _keys(args: argparse.Namespace) -> ServerKeys | None:
+    if args.secret_key is None and args.clients is None:
+        return None
+    if args.secret_key is None or args.clients is None:
+        raise UsageError("--secret-key and --clients go together: our own keys, and those of who may connect.")
+    return ServerKeys(read_pair(args.secret_key), args.clients)
+
+
 def run(args: argparse.Namespace) -> int:
     if "://" not in args.bind:
         raise ConfigurationError(f"--bind {args.bind}: say how, too: tcp://{args.bind}.")
@@ -55,14 +67,16 @@ def run(args: argparse.Namespace) -> int:
     except msgspec.ValidationError:
         remedy = "Give it as tcp://ADDRESS:PORT with a port from 1 to 65535."
         raise ConfigurationError(f"--bind {args.bind}: nothing can listen there. {remedy}") from None
-    if not is_loopback(args.bind) and not args.allow_plaintext:
-        raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} Use 127.0.0.1, or add --allow-plaintext.")
+    keys = _keys(args)
+    if not is_loopback(args.bind) and keys is None and not args.allow_plaintext:
+        remedy = "Use 127.0.0.1, encrypt it (--secret-key, --clients), or add --allow-plaintext."
+        raise ConfigurationError(f"--bind {args.bind}: {PLAINTEXT} {remedy}")
     if not faulthandler.is_enabled():
         faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
     watchdog = Watchdog()
     store = _opened(args.store, args.crops, watchdog)
     try:
-        receiver = Receiver(args.bind, store)
+        receiver = Receiver(args.bind, store, keys)
     except BaseException:
         store.close()
         raise

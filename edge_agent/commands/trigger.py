@@ -15,5 +15,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    where = {"connect": args.connect, "config": args.config}
-    return control.run(argparse.Namespace(op="trigger", value=args.part_id, line=args.line, **where))
+    return control.run(argparse.Namespace(**vars(args), op="trigger", value=args.part_id))

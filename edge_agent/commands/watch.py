@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from edge_agent.commands import reach
 from edge_agent.commands.numbers import MOST_S, number, whole
 from edge_agent.commands.output import console
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import DeliveryError, Refused
 from edge_agent.plc.gateway import Gateway, ask
+from edge_agent.security import ClientKeys
 from edge_agent.wire import Request, Verdict, verdict_json
 
 _STYLES = {"PASS": "green", "NG": "bold red", "FAULT": "yellow"}
@@ -30,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     out = console()
     shown = 0
-    address = reach.address(args, "verdicts")
+    address, keys = reach.address(args, "verdicts"), reach.keys(args)
     print(f"listening on {address}", file=sys.stderr)
-    with Gateway(address) as gateway:
-        for verdict in _verdicts(gateway, address, args.timeout or _NEVER_S):
+    with Gateway(address, keys=keys) as gateway:
+        for verdict in _verdicts(gateway, address, keys, args.timeout or _NEVER_S):
             if args.json:
                 sys.stdout.write(verdict_json(verdict).decode() + "\n")
                 sys.stdout.flush()
@@ -45,19 +46,21 @@ def run(args: argparse.Namespace) -> int:
     return 1
 
 
-def _verdicts(gateway: Gateway, address: str, timeout_s: float) -> Iterator[Verdict]:
+def _verdicts(gateway: Gateway, address: str, keys: ClientKeys | None, timeout_s: float) -> Iterator[Verdict]:
     """Every verdict for so long; where the station gives no sign of life soon, that is told."""
     soon_s = min(timeout_s, reach.ANSWER_S)
     yield from gateway.verdicts(soon_s)
     if not gateway.heartbeat:
-        print(f"no heartbeat from {address} within {soon_s:g} s. {_why_none(address)} {reach.OTHERWISE}", file=sys.stderr)
+        print(f"no heartbeat from {address} within {soon_s:g} s. {_why_none(address, keys)} {reach.OTHERWISE}", file=sys.stderr)
     yield from gateway.verdicts(timeout_s - soon_s)
 
 
-def _why_none(address: str) -> str:
+def _why_none(address: str, keys: ClientKeys | None) -> str:
     """What may be wrong where no heartbeat comes from."""
     try:
-        ask(address, Request(op="status"), _LOOK_S)
+        ask(address, Request(op="status"), _LOOK_S, keys)
+    except Refused as error:
+        return f"{error}"
     except DeliveryError:
         return "Is the daemon running there?"
     return "The daemon's control socket is there: verdicts come from the address of its plc.verdicts."

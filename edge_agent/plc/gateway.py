@@ -15,7 +15,8 @@ from typing import Any
 
 import zmq
 
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import DeliveryError, Refused
+from edge_agent.security import ClientKeys, Handshakes
 from edge_agent.wire import Reply, Request, Verdict, encode_json, read_reply, read_verdict_json
 
 _ASK_AGAIN_S = 0.2
@@ -51,7 +52,10 @@ class Seen:
 class Gateway:
     """Subscribes to one station. With a control address it also acknowledges and asks for what it missed."""
 
-    def __init__(self, verdicts: str, control: str | None = None, receive_queue: int = 10_000) -> None:
+    def __init__(
+        self, verdicts: str, control: str | None = None, receive_queue: int = 10_000, keys: ClientKeys | None = None
+    ) -> None:
+        self._keys = keys
         self._context = zmq.Context()
         self._subscriber = self._socket(zmq.SUB, verdicts, receive_queue)
         for prefix in ("verdict.json/", "shadow.json/", "heartbeat/", "welcome/"):
@@ -81,7 +85,7 @@ class Gateway:
         if kind == zmq.DEALER:
             socket.setsockopt(zmq.IMMEDIATE, 1)
         try:
-            _connect(socket, endpoint)
+            _connect(socket, endpoint, self._keys)
         except DeliveryError:
             self._context.destroy(linger=0)
             raise
@@ -187,7 +191,9 @@ class Gateway:
                 self._asked_at[key] = now
 
 
-def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+def _connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None) -> None:
+    if keys is not None:
+        keys.apply(socket)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -195,12 +201,19 @@ def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
         raise DeliveryError(f"cannot connect to {endpoint}: {error}. {remedy}") from None
 
 
-def ask(control: str, request: Request, timeout_s: float = 5) -> Reply:
+def ask(control: str, request: Request, timeout_s: float = 5, keys: ClientKeys | None = None) -> Reply:
     """Send one request and return its reply. Raises DeliveryError where none comes in time."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        _connect(socket, control)
-        socket.send(encode_json(request))
-        if not socket.poll(int(timeout_s * 1000)):
-            raise DeliveryError(f"no answer from {control} within {timeout_s} s. Is the daemon running there?")
-        return read_reply(socket.recv())
+        handshakes = Handshakes(socket, keys)
+        try:
+            _connect(socket, control, keys)
+            socket.send(encode_json(request))
+            if socket.poll(int(timeout_s * 1000)):
+                return read_reply(socket.recv())
+            why = handshakes.refusal()
+        finally:
+            handshakes.close()
+    if why:
+        raise Refused(f"{control} takes no connection: {why}.")
+    raise DeliveryError(f"no answer from {control} within {timeout_s} s. Is the daemon running there?")

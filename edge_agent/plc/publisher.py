@@ -31,6 +31,7 @@ from edge_agent.plc.sockets import Answer, PlcSockets
 from edge_agent.plc.statistics import LineStatistics
 from edge_agent.pulse import Pulse
 from edge_agent.records import FAULT, LATE, Identity, Judgement, Part, fault_of, late_instead
+from edge_agent.security import ServerKeys
 from edge_agent.settings import PlcSettings
 from edge_agent.wire import Verdict, encode_json, verdict_bin, verdict_json
 
@@ -48,7 +49,14 @@ class Publisher:
     """Owns the parts' deadlines and outcomes and the PLC's sockets. `trigger` and `judged` may be called from any thread."""
 
     def __init__(
-        self, station: str, settings: PlcSettings, journal: Journal, book: PartBook, outbox: RecordSink, clock: Clock
+        self,
+        station: str,
+        settings: PlcSettings,
+        journal: Journal,
+        book: PartBook,
+        outbox: RecordSink,
+        clock: Clock,
+        keys: ServerKeys | None = None,
     ) -> None:
         self.station = station
         self.book = book
@@ -75,7 +83,7 @@ class Publisher:
         self._is_asleep = False
         self._asleep_until_ns = 0
         self._stop = threading.Event()
-        self.sockets = PlcSockets(station, settings, journal.epoch, self._wake, book.lines)
+        self.sockets = PlcSockets(station, settings, journal.epoch, self._wake, book.lines, keys)
         self.alarms = Alarms(settings)
         self.answer: Answer = lambda _identity, _request: None  # to what is asked on the control socket; see plc/control.py
         self._topics = {(name, shadow): self.sockets.topics(name, shadow) for name in book.lines for shadow in (False, True)}

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable
 
 import zmq
 
+from edge_agent.doorkeeper import Doorkeeper
 from edge_agent.errors import EdgeAgentError
 from edge_agent.listening import bind
+from edge_agent.security import ServerKeys
 from edge_agent.settings import PlcSettings
 
 # libzmq 4.3.5 aborts the process where a heartbeat is due on a connection that ended while its receive queue was full
@@ -54,9 +56,17 @@ def is_taken(endpoint: str) -> bool:
 
 
 class PlcSockets:
-    """Binds both sockets. Raises EdgeAgentError naming the address where it is taken."""
+    """Binds both sockets, encrypted where there are keys. Raises EdgeAgentError naming the address where it is taken."""
 
-    def __init__(self, station: str, settings: PlcSettings, epoch: int, wake: int, lines: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        station: str,
+        settings: PlcSettings,
+        epoch: int,
+        wake: int,
+        lines: Iterable[str] = (),
+        keys: ServerKeys | None = None,
+    ) -> None:
         self.station = station
         self._live = tuple(topic for line in lines for topic in self.topics(line, shadow=False))
         self.heartbeat_topic = f"heartbeat/{station}".encode()
@@ -67,11 +77,18 @@ class PlcSockets:
         self._epoch = epoch
         self._wake = wake
         self._context = zmq.Context()
+        self._verdicts, self._control = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
         try:
-            self._verdicts = self._bound(zmq.XPUB, settings.verdicts, settings.send_queue)
-            self._control = self._bound(zmq.ROUTER, settings.control, _MOST_REPLIES)
+            door = Doorkeeper(self._context, keys, takes_own=True) if keys is not None else None
+            for socket, endpoint, send_queue in (
+                (self._verdicts, settings.verdicts, settings.send_queue),
+                (self._control, settings.control, _MOST_REPLIES),
+            ):
+                if door is not None:
+                    door.guard(socket)
+                self._bind(socket, endpoint, send_queue)
         except EdgeAgentError:
-            self._context.destroy(linger=0)
+            self._end(linger_ms=0)
             raise
         self.verdicts_endpoint = str(self._verdicts.getsockopt_string(zmq.LAST_ENDPOINT))
         self.control_endpoint = str(self._control.getsockopt_string(zmq.LAST_ENDPOINT))
@@ -79,25 +96,22 @@ class PlcSockets:
         for source in (self._verdicts, self._control, wake):
             self._poller.register(source, zmq.POLLIN)
 
-    def _bound(self, kind: int, endpoint: str, send_queue: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(kind)
+    def _bind(self, socket: zmq.Socket[bytes], endpoint: str, send_queue: int) -> None:
         socket.linger = 0
         socket.sndhwm = send_queue  # counts only for what is bound after it
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
-        for option, value in (_OF_VERDICTS if kind == zmq.XPUB else _OF_CONTROL).items():
+        for option, value in (_OF_VERDICTS if socket is self._verdicts else _OF_CONTROL).items():
             socket.setsockopt(option, value)
         try:
             if is_taken(endpoint):
                 raise zmq.ZMQError(errno.EADDRINUSE)
             bind(socket, endpoint)
         except zmq.ZMQError as error:
-            socket.close()
             if error.errno == errno.EADDRINUSE:
                 remedy = "Is another daemon running? Stop it, or choose another address."
             else:
                 remedy = "Give an address of this machine, or a path in a folder that is there and may be written."
             raise EdgeAgentError(f"cannot listen on {endpoint}: {error}. {remedy}") from None
-        return socket
 
     def topics(self, line: str, shadow: bool) -> tuple[bytes, bytes]:
         """The JSON and the binary topic of a line; shadow results have topics of their own, which no PLC reads."""
@@ -178,6 +192,9 @@ class PlcSockets:
 
     def close(self) -> None:
         """Give the last messages half a second to leave, then close."""
-        self._verdicts.close(linger=500)
-        self._control.close(linger=500)
+        self._end(linger_ms=500)
+
+    def _end(self, linger_ms: int) -> None:
+        self._verdicts.close(linger=linger_ms)
+        self._control.close(linger=linger_ms)
         self._context.term()

@@ -18,12 +18,15 @@ from edge_agent import shipping
 from edge_agent.errors import DeliveryError
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
+from edge_agent.security import ClientKeys, Handshakes
 from edge_agent.uplink.outbox import Outbox
 from edge_agent.uplink.schema import ROW, Row
 
 _POLL_MS = 20
 _HELLO_S = 0.5
 _AWAY_S = 2.0
+_REFUSED_S = 1.0  # until a collector that took no connection is tried again
+_UNWELCOME_S = 5.0  # a connection without an answer to HELLO may be one whose key was given another name since
 _RECONNECT_MS, _RECONNECT_MOST_MS = 100, 500  # well below the above: a collector that has just come back is met in a stop
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
@@ -36,9 +39,11 @@ _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 class Sender:
     """Ships the outbox to one collector. A collector that is away costs nothing but the disk."""
 
-    def __init__(self, outbox: Outbox, endpoint: str, station: str) -> None:
+    def __init__(self, outbox: Outbox, endpoint: str, station: str, keys: ClientKeys | None = None) -> None:
         self._outbox = outbox
         self._endpoint = endpoint
+        self._keys = keys
+        self._refusal = ""  # why the collector takes no connection, as was told
         self._station = station
         self._stop = threading.Event()
         self._context = zmq.Context()
@@ -81,17 +86,20 @@ class Sender:
     # --- the sender thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._stop.is_set():
-            socket = self._connect()
+            socket = self._socket()
+            handshakes = Handshakes(socket, self._keys)
             try:
-                self._serve(socket)
+                self._connect(socket)
+                self._serve(socket, handshakes)
             except zmq.ZMQError as error:
                 say("uplink.failed", collector=self._endpoint, why=str(error))
                 self._stop.wait(1)
             finally:
+                handshakes.close()
                 socket.close()
         self.pulse.rest()
 
-    def _connect(self) -> zmq.Socket[bytes]:
+    def _socket(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = 0  # the credit bounds what is under way: not writable is not connected
@@ -105,14 +113,19 @@ class Sender:
             (zmq.HANDSHAKE_IVL, 2000),
         ):
             socket.setsockopt(option, value)
+        if self._keys is not None:
+            self._keys.apply(socket)
+        return socket
+
+    def _connect(self, socket: zmq.Socket[bytes]) -> None:
         socket.connect(self._endpoint)
         self._set_connected(False)
         self._in_flight.clear()
         self._hello_at = 0.0
-        return socket
 
-    def _serve(self, socket: zmq.Socket[bytes]) -> None:
+    def _serve(self, socket: zmq.Socket[bytes], handshakes: Handshakes) -> None:
         """Work one connection until it makes no progress any more."""
+        until_s = time.monotonic() + _UNWELCOME_S
         while not self._stop.is_set():
             self.pulse.beat(_DISK_S)
             now = time.monotonic()
@@ -120,11 +133,16 @@ class Sender:
                 hello = shipping.Hello(station=self._station, stream=self._outbox.stream)
                 if self._send(socket, shipping.HELLO, shipping.pack(hello)):  # not before the connection is there
                     self._hello_at = now
+                if why := handshakes.refusal():
+                    self._tell_refusal(why)
+                    return
             if socket.poll(0 if self.is_connected and self._ship(socket) else _POLL_MS):
                 self._take(socket.recv_multipart())
             if self._is_other_past:
                 self._is_other_past = False
                 self._outbox.begin_stream("the collector has rows of this stream that were never sent", _MOST_PATIENCE_S)
+                return
+            if not self.is_connected and self._hello_at > until_s:
                 return
             is_late = self._is_late()
             if is_late:
@@ -132,6 +150,12 @@ class Sender:
             if is_late or (self.is_connected and not socket.poll(0, zmq.POLLOUT)):
                 self.resent += len(self._in_flight)
                 return
+
+    def _tell_refusal(self, why: str) -> None:
+        if why != self._refusal:
+            say("uplink.refused", collector=self._endpoint, why=why)
+        self._refusal = why
+        self._stop.wait(_REFUSED_S)
 
     def _is_late(self) -> bool:
         """True where the oldest row under way should have been acknowledged, on a slow link too."""
@@ -176,6 +200,7 @@ class Sender:
     def _set_connected(self, is_connected: bool) -> None:
         if is_connected != self.is_connected:
             self.is_connected = is_connected
+            self._refusal = ""
             say("uplink.connected" if is_connected else "uplink.disconnected", collector=self._endpoint)
 
     def _ship(self, socket: zmq.Socket[bytes]) -> bool:

@@ -21,6 +21,7 @@ from stations import Program, StationFolder, an_ordinary_user, open_folder
 from edge_agent.commands.doctor import holders as doctor_holders
 from edge_agent.commands.doctor import station as doctor_station
 from edge_agent.commands.doctor.service import parse
+from edge_agent.security import make_keys
 from edge_agent.settings import load_station
 
 __all__ = ["systemctl"]
@@ -83,6 +84,22 @@ def test_what_the_service_may_not_read_is_a_problem(
         assert word in told[key]
     systemctl(etc.folder / "another.yaml", **OPEN)
     assert found(within, file) == {}, "these settings are not the service's"
+
+
+def test_keys_that_the_service_may_not_read_are_problems(within: Program, etc: StationFolder, systemctl: Tell) -> None:
+    keys = etc.folder / "keys"
+    (keys / "clients").mkdir(parents=True)
+    _, secret = make_keys(keys, "hall")
+    known, _ = make_keys(keys / "clients", "panel")
+    etc.settings["plc"]["curve"] = {"secret_key": str(secret), "clients": "keys/clients"}
+    file = etc.write()
+    systemctl(file, **OPEN)
+    secret.chmod(0o600)
+    known.chmod(0o600)
+    told = found(within, file)
+    assert list(told) == ["plc.curve.secret_key", "plc.curve.clients"]
+    assert f"Remedy: sudo chgrp nobody {secret} && sudo chmod 640 {secret}" in told["plc.curve.secret_key"]
+    assert f"{known}, which the service's account nobody may not read" in told["plc.curve.clients"]
 
 
 def test_what_the_sandbox_hides_is_a_problem(within: Program, etc: StationFolder, systemctl: Tell) -> None:

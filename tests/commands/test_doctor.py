@@ -323,10 +323,10 @@ def test_a_collector_is_one_that_speaks_zeromq(station: StationFolder) -> None:
         router.linger = 0
         router.bind("tcp://127.0.0.1:*")
         endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
-        assert doctor_station.shakes_hands(endpoint)
+        assert doctor_station.handshake(endpoint) == ""
         assert not router.poll(20), "the doctor said something to the collector"
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        assert not doctor_station.shakes_hands(f"tcp://127.0.0.1:{deaf.getsockname()[1]}")
+        assert doctor_station.handshake(f"tcp://127.0.0.1:{deaf.getsockname()[1]}") is None
     station.settings["uplink"] = {}
     (look,) = doctor_station.of_collector(loaded(station))
     assert look.level == NOTE

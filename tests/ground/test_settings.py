@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
+from edge_agent.addresses import is_loopback
 from edge_agent.camera.pixelformats import KNOWN
 from edge_agent.camera_settings import FolderCamera, PixelFormat, SyntheticCamera
 from edge_agent.errors import EXIT_CONFIGURATION, EXIT_USAGE, ConfigurationError, Problem, UsageError
-from edge_agent.settings import Station, is_loopback, load_station
+from edge_agent.settings import Station, load_station
 
 GOOD = """\
 station: hall3
@@ -92,8 +93,12 @@ def test_plaintext_beyond_this_machine_needs_a_word(tmp_path: Path, endpoint: st
     (problem,) = problems_of(tmp_path, GOOD, *words)
     assert problem.key == key
     section = key.split(".")[0]
-    assert f"{section}.allow_plaintext" in problem.remedy
+    assert f"encrypt it ({section}.curve), or set {section}.allow_plaintext" in problem.remedy
     load(tmp_path, GOOD, *words, f"{section}.allow_plaintext=true")
+    load(tmp_path, GOOD, *words, f"{section}.curve={CURVE[section]}")
+
+
+CURVE = {"plc": "{secret_key: s.key_secret, clients: keys}", "uplink": "{secret_key: s.key_secret, server_key: c.key}"}
 
 
 @pytest.mark.parametrize(

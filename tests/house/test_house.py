@@ -62,6 +62,8 @@ def shown(value: Any) -> str | None:
 
 SETTING_SECTIONS = {
     settings.StationSettings: "## The station",
+    settings.ServerCurve: "Of `plc.curve`",
+    settings.ClientCurve: "Of `uplink.curve`",
     camera_settings.SyntheticCamera: "`kind: synthetic`",
     camera_settings.FolderCamera: "`kind: folder`",
     camera_settings.AravisCamera: "`kind: aravis`",

@@ -6,7 +6,7 @@ import os
 import time
 
 from box import wait_for
-from plant import COLLECTOR, IMAGES, STATE, UNIT, Plant, unbroken
+from plant import COLLECTOR, IMAGES, SETTINGS, STATE, UNIT, Plant, unbroken
 
 
 def test_verdicts_flow_and_reach_the_collector_and_a_stop_under_load_drains(plant: Plant) -> None:
@@ -331,3 +331,23 @@ def test_a_network_that_comes_after_the_station_is_listened_on(plant: Plant) -> 
         assert plant.restarts() == 0
     finally:
         plant.box.run("ip", "address", "del", "10.99.0.1/32", "dev", "lo")
+
+
+def test_a_station_with_keys_is_for_those_who_have_one_too(plant: Plant) -> None:
+    keys = "/etc/edge-agent/keys"
+    plant.station.settings["plc"]["curve"] = {"secret_key": f"{keys}/hall.key_secret", "clients": f"{keys}/clients"}
+    plant.write()
+    plant.box.run("edge-agent", "keygen", "hall", "--out", keys)
+    assert plant.box.run("stat", "-c", "%U %G %a", f"{keys}/hall.key_secret").stdout == "root edge-agent 640\n"
+    told = plant.box.run("edge-agent", "check", "--config", SETTINGS, check=False)
+    assert (told.returncode, "curve.clients: names" in told.stdout) == (78, True)
+    plant.box.run("edge-agent", "keygen", "panel", "--out", f"{keys}/clients")
+    assert plant.box.run("edge-agent", "check", "--config", SETTINGS).returncode == 0
+    plant.box.run("systemctl", "start", UNIT)
+    plant.box.run("systemctl", "reload", UNIT)
+    panel = ("--secret-key", f"{keys}/clients/panel.key_secret", "--server-key", f"{keys}/hall.key")
+    assert '"station": "test"' in plant.box.run("edge-agent", "control", "--connect", f"ipc://{STATE}/c", *panel, "status").stdout
+    refused = plant.box.run("edge-agent", "control", "--connect", f"ipc://{STATE}/c", "status", check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    plant.box.run("systemctl", "stop", UNIT)
+    plant.box.run("sh", "-c", f"rm -rf {keys}/*")

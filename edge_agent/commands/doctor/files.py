@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_agent.camera.folder import list_images
 from edge_agent.camera_settings import FolderCamera, VideoCamera, is_stream
+from edge_agent.commands.doctor.keys import keys_of
 from edge_agent.commands.doctor.service import Service
 from edge_agent.errors import CameraError, ConfigurationError, Problem, remedy_of
 from edge_agent.inference.model import load_model
@@ -17,6 +18,7 @@ from edge_agent.judgement.rules import names_in_line
 from edge_agent.pictures import read_gray
 from edge_agent.plc.challenge import never_broken
 from edge_agent.recipe import Recipe, load_recipe
+from edge_agent.security import PUBLIC, SECRET
 from edge_agent.settings import LineSettings, RecordedEngine, Station
 from edge_agent.strictyaml import Document, Keys
 
@@ -92,7 +94,8 @@ def check_service(station: Station, document: Document, service: Service) -> tup
     problems = []
     for path, keys in named.items():
         with suppress(OSError):  # this user may not look either, and was told so
-            if (told := _kept_from(service, path) or _closed_images(service, path)) is not None:
+            told = _kept_from(service, path) or (_closed_images(service, path) if keys[:1] == ("cameras",) else None)
+            if told is not None:
                 problems.append(document.problem(keys, *told))
     return problems + list(_unwritable(station, document, service)), list(_that_end(station, document))
 
@@ -116,7 +119,7 @@ def _kept_from(service: Service, path: Path) -> tuple[str, str] | None:
     if service.is_bound(path.absolute()) or not path.exists():
         return None
     if place := service.closed_at(path):
-        return f"names {path}, which the service's account {service.account} may not read: {_modes(place)}.", _open(place)
+        return f"names {path}, which the service's account {service.account} may not read: {_modes(place)}.", _open(place, service)
     return None
 
 
@@ -144,7 +147,9 @@ def _name_of(uid: int) -> str:
         return f"user {uid}"
 
 
-def _open(place: Path) -> str:
+def _open(place: Path, service: Service) -> str:
+    if place.suffix == SECRET:
+        return f"sudo chgrp {service.account} {place} && sudo chmod 640 {place}"
     return f"sudo chmod {'a+rx' if place.is_dir() else 'a+r'} {place}; or {_ELSEWHERE}"
 
 
@@ -170,6 +175,10 @@ def _named(station: Station) -> Iterator[Named]:
     for key in ("path", "order") if isinstance(engine, RecordedEngine) else ():
         if text := getattr(engine, key):
             yield ("engine", key), station.base / text
+    for keys, place in keys_of(station):
+        yield keys, place
+        with suppress(OSError):  # of a folder each key in it
+            yield from ((keys, file) for file in sorted(place.iterdir()) if file.suffix == PUBLIC)
     yield from recipes_of(station)
     yield from _models(station)
     yield from _golden(station)

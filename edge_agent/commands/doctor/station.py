@@ -34,11 +34,12 @@ from edge_agent.commands.doctor.holders import holder_of, is_one_of, runs_of
 from edge_agent.commands.doctor.looks import Look, note, problem, well
 from edge_agent.commands.doctor.service import Service
 from edge_agent.commands.reach import of_this_machine
-from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem
+from edge_agent.errors import CameraError, ConfigurationError, DeliveryError, Problem, Refused
 from edge_agent.events import UNPASSABLE, alarm_event
 from edge_agent.listening import is_here
 from edge_agent.plc.counters import FOLDER, Standing, standing_in
 from edge_agent.plc.gateway import ask
+from edge_agent.security import ClientKeys, Handshakes
 from edge_agent.settings import LineSettings, Station
 from edge_agent.typewords import counted
 from edge_agent.wire import Request
@@ -55,7 +56,15 @@ def of_running(station: Station, service: Service | None = None) -> tuple[bool, 
     if control.endswith(":*"):
         return False, []
     try:
-        status = ask(of_this_machine(control), Request(op="status"), timeout_s=_ANSWER_S).status
+        keys = station.plc_keys()
+        as_client = None if keys is None else keys.own.to_itself()
+        status = ask(of_this_machine(control), Request(op="status"), timeout_s=_ANSWER_S, keys=as_client).status
+    except ConfigurationError:
+        return False, []  # is told of the files
+    except Refused as error:
+        if _is_own(control, runs_of(station.file, service)):
+            return True, [note("station", f"{error} It began before these settings had their keys", _RESTART)]
+        return False, [problem("station", str(error), "give this one a plc.control of its own, or stop the other")]
     except DeliveryError:
         return False, [well("station", "is not running")]
     if status.get("station") != station.settings.station:
@@ -212,24 +221,32 @@ def _video(camera: VideoCamera, base: Path) -> str:
 def of_collector(station: Station) -> Iterator[Look]:
     """Does a ZeroMQ peer answer there? Nothing is said to it: a stream's first word is the station's own."""
     endpoint = station.settings.uplink.collector
+    try:
+        keys = station.uplink_keys()
+    except ConfigurationError:
+        return  # is told of the files
     if endpoint is None:
         yield note("collector", "none is set: results stay in the outbox, up to its cap", "set uplink.collector")
-    elif shakes_hands(endpoint):
+    elif (refusal := handshake(endpoint, keys)) == "":
         yield well("collector", f"{endpoint} answers")
+    elif refusal:
+        yield problem("collector", f"{endpoint} takes no connection of this station", refusal)
     else:
         remedy = "start it there: edge-agent collect; until then the outbox keeps everything, up to its cap"
         yield note("collector", f"{endpoint} does not answer within {_CONNECT_MS} ms", remedy)
 
 
-def shakes_hands(endpoint: str) -> bool:
-    """True where something speaks ZeroMQ at the address."""
+def handshake(endpoint: str, keys: ClientKeys | None = None) -> str | None:
+    """Why what speaks ZeroMQ at the address takes no connection, '' where it does; None where nothing speaks it there."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.linger = 0
-        with peer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as events:
-            try:
-                peer.connect(endpoint)
-                return bool(events.poll(_CONNECT_MS))
-            except zmq.ZMQError:
-                return False
-            finally:
-                peer.disable_monitor()
+        handshakes = Handshakes(peer, keys)
+        try:
+            if keys is not None:
+                keys.apply(peer)
+            peer.connect(endpoint)
+            return handshakes.await_one(_CONNECT_MS)
+        except zmq.ZMQError:
+            return None
+        finally:
+            handshakes.close()

@@ -1,0 +1,81 @@
+"""Who may connect to a socket that listens: clients whose public keys lie in a folder (ZAP, https://rfc.zeromq.org/spec/27/).
+
+pyzmq's own authenticator brings an asyncio loop, and tells nobody from which address somebody was refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import zmq
+
+from edge_agent.errors import ConfigurationError, remedy_of
+from edge_agent.events import say
+from edge_agent.security import PUBLIC, ServerKeys, read_public
+
+_ENDPOINT = "inproc://zeromq.zap.01"
+_DOMAIN = b"edge-agent"
+_VERSION = b"1.0"
+_LEAST_FRAMES = 7  # version, request, domain, address, identity, mechanism, key
+
+
+class Doorkeeper:
+    """Answers for one context who may connect, on a thread of its own, which ends with the context. The folder is looked at for
+    each who knocks: a key that is put there counts at once, one that is taken away from the next connection on.
+
+    Raises ConfigurationError where the folder or a key in it cannot be read."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: ServerKeys, takes_own: bool = False) -> None:
+        self._keys = keys
+        self._takes_own = takes_own
+        self._names = names_of(keys.clients)
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.REP)
+        self._socket.linger = 0
+        self._socket.bind(_ENDPOINT)
+        threading.Thread(target=self._run, name="doorkeeper", daemon=True).start()
+
+    def guard(self, socket: zmq.Socket[bytes]) -> None:
+        """Encrypt a socket that is not bound yet, and ask here about each who connects to it."""
+        socket.curve_publickey, socket.curve_secretkey = self._keys.own.public, self._keys.own.secret
+        socket.curve_server = True
+        socket.zap_domain = _DOMAIN
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without it, everybody comes in where nobody answers here
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+        except zmq.ContextTerminated:
+            self._socket.close()
+
+    def _answer(self, request: list[bytes]) -> list[bytes]:
+        number = request[1] if len(request) > 1 else b""
+        name = self._name_of(request)
+        if name is None:
+            return [_VERSION, number, b"400", b"this key is not known here", b"", b""]
+        return [_VERSION, number, b"200", b"OK", name.encode(), b""]
+
+    def _name_of(self, request: list[bytes]) -> str | None:
+        """What the file of the key is called, '' for our own; None for one that is not known."""
+        if len(request) < _LEAST_FRAMES or request[5] != b"CURVE":
+            return None
+        key = zmq.utils.z85.encode(request[6])
+        if self._takes_own and key == self._keys.own.public:
+            return ""
+        try:
+            self._names = names_of(self._keys.clients)
+        except ConfigurationError as error:
+            say("peer.keys_unreadable", why=str(error))  # those that were read before still count
+        if key not in self._names:
+            say("peer.refused", key=key.decode(), address=request[3].decode(errors="replace"), clients=str(self._keys.clients))
+        return self._names.get(key)
+
+
+def names_of(folder: Path) -> dict[bytes, str]:
+    """The names of a folder's `.key` files, by the public key in each. Raises ConfigurationError."""
+    try:
+        files = sorted(file for file in folder.iterdir() if file.suffix == PUBLIC)
+    except OSError as error:
+        raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), folder) from None
+    return {read_public(file): file.stem for file in files}
