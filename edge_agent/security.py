@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 import zmq.auth
-from zmq.utils.monitor import recv_monitor_message
 
 from edge_agent.errors import ConfigurationError, remedy_of
 
@@ -26,6 +26,7 @@ _OUTCOMES = int(
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+_EVENT = struct.Struct("=Hi")  # number and value, of zmq_socket_monitor(3); pyzmq's reader would import asyncio
 _UNKNOWN = "it does not know this end's key: put its .key file among the clients there"
 _HUNG_UP = {  # by whether this end encrypts; libzmq tells no more of it for certain
     True: "it does not encrypt, or has not the key that was given as its: compare the .key files",
@@ -135,8 +136,7 @@ class Handshakes:
     def await_one(self, timeout_ms: int) -> str | None:
         """The same as soon as a handshake was tried; None where none was within the time."""
         while self._events.poll(timeout_ms if self._refusal is None else 0):
-            told = recv_monitor_message(self._events)
-            event, value = int(told["event"]), int(told["value"])
+            event, value = _EVENT.unpack(self._events.recv_multipart()[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._refusal = ""
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
