@@ -38,6 +38,7 @@ COMMANDS = {
     "cameras": "list the cameras within reach, each with the line for the settings",
     "capture": "save pictures of one camera, for a dataset",
     "keygen": "make the keys by which station, PLC and datacenter know each other",
+    "modbus": "be a Modbus TCP server for the PLC of a line",
     "collect": "the datacenter's side: receive and store results and pictures",
     "draw-parts": "draw a set of labelled parts in the layout of DAGM 2007",
     "simulate-camera": "be a GigE Vision camera, with faults on demand",

@@ -23,7 +23,7 @@ _ASK_AGAIN_S = 0.2
 _ACKNOWLEDGE_S = 0.02
 _MOST_AT_ONCE = 500
 _AT_ONCE, _RCVMORE = int(zmq.DONTWAIT), int(zmq.RCVMORE)  # plain numbers: those of an enum are slow
-_HEARTBEAT_IVL_MS, _HEARTBEAT_TIMEOUT_MS = 300, 900
+HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS = 300, 900
 
 
 class Seen:
@@ -78,14 +78,14 @@ class Gateway:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.linger = 0
         socket.rcvhwm = queue
-        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         if kind == zmq.DEALER:
             socket.setsockopt(zmq.IMMEDIATE, 1)
         try:
-            _connect(socket, endpoint, self._keys)
+            connect(socket, endpoint, self._keys)
         except DeliveryError:
             self._context.destroy(linger=0)
             raise
@@ -191,7 +191,7 @@ class Gateway:
                 self._asked_at[key] = now
 
 
-def _connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None) -> None:
+def connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None) -> None:
     if keys is not None:
         keys.apply(socket)
     try:
@@ -207,7 +207,7 @@ def ask(control: str, request: Request, timeout_s: float = 5, keys: ClientKeys |
         socket.linger = 0
         handshakes = Handshakes(socket, keys)
         try:
-            _connect(socket, control, keys)
+            connect(socket, control, keys)
             socket.send(encode_json(request))
             if socket.poll(int(timeout_s * 1000)):
                 return read_reply(socket.recv())

@@ -32,7 +32,7 @@ stamp=$({ cat setup.cfg systemd/debian/build.sh; "$python" --version; } | sha256
 if [ "$(cat "$libraries/.made-for" 2>/dev/null)" != "$stamp" ]; then
     rm -rf "$libraries"
     "$python" -m venv --system-site-packages "$libraries"
-    "$libraries/bin/python" "${pip[@]}" install --ignore-installed --no-compile --no-warn-script-location '.[cpu,postgresql]'
+    "$libraries/bin/python" "${pip[@]}" install --ignore-installed --no-compile --no-warn-script-location '.[cpu,plc,postgresql]'
     "$libraries/bin/python" "${pip[@]}" uninstall --yes edge-agent
     "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$libraries" -p /opt/edge-agent "$libraries/lib" >/dev/null || true
     echo "$stamp" >"$libraries/.made-for"

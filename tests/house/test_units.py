@@ -53,7 +53,7 @@ def test_files_that_anything_names_in_the_doc_folder_are_packaged(packaged: set[
         (file.relative_to(ROOT), name.rstrip("."))
         for file in TEXTS
         if file.is_file() and file.name != "build.sh"
-        for name in re.findall(rf"{DOC}([\w./-]+)", file.read_text())
+        for name in re.findall(rf"{DOC}([\w./@-]+)", file.read_text())
     }
     assert len(named) > 4
     assert not [each for each in named if not any(file == each[1] or file.startswith(f"{each[1]}/") for file in packaged)]

@@ -351,3 +351,22 @@ def test_a_station_with_keys_is_for_those_who_have_one_too(plant: Plant) -> None
     assert (refused.returncode, refused.stdout) == (1, "")
     plant.box.run("systemctl", "stop", UNIT)
     plant.box.run("sh", "-c", f"rm -rf {keys}/*")
+
+
+def test_the_modbus_server_comes_and_goes_with_the_station(plant: Plant) -> None:
+    unit = "edge-agent-modbus@line.service"
+    example = "/usr/share/doc/edge-agent/systemd/examples/edge-agent-modbus@.service"
+    plant.box.run("install", "-m", "644", example, "/etc/systemd/system/")
+    plant.box.path("/etc/edge-agent/modbus-line.env").write_text("ARGS=--listen 127.0.0.1:502 --recipes 1=part\n")
+    plant.box.run("systemctl", "daemon-reload")
+    try:
+        plant.start()
+        plant.box.run("systemctl", "enable", "--now", unit)
+        assert "listening on 127.0.0.1:502" in plant.box.show(unit, "StatusText")
+        plant.box.run("systemctl", "restart", UNIT)
+        wait_for(lambda: plant.box.show(unit, "ActiveState") == "active", "it is started again with the station")
+        plant.box.run("systemctl", "stop", UNIT)
+        assert (plant.box.show(unit, "ActiveState"), plant.box.show(unit, "Result")) == ("inactive", "success")
+    finally:
+        plant.box.run("systemctl", "disable", "--now", unit, check=False)
+        plant.box.run("rm", "-f", "/etc/systemd/system/edge-agent-modbus@.service", "/etc/edge-agent/modbus-line.env")

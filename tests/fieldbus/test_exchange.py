@@ -1,0 +1,289 @@
+"""The handshake with a PLC: what its registers say, and that they never say PASS without a result that counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.errors import REASON_CODES
+from edge_agent.fieldbus.exchange import SILENCE_S, Exchange
+from edge_agent.fieldbus.registers import (
+    COMMAND_MEANINGS,
+    COMMANDS,
+    COMMANDS_AT,
+    RESULT,
+    SIZE,
+    STATUS_MEANINGS,
+    Command,
+    Status,
+    decode,
+    encode,
+)
+from edge_agent.records import Blob, Finding
+from edge_agent.wire import Reply, Verdict
+
+NOTHING = Command(0)
+ADDRESSES = {register.name: register.address for register in RESULT}
+
+
+def beat(epoch: int = 7, mode: str = "online", state: str = "Ready") -> dict[str, Any]:
+    return {"epoch": epoch, "lines": {"line": {"state": state, "mode": mode, "seq": 0}}}
+
+
+def verdict(seq: int, outcome: str = "PASS", part_id: str = "", **changes: Any) -> Verdict:
+    told = {
+        "station": "s",
+        "line": "line",
+        "epoch": 7,
+        "seq": seq,
+        "part_id": part_id or f"part-{seq}",
+        "outcome": outcome,
+        "reasons": ("late",) if outcome == "FAULT" else ("blob_count",) if outcome == "NG" else (),
+        "trigger_time_us": 1,
+        "latency_ms": 12.6,
+        "recipe": "cap",
+        "recipe_hash": "ab",
+        "model_hash": "cd",
+        "engine_id": "e",
+        "blobs": (),
+        "findings": (),
+    }
+    return Verdict(**(told | changes))
+
+
+class Line:
+    """An exchange, and its registers by name; time is what a test says."""
+
+    def __init__(self, **words: Any) -> None:
+        self.now_s = 100.0
+        self.exchange = Exchange("line", {3: "cap", 4: "lid"}, **words)
+        self.written = {"commands": 0, "trigger_number": 0, "recipe_number": 0}
+        self.beat()
+
+    def beat(self, **words: Any) -> None:
+        self.exchange.beat(beat(**words), self.now_s)
+
+    def judged(self, *args: Any, **words: Any) -> None:
+        self.exchange.judged(verdict(*args, **words), self.now_s)
+
+    def write(self, commands: Command = NOTHING, **values: int) -> list[tuple[str, str]]:
+        self.written |= {"commands": int(commands), **values}
+        self.asked = self.exchange.written(self.written, self.now_s)
+        return [(request.op, request.part_id or request.name) for request in self.asked]
+
+    def read(self, name: str) -> int:
+        words = self.exchange.registers(self.now_s)
+        at = ADDRESSES[name]
+        return words[at] << 16 | words[at + 1] if name in ("trigger_number", "sequence") else words[at]
+
+    @property
+    def status(self) -> Status:
+        return Status(self.read("status"))
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+def test_a_result_stands_until_it_is_acknowledged_and_the_next_waits(line: Line) -> None:
+    line.judged(1, "NG", findings=(Finding(rule="blob_count", value=2.0, limit=0.0, margin=-2.0, ok=False),))
+    line.judged(2)
+    assert (line.read("outcome"), line.read("sequence"), line.read("rules_broken"), line.read("results")) == (2, 1, 1, 1)
+    assert (line.read("latency_ms"), line.read("recipe_number")) == (13, 3)
+    assert line.write(Command.RESULT_ACK) == [("ack", "")]
+    assert (line.asked[0].epoch, line.asked[0].seqs) == (7, (1,))
+    assert (line.read("outcome"), Status.RESULT_VALID in line.status) == (0, False), "the bit has to fall first"
+    assert line.write() == []
+    assert (line.read("outcome"), line.read("sequence"), line.read("results")) == (1, 2, 2)
+
+
+def test_a_fault_has_its_reason(line: Line) -> None:
+    line.judged(1, "FAULT")
+    assert (line.read("outcome"), line.read("reason")) == (4, REASON_CODES["late"])
+
+
+def test_a_trigger_is_taken_and_its_part_bears_the_number(line: Line) -> None:
+    assert line.write(Command.TRIGGER, trigger_number=70_001) == [("trigger", "70001")]
+    assert Status.BUSY in line.status
+    assert Status.TRIGGER_ACK not in line.status
+    line.exchange.replied(Reply(ok=True, id="trigger/70001"), line.now_s)
+    assert Status.TRIGGER_ACK in line.status
+    line.write()
+    assert Status.TRIGGER_ACK not in line.status
+    line.judged(5, part_id="5")
+    assert line.read("trigger_number") == 0, "a part of that name, of another trigger"
+    line.judged(6, part_id="70001")
+    line.write(Command.RESULT_ACK)
+    line.write()
+    assert (line.read("trigger_number"), Status.BUSY in line.status) == (70_001, False)
+
+
+def test_a_verdict_that_is_sooner_than_the_answer_takes_the_trigger(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=9)
+    line.judged(1, part_id="9")
+    assert line.status & (Status.TRIGGER_ACK | Status.RESULT_VALID) == Status.TRIGGER_ACK | Status.RESULT_VALID
+    line.exchange.replied(Reply(ok=True, id="trigger/9"), line.now_s)
+    assert line.read("missed_triggers") == 0
+
+
+@pytest.mark.parametrize("why", ["refused", "unanswered", "not ready", "no number", "under way"])
+def test_a_trigger_that_is_not_taken_is_counted(line: Line, why: str) -> None:
+    if why == "not ready":
+        line.beat(state="Error")
+    if why == "under way":
+        line.write(Command.TRIGGER, trigger_number=8)
+        line.write()
+    asked = line.write(Command.TRIGGER, trigger_number=0 if why == "no number" else 8)
+    assert bool(asked) == (why in ("refused", "unanswered"))
+    if why == "refused":
+        line.exchange.replied(Reply(ok=False, id="trigger/8", error="no"), line.now_s)
+    if why == "unanswered":
+        for _ in range(11):
+            line.now_s += 0.1
+            line.beat()
+    assert Status.COMMAND_FAILED in line.status
+    assert line.read("missed_triggers") == 1
+    assert (Status.BUSY in line.status) == (why == "under way")
+    line.write()
+    line.write(Command.CLEAR)
+    assert (Status.COMMAND_FAILED in line.status, line.read("missed_triggers")) == (False, 1)
+
+
+def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
+    assert line.write(Command.RECIPE, recipe_number=4) == [("recipe", "lid")]
+    assert Status.RECIPE_ACK not in line.status
+    line.exchange.replied(Reply(ok=True, id="recipe/4"), line.now_s)
+    assert Status.RECIPE_ACK in line.status
+    line.write()
+    assert Status.RECIPE_ACK not in line.status
+    assert line.write(Command.RECIPE, recipe_number=5) == []
+    assert Status.COMMAND_FAILED in line.status
+
+
+def test_a_command_counts_once_while_its_bit_is_held(line: Line) -> None:
+    assert line.write(Command.TRIGGER, trigger_number=1)
+    assert not line.write(Command.TRIGGER, trigger_number=2)
+
+
+def test_silence_takes_everything_back(line: Line) -> None:
+    line.judged(1)
+    line.judged(2)
+    line.now_s += SILENCE_S + 0.01
+    assert (line.read("status"), line.read("outcome"), line.read("lost_results")) == (0, 0, 2)
+    line.judged(3)
+    line.beat()
+    assert (line.read("outcome"), line.status) == (0, Status.HEARD | Status.ONLINE | Status.READY | Status.RESULTS_LOST)
+
+
+@pytest.mark.parametrize("changes", [{"line": "other"}, {"shadow": True}, {"epoch": 6}])
+def test_what_does_not_count_is_not_shown(line: Line, changes: dict[str, Any]) -> None:
+    line.judged(1, **changes)
+    assert line.read("outcome") == 0
+
+
+def test_a_station_that_began_anew_takes_the_results_of_before_back(line: Line) -> None:
+    line.judged(1)
+    line.beat(epoch=8)
+    assert (line.read("outcome"), line.read("lost_results")) == (0, 1)
+
+
+def test_a_plc_that_goes_leaves_nothing_to_the_next(line: Line) -> None:
+    line.judged(1)
+    line.write(Command.TRIGGER, trigger_number=1)
+    line.exchange.gone()
+    assert (line.read("outcome"), line.read("lost_results")) == (0, 1)
+    assert line.write(Command.TRIGGER, trigger_number=2), "its bit rises anew"
+
+
+def test_of_results_that_nobody_reads_the_oldest_are_lost(line: Line) -> None:
+    for seq in range(1, 13):
+        line.judged(seq)
+    assert (line.read("sequence"), line.read("lost_results"), Status.RESULTS_LOST in line.status) == (1, 3, True)
+    line.write(Command.RESULT_ACK)
+    line.write()
+    assert line.read("sequence") == 5
+
+
+def test_numbers_and_texts_are_laid_out_as_the_map_says() -> None:
+    image = encode({"sequence": 0x0001_0002, "results": 65_537}, "A-ä")
+    assert (image[6:8], image[48], len(image)) == ([1, 2], 1, SIZE)
+    assert image[16:19] == [0x412D, 0xC3A4, 0]
+    assert encode({"sequence": 0x0001_0002}, low_word_first=True)[6:8] == [2, 1]
+    assert decode([1, 2, 3, 4]) == {"commands": 1, "trigger_number": 2 << 16 | 3, "recipe_number": 4}
+    assert decode([1, 2, 3, 4], low_word_first=True)["trigger_number"] == 3 << 16 | 2
+    taken = [address for each in RESULT for address in range(each.address, each.address + each.words)]
+    assert len(taken) == len(set(taken))
+    assert max(taken) < COMMANDS_AT
+
+
+def test_a_blob_is_counted(line: Line) -> None:
+    sizes = dict.fromkeys(("x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"), 1.0)
+    blob = Blob(class_name="defect", area_px=9.0, **sizes)
+    line.judged(1, "NG", blobs=(blob, blob))
+    assert line.read("blobs") == 2
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("wait"), st.floats(0.0, 0.4)),
+    st.tuples(st.just("beat"), st.sampled_from([7, 7, 7, 8])),
+    st.tuples(st.just("judged"), st.sampled_from(["PASS", "NG", "FAULT"])),
+    st.tuples(st.just("write"), st.integers(0, 15)),
+    st.tuples(st.just("gone"), st.none()),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_whatever_comes_pass_is_shown_only_of_a_live_result_that_passed(steps: list[tuple[str, Any]]) -> None:
+    line, epoch, seq, heard_s = Line(), 7, 0, 100.0
+    live: dict[int, str] = {}  # outcomes that came while heartbeats did, and since when nothing took them back
+    shown: list[int] = []
+    for what, value in steps:
+        if what == "wait":
+            line.now_s += value
+        elif what == "beat":
+            live = live if value == epoch and line.now_s - heard_s <= SILENCE_S else {}
+            epoch, heard_s = value, line.now_s
+            line.beat(epoch=value)
+        elif what == "judged":
+            seq += 1
+            line.judged(seq, value, epoch=epoch)
+            if line.now_s - heard_s <= SILENCE_S:
+                live[seq] = value
+        elif what == "write":
+            line.write(Command(value), trigger_number=seq + 1)
+        else:
+            live = {}
+            line.exchange.gone()
+        if line.now_s - heard_s > SILENCE_S:
+            live = {}
+        outcome, status = line.read("outcome"), line.status
+        assert bool(outcome) == (Status.RESULT_VALID in status)
+        assert outcome in (0, 1, 2, 4)
+        if outcome:
+            assert live[line.read("sequence")] == {1: "PASS", 2: "NG", 4: "FAULT"}[outcome]
+            shown.append(line.read("sequence"))
+        assert shown == sorted(shown), "each at its turn, and none again"
+
+
+def test_the_docs_have_the_map_as_it_is() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "modbus.md").read_text().splitlines()
+    rows = [f"| {each.address} | {each.words} | `{each.name}` | {each.meaning} |" for each in (*RESULT, *COMMANDS)]
+    bits = [
+        f"| {bit.bit_length() - 1} | `{bit.name}` | {meaning} |"
+        for bit, meaning in (*STATUS_MEANINGS.items(), *COMMAND_MEANINGS.items())
+    ]
+    heads = ("| address |", "| bit |", "|---|")
+    assert [line for line in told if line.startswith("|") and not line.startswith(heads)] == [
+        *rows[: len(RESULT)],
+        *bits[: len(STATUS_MEANINGS)],
+        *rows[len(RESULT) :],
+        *bits[len(STATUS_MEANINGS) :],
+    ]
+    assert set(STATUS_MEANINGS) == set(Status)
+    assert set(COMMAND_MEANINGS) == set(Command)
