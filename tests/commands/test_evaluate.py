@@ -102,6 +102,15 @@ def test_every_figure_of_parts_whose_answer_is_known(bench: Bench) -> None:
         assert f"({name})" in (bench.out / "report.md").read_text()
 
 
+def test_one_high_score_is_seen_beside_many_low_ones(bench: Bench) -> None:
+    for level in [LEVELS[0.1]] * 150 + [LEVELS[0.9]]:
+        bench.add(level + 1, "good")
+    bench.judge()
+    plot = cv2.imread(str(bench.out / "scores.png")).astype(int)
+    blue, green, red = np.moveaxis(plot[:, plot.shape[1] * 3 // 4 :], 2, 0)
+    assert ((green - red > 50) & (green - blue > 50)).sum() > 200, "the bar of a single false reject"
+
+
 def test_the_worst_images_are_named_with_their_folders() -> None:
     assert title_of("Class6/Train/0020.PNG") == "Class6/Train/0020.PNG", "every class has a 0020.PNG"
     long = title_of(f"{'tray/' * 20}0020.PNG")

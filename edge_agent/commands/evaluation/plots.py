@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SLIP, _REJECT, _GOOD, _RECIPE, _PICKED = "#d62728", "#1f77b4", "#2ca02c", "#333333", "#8a2be2"
 _DPI = 110
 _LEAST_SPAN = 10.0  # per cent: less would make one part in a thousand look like a cliff
+_LEAST_BAR = 0.5  # where the bars of scores.png begin, on a scale that has no zero: a single image has a bar, too
 _NEAR = (0.15, 0.06)  # of the axes' width and height: numbers of places nearer to each other would run together
 _ON_WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 _NAME = "class"  # marks the texts that `stagger` is to place
@@ -244,12 +245,14 @@ def _scores(figures: Figures, name: str, marks: Sequence[Mark]) -> Figure:
     edges = np.linspace(0, 1, 41)
     for axes, is_defective, colour, word in ((upper, False, _GOOD, "good parts"), (lower, True, _SLIP, "defective parts")):
         scores = figures.scores[figures.is_defective == is_defective]
+        axes.set_yscale("log", subs=[])  # one false reject is seen beside hundreds of good parts
+        axes.set_ylim(_LEAST_BAR, max(10, 2 * len(scores)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.hist(scores, edges, color=colour, alpha=0.8)
         _lines(axes, marks)
         axes.set_ylabel("images")
         axes.set_title(f"{counted(len(scores), 'image')} of {word}", fontsize=11, loc="left")
         axes.grid(alpha=0.3)
-        axes.yaxis.get_major_locator().set_params(integer=True)
     upper.legend(loc="upper center", fontsize=9)
     lower.set(xlabel="score: the highest probability of a defect in the image", xlim=(0, 1))
     return figure
