@@ -277,6 +277,10 @@ def main() -> None:
             for loss in training.steps_until(next_check(training.done, args.checks)):
                 progress.update(bar, completed=training.done, description=f"step {at.step} loss {loss:.4f}")
             look(args, training, split, loss, console)
+    if training.done < 1.0:
+        console.print(
+            f"stopped after check {at.check}: none is better than check {at.best_check}, and --patience is {args.patience}"
+        )
     console.print(f"check {at.best_check} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}")
 
 

@@ -240,7 +240,9 @@ def test_the_best_check_is_kept_only_when_asked_for(
 
     train(tmp_path, "--keep", "best", "--patience", "1", "--rate", "0.3")  # at that rate it gets worse
     kept, last = torch.load(tmp_path / "checkpoint.pt"), torch.load(tmp_path / "last.pt")
-    assert f"check {last['at']['best_check']} is in" in capsys.readouterr().out
+    told, at = " ".join(capsys.readouterr().out.split()), last["at"]
+    assert f"stopped after check {at['check']}: none is better than check {at['best_check']}, and --patience is 1" in told
+    assert f"check {at['best_check']} is in" in told
     assert kept["training"]["steps"] == 4 * last["at"]["best_check"] < last["at"]["step"]
     assert kept["training"]["kept"] == f"check {last['at']['best_check']}, the best on what was held out"
 
