@@ -280,7 +280,8 @@ def main() -> None:
     frames = noise if examples is None else np.stack([fit(pair, rows, cols)[0] for pair in examples.pairs])
     peaks, parity = compare(network, runner, frames)
     require_parity(args, parity)
-    console.print(f"OpenVINO against torch: {parity}")
+    differing = f"{parity['pixels_off_by_more_than_1']} of {parity['pixels']} pixels differ by more than one gray level"
+    console.print(f"OpenVINO against torch: {differing}, none by more than {parity['largest_difference']}", soft_wrap=True)
 
     scores: dict[str, Any] = {"validation": papers["scores"]} if papers["scores"]["frames"] and not changes else {}
     if args.folds:
@@ -297,7 +298,7 @@ def main() -> None:
     told = {**papers_of(args, shape, papers, hashlib.sha256(onnx_bytes).hexdigest()), "scores": scores}
     words = [told_of(each) if each in (args.check, args.data) else each for each in sys.argv[1:]]
     write(args.model, onnx_bytes, told, card_of(told, shape, shlex.join(["python", "tools/export.py", *words]), args.note))
-    console.print(f"{args.model}: model.onnx, model.yaml and README.md are written")
+    console.print(f"{args.model}: model.onnx, model.yaml and README.md are written", soft_wrap=True)
 
 
 if __name__ == "__main__":

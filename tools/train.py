@@ -239,7 +239,7 @@ def look(args: argparse.Namespace, training: Training, split: Split, loss: float
     """
     (rows, cols), at = frame_of(args), training.at
     scores = validate(training.mean, split.val, rows, cols, args.device)
-    console.print(f"step {at.step}, {training.seconds:.0f} s: loss {loss:.4f}, {scores.in_words()}")
+    console.print(f"step {at.step}, {training.seconds:.0f} s: loss {loss:.4f}, {scores.in_words()}", soft_wrap=True)
     rank = (round(scores.auc, 3), -float(scores.errors), scores.gap)
     if args.keep == "last" or rank > at.best:
         at.best, at.best_check = rank, at.check
@@ -262,7 +262,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     shape = shape_of(args)
     split = load_split(args.data, args.count, args.val, args.folds, args.fold, args.split_seed, shape, *frame_of(args))
-    console.print(f"{split.words}; {split.train.is_defective.sum()} defective to train on")
+    console.print(f"{split.words}; {split.train.is_defective.sum()} defective to train on", soft_wrap=True)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.resume:
         require_same(args.out / "last.pt", origin_of(args, split))
@@ -281,7 +281,7 @@ def main() -> None:
         console.print(
             f"stopped after check {at.check}: none is better than check {at.best_check}, and --patience is {args.patience}"
         )
-    console.print(f"check {at.best_check} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}")
+    console.print(f"check {at.best_check} is in {args.out}/checkpoint.pt; next: python tools/export.py {args.out}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ def test_a_fold_is_judged_by_its_last_check_and_told_with_bounds(tool: Tool, dat
     leave(tool, tmp_path / "fold", {"held_out": groups, "command": command("--folds=3 --fold=1 --rate 0.1")})
     done = export(tmp_path / "model", "--folds", tmp_path / "fold", "--data", f"folder:{data}", "--note", "Chosen on these.")
     assert done.returncode == 0, done.stderr
+    assert "OpenVINO against torch: 0 of 32768 pixels differ by more than one gray level, none by more than " in done.stdout
+    assert f"{tmp_path / 'model'}: model.onnx, model.yaml and README.md are written\n" in done.stdout
     scores = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["scores"]["held out"]
     assert (scores["folds"], scores["of"], scores["differing"]) == ([1], 3, ["--rate"])
     assert all(at["tp"] == at["fp"] == 0 for at in scores["at"])  # the last check, not the weights kept

@@ -73,6 +73,7 @@ def test_with_nothing_held_out_no_scores_of_nothing_are_told(
 ) -> None:
     train(tmp_path, "--val", "0", "--steps", "3")
     told = capsys.readouterr().out
+    assert f"next: python tools/export.py {tmp_path}\n" in told, "one line, to be copied, however long"
     assert "nothing is held out" in told and "nan" not in told and "threshold" not in told
 
 
