@@ -58,7 +58,8 @@ _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 class Daemon:
     """The whole station in one process. `observe` sees every judged part with its frame and map, and `model` and `deadline_ms`
-    take the place of the recipe's, as replay needs; a run of NG then raises no alarm. `reload`, set, has everything read anew."""
+    take the place of the recipe's, as replay needs; a run of NG then raises no alarm, and no picture is kept. `reload`, set, has
+    everything read anew."""
 
     def __init__(
         self,
@@ -112,7 +113,8 @@ class Daemon:
         self.evidence = EvidenceWorker(self.outbox)
         self._closers.append(self.evidence.close)
         self.sender = self._open_sender()
-        self._wiring = Wiring(self.station, self.publisher, self.evidence, self._parts, self._observe)
+        kept = self.evidence if self._model is None else None  # pictures of a replay are for no datacenter
+        self._wiring = Wiring(self.station, self.publisher, kept, self._parts, self._observe)
         for line in settings.lines:
             of_line = {view.name: bundles[line.name, view.name] for view in line.each_view}
             self._views[line.name] = self._wiring.line(line, of_line, cameras, self._counters.lines[line.name])

@@ -23,12 +23,12 @@ _PICTURES_OF_A_VIEW = 1000  # numbers of a part's pictures are this far apart fr
 
 
 class Wiring:
-    """Makes the lines of one station, which end after `parts` parts in all, 0 for never. `observe` sees what they judge.
-
-    `joiners` are those of the lines made so far, `sources` ask what opens parts beside the cameras to stop."""
+    """Makes the lines of one station, which end after `parts` parts in all, 0 for never. `observe` sees what they judge;
+    without `evidence` no picture is kept. `joiners` are those of the lines made so far, `sources` ask what opens
+    parts beside the cameras to stop."""
 
     def __init__(
-        self, station: Station, publisher: Publisher, evidence: EvidenceWorker, parts: int, observe: Observe | None
+        self, station: Station, publisher: Publisher, evidence: EvidenceWorker | None, parts: int, observe: Observe | None
     ) -> None:
         self._station, self._publisher, self._evidence = station, publisher, evidence
         self._parts, self._budget, self._observe = parts, Budget(parts), observe
@@ -62,10 +62,12 @@ class Wiring:
         self, book: LineBook, settings: LineSettings, bundle: Bundle, camera: Camera, publisher: Registrar, first_picture: int
     ) -> Line:
         observe = self._observe
-        picker = EvidencePicker(self._station.settings.station, self._evidence, first_picture)
+        evidence = self._evidence
+        picker = None if evidence is None else EvidencePicker(self._station.settings.station, evidence, first_picture)
 
         def hand_over(inspection: Inspection, judgement: Judgement) -> None:
-            picker.pick(inspection, judgement)
+            if picker is not None:
+                picker.pick(inspection, judgement)
             if observe is not None:
                 observe(inspection, judgement)
 

@@ -19,6 +19,7 @@ from stations import Program, StationFolder
 
 from edge_agent import process
 from edge_agent.commands import replay as replay_command
+from edge_agent.uplink.encoding import EvidenceWorker
 
 KEYS = {"image", "outcome", "reasons", "blobs", "findings", "latency_ms", "recipe_hash", "model_hash", "engine_id"}
 BLOB = {"class", "area_px", "x", "y", "width", "height", "centroid_x", "centroid_y", "peak", "mean"}
@@ -199,6 +200,17 @@ def test_a_recipe_that_no_station_would_find_removes_nothing(
     assert told.returncode == 78
     assert "Remedy: call the file part.yaml." in told.stderr
     assert results_of(tmp_path / "out") == before
+
+
+def test_pictures_of_a_replay_are_kept_for_no_datacenter(
+    within: Program, station: StationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: list[str] = []
+    monkeypatch.setattr(EvidenceWorker, "offer", lambda _self, note, _pixels: offered.append(note.kind) is None)
+    station.add_images([with_defect(gray(), 10, 20, 8, 6)])
+    assert tried(within, station, tmp_path / "out").returncode == 0
+    assert [part["outcome"] for part in results_of(tmp_path / "out")] == ["NG"]
+    assert offered == []
 
 
 def test_a_picture_that_cannot_be_written_is_told_and_the_rest_is_there(

@@ -23,7 +23,7 @@ from edge_agent.inference.base import Segmenter, TensorSlot
 from edge_agent.inference.model import Model
 from edge_agent.measured import merge
 from edge_agent.qualification.gate import Case
-from edge_agent.recipe import ClassLimits, EvidencePlan, ModelReference, Recipe
+from edge_agent.recipe import ClassLimits, ModelReference, Recipe
 from edge_agent.records import FAULT, Judgement, Pixels
 from edge_agent.settings import EngineSettings
 from edge_agent.wire import Verdict
@@ -32,7 +32,6 @@ _EDGE = 0.5 / 255  # a map has 255 levels: nothing is known beyond half a level 
 _ROUNDS = 9
 _LEAST_FRAMES = 4  # in each round
 _WAIT_S = 60
-_NOTHING = EvidencePlan(max_crops=0, pass_share=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,8 @@ def _folder_of(model: Model, folder: Path) -> Path:
 
 
 def _recipe_for_all(recipe: Recipe, file: Path) -> Path:
-    """The recipe without the hash of one file, since each side has its own, and without pictures for a datacenter."""
-    rules = msgspec.structs.replace(recipe, model=ModelReference(name=recipe.model.name), evidence=_NOTHING)
+    """The recipe without the hash of one file, since each side has its own."""
+    rules = msgspec.structs.replace(recipe, model=ModelReference(name=recipe.model.name))
     file.write_text(yaml.safe_dump(msgspec.to_builtins(rules)))
     return file
 
