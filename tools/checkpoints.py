@@ -31,7 +31,7 @@ def origin_of(args: argparse.Namespace, split: Split) -> dict[str, Any]:
     if data.startswith("folder:"):
         told["held_out"], told["trained_on"] = (sorted(set(each.groups)) for each in (split.val, split.train))
         told["trained_on_sha256"] = sorted(split.train.hashes)
-    words = (word.replace(args.data, data) for word in sys.argv[1:])
+    words = (word.replace(args.data, data) for word in sys.argv[1:] if word != "--resume")  # it tells how to begin
     return {**told, "command": shlex.join(["python", "tools/train.py", *words])}
 
 

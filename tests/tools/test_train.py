@@ -99,7 +99,9 @@ def test_a_finished_training_goes_on_for_more_steps_with_the_checks_it_had(
 
     out = shutil.copytree(trained[0], tmp_path / "out")
     train(out, "--resume", "--steps", "24")
-    assert [step for step, *_ in torch.load(out / "last.pt")["curve"]] == [4, 8, 12, 16, 24]
+    last = torch.load(out / "last.pt")
+    assert [step for step, *_ in last["curve"]] == [4, 8, 12, 16, 24]
+    assert "--resume" not in str(last), "its command is one to begin with"
 
 
 @pytest.mark.parametrize(
