@@ -54,7 +54,7 @@ class Doorkeeper:
         name = self._name_of(request)
         if name is None:
             return [_VERSION, number, b"400", b"this key is not known here", b"", b""]
-        return [_VERSION, number, b"200", b"OK", name.encode(), b""]
+        return [_VERSION, number, b"200", b"OK", name.encode(errors="replace"), b""]  # a file's name may be no UTF-8
 
     def _name_of(self, request: list[bytes]) -> str | None:
         """What the file of the key is called, '' for our own; None for one that is not known."""

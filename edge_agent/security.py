@@ -113,7 +113,7 @@ def _read(file: Path) -> tuple[bytes, bytes]:
                 raise ValueError(key)
     except OSError as error:
         raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), file) from None
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, struct.error):  # the last of 40 characters that stand for more than 32 bytes can hold
         raise ConfigurationError.of("holds no key.", "give a file that `edge-agent keygen` made.", file) from None
     return public, secret or b""
 

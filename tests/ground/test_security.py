@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket as socketlib
 import threading
@@ -118,6 +119,12 @@ def test_a_key_counts_as_soon_as_it_is_there_and_no_longer(hall: Hall) -> None:
     assert hall.knock(hall.keys("stranger"))
 
 
+def test_a_file_may_be_called_as_no_text_is(hall: Hall) -> None:
+    shutil.copy(hall.folder / "stranger.key", os.fsencode(hall.clients) + b"/h\xe4ll.key")
+    assert hall.knock(hall.keys("stranger")) == ""
+    assert hall.knock(hall.keys("known")) == ""
+
+
 def test_keys_that_cannot_be_read_change_nothing(hall: Hall, said: list[tuple[str, dict[str, object]]]) -> None:
     (hall.clients / "half.key").write_text("curve\n")
     assert hall.knock(hall.keys("known")) == ""
@@ -162,6 +169,7 @@ def test_key_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         (tmp_path / "absent.key", None, "cannot be read: No such file"),
         (tmp_path / "text.key", "hello\n", "holds no key."),
         (tmp_path / "short.key", 'public-key = "abcde"\n', "holds no key."),
+        (tmp_path / "large.key", f'public-key = "{"#" * 40}"\n', "holds no key."),
         (tmp_path / "odd.key", f'public-key = "{"ä" * 20}"\n', "holds no key."),
     ):
         if text is not None:
