@@ -6,6 +6,7 @@ import os
 import shutil
 import socket as socketlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import zmq
 from running import wait_until
 from stations import Program
 
-from edge_agent.doorkeeper import Doorkeeper
+from edge_agent.doorkeeper import Doorkeeper, names_of
 from edge_agent.errors import ConfigurationError
 from edge_agent.security import ClientKeys, Handshakes, ServerKeys, client_keys, make_keys, read_pair, read_public
 
@@ -116,13 +117,30 @@ def test_a_key_counts_as_soon_as_it_is_there_and_no_longer(hall: Hall) -> None:
     shutil.copy(hall.folder / "stranger.key", hall.clients)
     assert hall.knock(hall.keys("stranger")) == ""
     (hall.clients / "stranger.key").unlink()
-    assert hall.knock(hall.keys("stranger"))
+    wait_until(lambda: bool(hall.knock(hall.keys("stranger"))))
 
 
 def test_a_file_may_be_called_as_no_text_is(hall: Hall) -> None:
     shutil.copy(hall.folder / "stranger.key", os.fsencode(hall.clients) + b"/h\xe4ll.key")
     assert hall.knock(hall.keys("stranger")) == ""
     assert hall.knock(hall.keys("known")) == ""
+
+
+def test_a_stranger_costs_no_reading_of_every_key(hall: Hall) -> None:
+    for number in range(300):
+        shutil.copy(hall.folder / "known.key", hall.clients / f"{number}.key")
+    with hall.context.socket(zmq.REQ) as asking:
+        asking.connect("inproc://zeromq.zap.01")
+        began = time.perf_counter()
+        names_of(hall.clients)
+        reading_s = time.perf_counter() - began
+        request = (b"1.0", b"1", b"edge-agent", b"127.0.0.1", b"", b"CURVE", b"a" * 32)
+        for each in range(21):
+            if each == 1:  # the first has found the new ones
+                began = time.perf_counter()
+            asking.send_multipart(request)
+            assert asking.recv_multipart()[2] == b"400"
+        assert time.perf_counter() - began < 20 * reading_s / 2
 
 
 def test_keys_that_cannot_be_read_change_nothing(hall: Hall, said: list[tuple[str, dict[str, object]]]) -> None:
