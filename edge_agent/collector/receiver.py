@@ -130,8 +130,8 @@ class Receiver:
             answers[identity] = shipping.WELCOME
             return
         peer = self._peers.get(identity)
-        if kind != shipping.DATA or peer is None:
-            return  # a peer from before our restart; it says HELLO when nothing is acknowledged
+        if kind != shipping.DATA or peer is None or name not in (None, peer.station):
+            return  # a peer from before our restart, or of another's identity; it says HELLO when nothing is acknowledged
         header = shipping.read_data(frames[2], frames[3], frames[4])
         if not 0 < header.seq <= _MOST_SEQ:
             raise DeliveryError(f"row number {header.seq} of {peer.station} is not between 1 and {_MOST_SEQ}")
@@ -139,7 +139,7 @@ class Receiver:
         upto = self._upto[peer.stream]
         if header.before > upto or header.seq <= upto:
             return  # a gap: go-back-N repeats it; or a row that is stored already
-        rows.append(Arrived(peer.stream, header.seq, header.kind, frames[3], frames[4]))
+        rows.append(Arrived(peer.stream, header.seq, header.kind, frames[3], frames[4], name))
         self._upto[peer.stream] = header.seq
 
     def _answer(self, identity: bytes, kind: bytes) -> None:

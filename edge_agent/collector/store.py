@@ -40,6 +40,7 @@ class Arrived:
     kind: str
     body: bytes
     data: bytes
+    sender: str | None = None  # whose key it came with; None where nobody needs one
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,9 +128,13 @@ class Store:
     def _keep(self, connection: sa.Connection, row: Arrived) -> None:
         match row.kind:
             case "record":
-                self._keep_record(connection, read_verdict_json(row.body), row.body)
+                verdict = read_verdict_json(row.body)
+                _require_own(row, verdict.station)
+                self._keep_record(connection, verdict, row.body)
             case "picture":
-                self._keep_picture(connection, _NOTE.decode(row.body), row.data)
+                note = _NOTE.decode(row.body)
+                _require_own(row, note.station)
+                self._keep_picture(connection, note, row.data)
             case "lost":
                 loss = _LOSS.decode(row.body)
                 values = {"stream": row.stream, "row": row.seq, **msgspec.structs.asdict(loss)}
@@ -217,6 +222,12 @@ class Store:
         table = tables.losses
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.sum(table.c.n)).where(table.c.what == what)).scalar() or 0)
+
+
+def _require_own(row: Arrived, station: str) -> None:
+    """Raise DeliveryError where a row is of another station than the one whose key it came with."""
+    if row.sender not in (None, station):
+        raise DeliveryError(f"a {row.kind} of station {station[:80]!r} came with the key of {row.sender!r}")
 
 
 def _check(table: sa.Table, values: dict[str, Any]) -> None:
