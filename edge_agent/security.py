@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
@@ -39,7 +39,7 @@ class KeyPair:
     """Both keys of one end, in Z85: 40 characters each."""
 
     public: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def to_itself(self) -> ClientKeys:
         """What this end's own commands connect to it with: who may read its secret key is this end."""
@@ -76,7 +76,10 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
     """Write a new pair as NAME.key and NAME.key_secret, and return both files; the secret one is for the folder's owner alone, and
     where root makes it for the folder's group, too. Raises FileExistsError, OSError."""
     public, secret = folder / f"{name}{PUBLIC}", folder / f"{name}{SECRET}"
-    for file in (secret, public):
+    for file in (public, secret):
+        if file.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))  # before the other is made for nothing
+    for file in (public, secret):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # closed before anything is in it
     zmq.auth.create_certificates(folder, name)
     public.chmod(0o644)

@@ -173,11 +173,15 @@ def test_keygen_keeps_the_secret_and_replaces_nothing(edge_agent: Program, tmp_p
     secret = folder / "hall3.key_secret"
     assert secret.stat().st_mode & 0o007 == 0
     assert read_pair(secret).public == read_public(folder / "hall3.key")
+    assert read_pair(secret).secret.decode() not in repr(read_pair(secret).to_itself())
     before = secret.read_bytes()
     again = edge_agent("keygen", "hall3", "--out", folder)
     assert again.returncode == 1
-    assert f"{secret} is there already" in again.stderr
+    assert "is there already" in again.stderr
     assert secret.read_bytes() == before
+    secret.unlink()
+    assert "hall3.key is there already" in edge_agent("keygen", "hall3", "--out", folder).stderr
+    assert not secret.exists()
     assert edge_agent("keygen", "hall 3", "--out", folder).returncode == 2
 
 
