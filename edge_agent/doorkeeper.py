@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zmq
 
-from edge_agent.errors import ConfigurationError, remedy_of
+from edge_agent.errors import ConfigurationError, Problem, remedy_of
 from edge_agent.events import say
 from edge_agent.security import PUBLIC, ServerKeys, read_public
 
@@ -77,17 +77,34 @@ class Doorkeeper:
         if began_s < self._look_at_s:
             return
         try:
-            self._names = names_of(self._keys.clients)
+            self._names, problems = _read(self._keys.clients)
         except ConfigurationError as error:
-            say("peer.keys_unreadable", why=str(error))  # those that were read before still count
+            problems = error.problems  # those that were read before still count
+        for problem in problems:
+            say("peer.keys_unreadable", why=str(problem))
         ended_s = time.monotonic()
         self._look_at_s = ended_s + _REST * (ended_s - began_s)
 
 
 def names_of(folder: Path) -> dict[bytes, str]:
     """The names of a folder's `.key` files, by the public key in each. Raises ConfigurationError."""
+    names, problems = _read(folder)
+    if problems:
+        raise ConfigurationError(problems)
+    return names
+
+
+def _read(folder: Path) -> tuple[dict[bytes, str], list[Problem]]:
+    """The same of the files that can be read, and what is wrong with the others. Raises ConfigurationError for the folder."""
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix == PUBLIC)
     except OSError as error:
         raise ConfigurationError.of(f"cannot be read: {error.strerror}.", remedy_of(error), folder) from None
-    return {read_public(file): file.stem for file in files}
+    names: dict[bytes, str] = {}
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            names[read_public(file)] = file.stem
+        except ConfigurationError as error:
+            problems += error.problems
+    return names, problems

@@ -211,7 +211,7 @@ EVENTS: dict[str, Event] = {
         sums=("count",),
     ),
     "peer.keys_unreadable": Event(
-        "error", "the clients' keys cannot be read; those read before count", "see `why`", sums=("count",)
+        "error", "a client's key, or the folder of them, cannot be read; the others count", "see `why`", sums=("count",)
     ),
     "modbus.started": Event("info", "the Modbus server takes connections"),
     "modbus.connected": Event("info", "a Modbus client is connected; `clients` are now", sums=("count",)),

@@ -95,6 +95,8 @@ def read_pair(file: Path) -> KeyPair:
     public, secret = _read(file)
     if not secret:
         raise ConfigurationError.of("holds no secret key.", f"give the {SECRET} file that `edge-agent keygen` made.", file)
+    if zmq.curve_public(secret) != public:
+        raise ConfigurationError.of("holds two keys that do not belong together.", "copy it anew from where it was made.", file)
     if file.stat().st_mode & stat.S_IROTH:
         raise ConfigurationError.of("holds a secret key, and everybody on this machine may read it.", f"chmod o= {file}", file)
     return KeyPair(public, secret)
@@ -108,6 +110,8 @@ def read_public(file: Path) -> bytes:
 def _read(file: Path) -> tuple[bytes, bytes]:
     """The public and the secret key, b'' where the file has none, each of them one."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            raise ValueError(file)
         file.open("rb").close()  # says more of a file that cannot be read
         public, secret = zmq.auth.load_certificate(file)
         for key in (public, secret or public):

@@ -57,7 +57,8 @@ class Receiver:
             raise kind(f"cannot listen on {endpoint}: {error}. {remedy}") from None
         self.endpoint = str(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._peers: dict[bytes, shipping.Hello] = {}
-        self._upto: dict[str, int] = {}
+        self._upto: dict[str, int] = {}  # by stream
+        self._whose: dict[str, str] = {}  # likewise, the station's name
         self._is_stopping = False
         self.received = 0
         self.refused = 0
@@ -124,7 +125,10 @@ class Receiver:
             if name not in (None, hello.station):
                 raise DeliveryError(f"station {hello.station!r} has the key of {name!r}: a station's key is to be called as it is")
             if hello.stream not in self._upto:
-                self._upto[hello.stream] = self._store.upto(hello.stream)
+                whose, self._upto[hello.stream] = self._store.known(hello.stream)
+                self._whose[hello.stream] = whose or hello.station
+            if name not in (None, self._whose[hello.stream]):
+                raise DeliveryError(f"station {hello.station!r} ships a stream of {self._whose[hello.stream]!r}")
             self._peers = {known: peer for known, peer in self._peers.items() if peer.stream != hello.stream}
             self._peers[identity] = hello  # the newest connection of a stream; an older one is dead
             answers[identity] = shipping.WELCOME

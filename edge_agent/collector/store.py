@@ -91,13 +91,14 @@ class Store:
             tables.metadata.create_all(self._engine)
             self._has_tables = True
 
-    def upto(self, stream: str) -> int:
-        """The last row of a stream that is stored; 0 for a new one."""
+    def known(self, stream: str) -> tuple[str, int]:
+        """Whose stream it is, and its last row that is stored; '' and 0 for a new one."""
+        columns = tables.streams.c
         with self._opened_anew_after_failure():
             self._lay_tables()
             with self._engine.connect() as connection:
-                found = connection.execute(sa.select(tables.streams.c.upto).where(tables.streams.c.stream == stream)).scalar()
-        return int(found or 0)
+                found = connection.execute(sa.select(columns.station, columns.upto).where(columns.stream == stream)).first()
+        return (str(found[0]), int(found[1])) if found else ("", 0)
 
     def commit(self, rows: list[Arrived], upto: dict[str, tuple[str, int]]) -> None:
         """Store rows and move each stream (its station, its last row) on, in one transaction.

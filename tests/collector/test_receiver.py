@@ -218,11 +218,11 @@ def test_a_store_that_is_away_is_asked_once_a_turn_however_many_say_hello(tmp_pa
     store = open_store(str(tmp_path / "store"))
     asked: list[str] = []
 
-    def is_away(stream: str) -> int:
+    def is_away(stream: str) -> tuple[str, int]:
         asked.append(stream)
         raise OperationalError("connect", {}, TimeoutError())
 
-    monkeypatch.setattr(store, "upto", is_away)
+    monkeypatch.setattr(store, "known", is_away)
     receiver = Receiver(f"ipc://{tmp_path}/uplink", store)
     stations = [Station(receiver.endpoint, f"stream-{n}") for n in range(5)]
     try:

@@ -104,6 +104,17 @@ def test_a_station_stores_no_part_of_another(site: Site) -> None:
     assert (site.store.count("pictures"), site.store.count("refused")) == (1, 2)
 
 
+def test_a_station_takes_over_no_stream_of_another(site: Site) -> None:
+    a = site.connect("a", b"of a")
+    hello(a, "a")
+    send(a, 1, "record", record("a"))
+    assert a.poll(5000)
+    b = site.connect("b", b"of b")
+    b.send_multipart((shipping.HELLO, shipping.pack(shipping.Hello(station="b", stream="of-a"))))
+    assert not b.poll(500)
+    assert site.store.known("of-a") == ("a", 1)
+
+
 def test_a_station_takes_over_no_stream_with_the_identity_of_another(site: Site) -> None:
     a = site.connect("a", b"one identity")
     hello(a, "a")

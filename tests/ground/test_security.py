@@ -143,12 +143,17 @@ def test_a_stranger_costs_no_reading_of_every_key(hall: Hall) -> None:
         assert time.perf_counter() - began < 20 * reading_s / 2
 
 
-def test_keys_that_cannot_be_read_change_nothing(hall: Hall, said: list[tuple[str, dict[str, object]]]) -> None:
+def test_a_key_that_cannot_be_read_bars_no_other(hall: Hall, said: list[tuple[str, dict[str, object]]]) -> None:
     (hall.clients / "half.key").write_text("curve\n")
+    os.mkfifo(hall.clients / "pipe.key")
     assert hall.knock(hall.keys("known")) == ""
     assert hall.knock(hall.keys("stranger"))
-    (first, *_) = [values for event, values in said if event == "peer.keys_unreadable"]
-    assert "half.key: holds no key." in str(first["why"])
+    told = {str(values["why"]) for event, values in said if event == "peer.keys_unreadable"}
+    assert {why.partition(": ")[0].rpartition("/")[2] for why in told} == {"half.key", "pipe.key"}
+    shutil.copy(hall.folder / "stranger.key", hall.clients)
+    wait_until(lambda: hall.knock(hall.keys("stranger")) == "")
+    shutil.rmtree(hall.clients)
+    assert hall.knock(hall.keys("known")) == "", "those that were read before count"
 
 
 def test_our_own_key_is_a_clients_where_it_may_be(hall: Hall, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -200,6 +205,12 @@ def test_key_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
             read_public(file)
     with pytest.raises(ConfigurationError, match="holds no secret key"):
         read_pair(public)
+    other, _ = make_keys(tmp_path, "other")
+    mixed = tmp_path / "mixed.key_secret"
+    mixed.write_text(secret.read_text().replace(read_public(public).decode(), read_public(other).decode()))
+    mixed.chmod(0o600)
+    with pytest.raises(ConfigurationError, match="do not belong together"):
+        read_pair(mixed)
     secret.chmod(0o644)
     with pytest.raises(ConfigurationError, match=r"everybody on this machine may read it\. Remedy: chmod o= "):
         read_pair(secret)

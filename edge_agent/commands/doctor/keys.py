@@ -31,6 +31,5 @@ def check_keys(station: Station, document: Document) -> tuple[list[Problem], lis
                 message = f"names {file}, which holds nobody's key: only commands with these settings can connect."
                 warnings.append(document.problem(keys, message, "copy the .key file of each client there."))
         except ConfigurationError as error:
-            (told,) = error.problems
-            problems.append(document.problem(keys, f"names {told.file}, which {told.message}", told.remedy))
+            problems += [document.problem(keys, f"names {told.file}, which {told.message}", told.remedy) for told in error.problems]
     return problems, warnings
