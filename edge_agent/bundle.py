@@ -202,9 +202,15 @@ class Inspection:
 
     def maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:
         """Yield each region's plan and its map of any defect (rows, cols) uint8. Valid until the part is concluded."""
-        yield from ((plan, maps[0] if len(maps) == 1 else maps.max(axis=0)) for plan, maps in self.class_maps())
+        yield from ((plan, worst_of(maps)) for plan, maps in self.class_maps())
 
     def class_maps(self) -> Iterator[tuple[RegionPlan, Pixels]]:
         """Yield each region's plan and its maps (classes, rows, cols) uint8. Valid until the part is concluded."""
         if self._layout is not None and self._maps:
             yield from ((plan, maps) for plan, maps in zip(self._layout.plans, self._maps, strict=True) if maps.size)
+
+
+def worst_of(maps: Pixels) -> Pixels:
+    """The map of any defect (rows, cols) of a region's maps (classes, rows, cols); of more than one class in memory of its own."""
+    worst: Pixels = maps[0] if len(maps) == 1 else np.max(maps, axis=0)
+    return worst

@@ -24,6 +24,7 @@ _LET_USE = (
     "let the account that runs this use it: chmod a+r to read it, chown to write there, and a+x for the folders above. The service "
     "sees nothing of /home, /root and /tmp: keep what it is to read under /etc/edge-agent or /var/lib/edge-agent."
 )
+OUT_OF_MEMORY = "out of memory"  # what a MemoryError, which has no words of its own, is told as
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what the account may have of it
 
 

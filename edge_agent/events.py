@@ -158,13 +158,13 @@ EVENTS: dict[str, Event] = {
     "outbox.failed": Event(
         "error",
         "the outbox cannot be written; verdicts go on, losses are declared",
-        "look at the disk; where `why` tells of damage, restart: what can be read is saved",
+        "look at the disk, or memory; where `why` tells of damage, restart: what can be read is saved",
     ),
     "outbox.recovered": Event("info", "the outbox can be written again"),
     "outbox.unreadable": Event(
         "error",
         "the outbox cannot be read: nothing is shipped, and what comes waits in it; it is tried again",
-        "look at the disk; where `why` tells of damage, restart: what can be read is saved",
+        "look at the disk, or memory; where `why` tells of damage, restart: what can be read is saved",
     ),
     "outbox.readable": Event("info", "the outbox can be read again"),
     "outbox.shed": Event(
@@ -220,9 +220,12 @@ EVENTS: dict[str, Event] = {
     "network.address_here": Event("info", "an interface has the address that was awaited; it is listened on"),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event(
-        "warning", "the evidence pool is full; pictures are declared lost", "fewer crops or a faster disk", sums=("count",)
+        "warning",
+        "the evidence pool is full, or memory has no room; pictures are declared lost",
+        "fewer or smaller pictures, a faster disk, or more memory",
+        sums=("count",),
     ),
-    "evidence.recovered": Event("info", "the evidence pool has room again", sums=("count",)),
+    "evidence.recovered": Event("info", "pictures are taken again", sums=("count",)),
 }
 
 

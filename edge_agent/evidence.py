@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from edge_agent.bundle import Inspection
+from edge_agent.bundle import Inspection, worst_of
 from edge_agent.events import say
 from edge_agent.records import PASS, Blob, Judgement, Pixels
 from edge_agent.wire import PictureNote
@@ -15,6 +15,9 @@ class PicturePool(Protocol):
     """Takes a copy of a picture at once, or refuses. The evidence worker."""
 
     def offer(self, note: PictureNote, pixels: Pixels) -> bool: ...
+
+    def refuse(self) -> bool:
+        """Declare a picture lost that could not even be offered; False."""
 
 
 class EvidencePicker:
@@ -38,8 +41,13 @@ class EvidencePicker:
         if is_chosen or plan.whole_frame == "always":
             self._offer(inspection, judgement, "frame", 0, 0, 0, inspection.frame.pixels)
         if plan.probability_map == "always" or (plan.probability_map == "ng" and (is_chosen or not is_pass)):
-            for index, (region, worst) in enumerate(inspection.maps()):
-                self._offer(inspection, judgement, "map", index, region.box.x, region.box.y, worst)
+            for index, (region, maps) in enumerate(inspection.class_maps()):
+                try:
+                    worst = worst_of(maps)
+                except MemoryError:
+                    self._tell(inspection, self._pool.refuse())
+                else:
+                    self._offer(inspection, judgement, "map", index, region.box.x, region.box.y, worst)
 
     def _offer_crop(self, inspection: Inspection, judgement: Judgement, index: int, blob: Blob) -> None:
         plan = inspection.bundle.recipe.evidence
@@ -62,9 +70,12 @@ class EvidencePicker:
             width=pixels.shape[1],
             height=pixels.shape[0],
         )
-        taken = self._pool.offer(note, pixels)
+        self._tell(inspection, self._pool.offer(note, pixels))
+
+    def _tell(self, inspection: Inspection, taken: bool) -> None:
         if taken == self._is_refusing:
             self._is_refusing = not taken
+            part = inspection.part
             say("evidence.recovered" if taken else "evidence.refused", line=part.line, part=part.part_id)
 
 

@@ -73,7 +73,7 @@ METRICS = _table(
     ("outbox_acknowledged_total", "counter", "", "rows that the collector has"),
     ("outbox_lost_total", "counter", "what", "records and pictures let go, and declared lost"),
     ("outbox_failures_total", "counter", "", "commits that the disk refused"),
-    ("pictures_refused_total", "counter", "", "pictures for which the evidence pool had no room, declared lost"),
+    ("pictures_refused_total", "counter", "", "pictures for which the evidence pool, or memory, had no room, declared lost"),
     ("collector_connected", "gauge", "", "1 while the collector answers"),
     ("collector_resent_total", "counter", "", "rows that were sent a second time"),
     # the machine

@@ -1,4 +1,5 @@
-"""Copies the pictures that are kept of parts, encodes them aside and queues them. A full pool is a declared loss, never a wait."""
+"""Copies the pictures that are kept of parts, encodes them aside and queues them. A full pool, or no memory, is a declared loss,
+never a wait."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge_agent.errors import OUT_OF_MEMORY
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
 from edge_agent.records import PASS, Pixels
@@ -33,25 +35,31 @@ class EvidenceWorker:
             self._free.put(index)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.refused = 0
+        self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self.pulse = Pulse(self._thread.name)
         self._thread.start()
 
     def offer(self, note: PictureNote, pixels: Pixels) -> bool:
-        """Copy (rows, cols) uint8 pixels at once; False where the pool is full or there are none: the loss is declared."""
+        """Copy (rows, cols) uint8 pixels at once; False, the loss declared, where pool or memory has no room, or there are none."""
         try:
             if not pixels.size:
-                return self._refuse()
+                return self.refuse()
             index = self._free.get_nowait()
         except queue.Empty:
-            return self._refuse()
-        if self._buffers[index].size < pixels.size:
-            self._buffers[index] = np.empty(pixels.size, np.uint8)
+            return self.refuse()
+        try:
+            if self._buffers[index].size < pixels.size:
+                self._buffers[index] = np.empty(pixels.size, np.uint8)
+        except MemoryError:
+            self._free.put(index)
+            return self.refuse()
         np.copyto(self._buffers[index][: pixels.size].reshape(pixels.shape), pixels)
         self._jobs.put((note, index, pixels.shape))
         return True
 
-    def _refuse(self) -> bool:
+    def refuse(self) -> bool:
+        """Declare a picture lost that has no copy here; False."""
         self.refused += 1
         self._outbox.declare_lost(PICTURE)
         return False
@@ -71,12 +79,23 @@ class EvidenceWorker:
         pixels = self._buffers[index][: shape[0] * shape[1]].reshape(shape)
         try:
             data = cv2.imencode(".png", pixels, _PNG)[1].tobytes()
-        except cv2.error as error:
+        except (cv2.error, MemoryError) as error:
             self._outbox.declare_lost(PICTURE)
-            say("evidence.refused", line=note.line, part=note.part_id, why=str(error))
+            self._tell(note, str(error) or OUT_OF_MEMORY)
             return
         finally:
             self._free.put(index)
+        self._tell(note, "")
         priority = PASS_PRIORITY if note.outcome == PASS else NG_PRIORITY
         digest = hashlib.sha256(data).hexdigest()
         self._outbox.put_picture(msgspec.msgpack.encode(msgspec.structs.replace(note, sha256=digest)), data, priority)
+
+    def _tell(self, note: PictureNote, why: str) -> None:
+        """Say that pictures cannot be encoded, and when they can again."""
+        if bool(why) == self._is_failing:
+            return
+        self._is_failing = bool(why)
+        if why:
+            say("evidence.refused", line=note.line, part=note.part_id, why=why)
+        else:
+            say("evidence.recovered", line=note.line, part=note.part_id)

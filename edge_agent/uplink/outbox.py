@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from edge_agent import shipping
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import OUT_OF_MEMORY, DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
@@ -43,10 +42,9 @@ from edge_agent.uplink.schema import (
     PICTURE,
     RECORD,
     RECORD_PRIORITY,
+    Put,
     Row,
-    free_bytes,
     open_reader,
-    pages_within,
     transaction,
 )
 from edge_agent.uplink.shedding import Shedder
@@ -54,22 +52,12 @@ from edge_agent.uplink.shedding import Shedder
 _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
 _MOST_QUEUED_BYTES = 64 << 20  # of pictures that wait for the disk in memory
 _IDLE_S, _RETRY_S = 0.2, 0.5
+_NO_MEMORY = (MemoryError, apsw.NoMemError)
 _DISK_S = 60.0  # one commit may take so long on a disk that ails: nobody waits for it
 _FILE = "outbox.db"
 _GATHER_S = 0.02  # what comes first waits so long for company: one transaction and one fsync for many parts
 _LOOK_EVERY_ROWS = 256  # how often the size is looked at
 _MOST_BYTES = shipping.MOST_MESSAGE_BYTES - (1 << 20)  # a larger row could never be shipped and would hold up the rest
-_RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
-
-
-class Put(msgspec.Struct):
-    """One row on its way to the writer. `token` is handed back after the commit."""
-
-    kind: str
-    priority: int
-    body: bytes
-    data: bytes
-    token: Any
 
 
 _Item = Put | Callable[[], None]  # a call is made on the writer thread, when what came with it is committed
@@ -105,7 +93,6 @@ class Outbox:
     ) -> None:
         """At most `queue_limit` rows wait, and `batch` more are on their way to the disk. `owner` is a station on its machine."""
         self.file = folder / _FILE
-        self._cap_pages = pages_within(cap_mb)
         self._on_committed = on_committed
         self._queue: Refusing[_Item] = Refusing(queue_limit)
         self._batch = batch
@@ -114,7 +101,7 @@ class Outbox:
         self._bytes_lock = threading.Lock()
         self._reading = threading.Lock()  # over the rows that are read to be shipped: what a collector may have changes no more
         self._reader: apsw.Connection | None = None
-        self._is_failing = self._is_squeezed = False
+        self._is_failing = False
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
         try:
@@ -256,16 +243,16 @@ class Outbox:
                 return
 
     def _try_commit(self, puts: list[Put]) -> bool:
-        """Commit a batch; on a full disk shed and try again, at last without the pictures. False where nothing helped."""
+        """Commit a batch; without room shed and try again, at last without the pictures. False where nothing helped."""
         why = ""
         for attempt in range(4):
             losses, lost = self._losses.take()
             try:
-                if attempt or self._is_squeezed or not self._unlooked:
-                    self._fit_to_disk()
+                if attempt or self._shedder.is_squeezed or not self._unlooked:
+                    self._shedder.fit_to_disk()
                 self._commit(puts, losses)
-            except (apsw.Error, OSError) as error:
-                why = str(error)
+            except (apsw.Error, OSError, MemoryError) as error:
+                why = str(error) or OUT_OF_MEMORY
                 self._stats.writer_failures += 1
                 for kind, n in losses.items():
                     self._losses.add(kind, n)
@@ -318,31 +305,23 @@ class Outbox:
             if self._shedder.is_near_cap():
                 self._shed(self._shedder.portion_bytes)
 
-    def _fit_to_disk(self) -> None:
-        """Never grow into the last `_RESERVE_BYTES` of the disk: on a full one not even shedding can be committed."""
-        free = free_bytes(self.file)
-        if free >= 4 * _RESERVE_BYTES and not self._is_squeezed:
-            return
-        limit = min(self._cap_pages, first_of(self._connection, "pragma page_count") + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
-        self._connection.pragma("max_page_count", limit)
-        self._shedder.portion_bytes = limit * PAGE_BYTES // 20  # as large a share as of the cap
-        self._is_squeezed = limit < self._cap_pages
-
     def _make_room(self, error: Exception, puts: list[Put], attempt: int) -> None:
         if isinstance(error, (apsw.FullError, apsw.IOError)):
             self._shedder.free_ballast()
-            self._fit_to_disk()
-        if not isinstance(error, apsw.FullError):
-            return
+            self._shedder.fit_to_disk()
+        if isinstance(error, apsw.FullError):
+            self._shed_for(puts, attempt)
+        if attempt >= 2 and isinstance(error, (apsw.FullError, *_NO_MEMORY)):
+            for put in [put for put in puts if put.data]:
+                puts.remove(put)
+                self._losses.add(PICTURE)
+
+    def _shed_for(self, puts: list[Put], attempt: int) -> None:
         wanted = 2 * sum(len(put.body) + len(put.data) for put in puts) + 64 * PAGE_BYTES
         room = (first_of(self._connection, "pragma max_page_count") - first_of(self._connection, "pragma page_count")) * PAGE_BYTES
         if attempt == 0 and room > wanted:
             return  # not our own limit: somebody filled the disk for a moment, and the ballast may be enough
         self._shed(max(self._shedder.portion_bytes, wanted))
-        if attempt >= 2:
-            for put in [put for put in puts if put.data]:
-                puts.remove(put)
-                self._losses.add(PICTURE)
 
     def _shed(self, wanted_bytes: int) -> None:
         """Free space. What the collector has goes first."""

@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
+import msgspec
 
 RECORD, PICTURE, LOST = "record", "picture", "lost"
 ROW = "row"  # in the ledger: a record or a picture, nobody knows any more
@@ -44,6 +46,16 @@ class Row:
     body: bytes
     data: bytes
     crc: int
+
+
+class Put(msgspec.Struct):
+    """One row on its way to the writer. `token` is handed back after the commit."""
+
+    kind: str
+    priority: int
+    body: bytes
+    data: bytes
+    token: Any
 
 
 def pages_within(cap_mb: int, share: float = 1.0) -> int:

@@ -15,7 +15,7 @@ import apsw
 import zmq
 
 from edge_agent import shipping
-from edge_agent.errors import DeliveryError
+from edge_agent.errors import OUT_OF_MEMORY, DeliveryError
 from edge_agent.events import say
 from edge_agent.pulse import Pulse
 from edge_agent.security import ClientKeys, Handshakes
@@ -224,10 +224,10 @@ class Sender:
         """The next rows of the outbox; none, after a while, where it cannot be read: the link is not to blame."""
         try:
             rows = self._outbox.read_after(self._sent_upto, most_rows, most_bytes)
-        except apsw.Error as error:
+        except (apsw.Error, MemoryError) as error:
             if not self._is_unreadable:
                 self._is_unreadable = True
-                say("outbox.unreadable", file=str(self._outbox.file), why=str(error))
+                say("outbox.unreadable", file=str(self._outbox.file), why=str(error) or OUT_OF_MEMORY)
             self._stop.wait(_UNREADABLE_S)
             return []
         if self._is_unreadable:

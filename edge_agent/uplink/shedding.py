@@ -10,11 +10,13 @@ from typing import Any
 
 import apsw
 
+from edge_agent.uplink.rows import first_of
 from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES, free_bytes
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05
 _BALLAST_BYTES = 12 << 20  # kept back on the disk, so that shedding and the WAL still work when it is full
+_RESERVE_BYTES = 8 << 20  # of the disk that the database leaves alone: the WAL and its checkpoint need room to shed at all
 _MOST_ROWS = 2000
 _OVERHEAD_BYTES = 64
 
@@ -23,7 +25,8 @@ class Shedder:
     """Knows the outbox's size and what to let go. Runs on the writer thread, inside its transactions."""
 
     def __init__(self, connection: apsw.Connection, file: Path, cap_mb: int) -> None:
-        self._connection = connection
+        self._connection, self._file = connection, file
+        self.is_squeezed = False  # a full disk lets the database grow less than the cap
         self._cap_bytes = cap_mb << 20
         self.portion_bytes = int(self._cap_bytes * _PORTION)
         self._ballast = file.with_suffix(BALLAST)
@@ -35,6 +38,17 @@ class Shedder:
 
     def is_near_cap(self) -> bool:
         return self.used_bytes() > self._cap_bytes * _NEAR_CAP
+
+    def fit_to_disk(self) -> None:
+        """Never grow into the last `_RESERVE_BYTES` of the disk: on a full one not even shedding can be committed."""
+        free = free_bytes(self._file)
+        if free >= 4 * _RESERVE_BYTES and not self.is_squeezed:
+            return
+        most, pages = self._cap_bytes // PAGE_BYTES, first_of(self._connection, "pragma page_count")
+        limit = min(most, pages + max(0, free - _RESERVE_BYTES) // PAGE_BYTES)
+        self._connection.pragma("max_page_count", limit)
+        self.portion_bytes = int(limit * PAGE_BYTES * _PORTION)  # as large a share as of the cap
+        self.is_squeezed = limit < most
 
     def free_ballast(self) -> None:
         """Give the reserve back to the disk, and with it to the WAL."""

@@ -6,8 +6,9 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from bright import write_bright_model
+from bright import gray, write_bright_model
 from stations import StationFolder
+from two_classes import write_two_class_model
 
 from edge_agent.daemon import Daemon
 from edge_agent.settings import load_station
@@ -65,3 +66,22 @@ def test_the_measure_would_see_a_single_copy(preloaded: StationFolder) -> None:
         copies.clear()
 
     assert peak_of_steady_state(preloaded, copy) >= FRAME_BYTES
+
+
+def test_maps_that_memory_has_no_room_for_are_declared_lost_and_their_parts_judged(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_two_class_model(station.folder / "models" / "two")
+    station.recipe["model"] = {"name": "two"}
+    station.recipe["evidence"] = {"max_crops": 0, "whole_frame": "never", "probability_map": "always"}
+    station.add_images([gray(level=120 + n) for n in range(3)])
+
+    def no_memory(*_words: Any, **_more: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("edge_agent.bundle.np.max", no_memory)
+    daemon = Daemon(load_station(station.write()))
+    summary = daemon.run()
+    assert (summary["triggers"], summary["pass"], daemon.evidence.refused, daemon.outbox.stats().pictures_lost) == (3, 3, 3, 3)
+    told = capsys.readouterr().out
+    assert (told.count("evidence.refused"), told.count("part.failed")) == (1, 0)
