@@ -8,6 +8,8 @@ lost them, with an older copy of its store: they are here no more, and are decla
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import threading
 import time
 
@@ -26,6 +28,10 @@ _POLL_MS = 20
 _HELLO_S = 0.5
 _AWAY_S = 2.0
 _REFUSED_S = 1.0  # until a collector that took no connection is tried again
+_FAILED_S = 1.0  # until a socket that failed, or could not be made, is made anew
+_MORE_FILES = (
+    "Look what this process, or the machine, has open (ls -l /proc/PID/fd), and raise LimitNOFILE= where it needs so many."
+)
 _UNWELCOME_S = 5.0  # a connection without an answer to HELLO may be one whose key was given another name since
 _RECONNECT_MS, _RECONNECT_MOST_MS = 100, 500  # well below the above: a collector that has just come back is met in a stop
 _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
@@ -44,6 +50,7 @@ class Sender:
         self._endpoint = endpoint
         self._keys = keys
         self._refusal = ""  # why the collector takes no connection, as was told
+        self._failure = ""  # of the socket, as was told
         self._station = station
         self._stop = threading.Event()
         self._context = zmq.Context()
@@ -86,17 +93,16 @@ class Sender:
     # --- the sender thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._stop.is_set():
-            socket = self._socket()
-            handshakes = Handshakes(socket, self._keys)
+            self.pulse.beat(_DISK_S)
             try:
-                self._connect(socket)
-                self._serve(socket, handshakes)
+                with self._socket() as socket, contextlib.closing(Handshakes(socket, self._keys)) as handshakes:
+                    self._connect(socket)
+                    self._serve(socket, handshakes)
+                self._failure = ""
             except zmq.ZMQError as error:
-                say("uplink.failed", collector=self._endpoint, why=str(error))
-                self._stop.wait(1)
-            finally:
-                handshakes.close()
-                socket.close()
+                self._set_connected(False)
+                self._tell_failure(error)
+                self._stop.wait(_FAILED_S)
         self.pulse.rest()
 
     def _socket(self) -> zmq.Socket[bytes]:
@@ -150,6 +156,12 @@ class Sender:
             if is_late or (self.is_connected and not socket.poll(0, zmq.POLLOUT)):
                 self.resent += len(self._in_flight)
                 return
+
+    def _tell_failure(self, error: zmq.ZMQError) -> None:
+        why = f"{error}. {_MORE_FILES}" if error.errno in (errno.EMFILE, errno.ENFILE) else str(error)
+        if why != self._failure:
+            say("uplink.failed", collector=self._endpoint, why=why)
+        self._failure = why
 
     def _tell_refusal(self, why: str) -> None:
         if why != self._refusal:

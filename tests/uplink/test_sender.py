@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,3 +270,45 @@ def test_an_outbox_that_cannot_be_read_is_told_once_and_the_link_stays(
     collector.say(shipping.WELCOME, 0)
     assert collector.hear_row().seq == 1
     assert said == ["uplink.connected", "outbox.unreadable", "outbox.readable"]
+
+
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.PAIR], ids=["its own", "of its handshakes"])
+def test_a_socket_that_cannot_be_made_anew_is_told_once_and_tried_again(
+    outbox: Outbox, collector: Collector, sender: Sender, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    said: list[tuple[str, str]] = []
+    make, failures = zmq.Context.socket, [zmq.ZMQError(errno.EMFILE) for _ in range(3)]
+
+    def socket(context: zmq.Context[zmq.Socket[bytes]], of: int, **more: object) -> zmq.Socket[bytes]:
+        if failures and of == kind:
+            raise failures.pop()
+        return make(context, of, **more)
+
+    monkeypatch.setattr(sending, "say", lambda event, **more: said.append((event, more.get("why", ""))))
+    monkeypatch.setattr(sending, "_FAILED_S", 0.01)
+    monkeypatch.setattr(sender, "_patience_s", 0.2)
+    fill(outbox, 1)
+    sender.start()
+    collector.hear_hello()
+    collector.say(shipping.WELCOME, 0)
+    assert collector.hear_row().seq == 1
+    monkeypatch.setattr(zmq.Context, "socket", socket)
+    collector.hear_hello()
+    collector.say(shipping.WELCOME, 0)
+    eventually(lambda: said[-1][0] == "uplink.connected" and not failures)
+    assert [event for event, _ in said] == ["uplink.connected", "uplink.disconnected", "uplink.failed", "uplink.connected"]
+    assert "Too many open files" in said[2][1]
+    assert "LimitNOFILE" in said[2][1]
+
+
+def test_a_sender_without_a_socket_is_not_stalled(outbox: Outbox, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    def socket(*_words: object, **_more: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr(sending, "say", lambda *_, **__: None)
+    monkeypatch.setattr(sending, "_FAILED_S", 0.01)
+    monkeypatch.setattr(sending, "_DISK_S", 0)
+    monkeypatch.setattr(zmq.Context, "socket", socket)
+    sender.start()
+    time.sleep(0.5)
+    assert sender.pulse.stalled_s(0.4) == 0
