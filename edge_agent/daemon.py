@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,9 @@ _RECOVER_S = 5.0  # a start waits so long for the disk to take what the last run
 _HANGS_S = 10.0  # a stop waits so long for all cameras together, then for all that their engine owes; what takes longer hangs
 _CLOSES_S = 35.0  # beside `drain_s` a stop takes no longer: cameras that hang, the disk, the engines
 _BUNDLE_S = 170.0  # a start may take so long for each recipe; while an engine is built it asks for more
+_COMMITS_S, _FLUSH_S = 18.0, 6.0  # of these, for the outbox and then the journal, on a disk whose flush takes 6 s
+_STORES_S = _COMMITS_S + _FLUSH_S
+_SENDER_S = 3.0
 _DISK_S = 1.0  # at least so long a stop lets the disk take what it was given
 
 
@@ -78,6 +82,7 @@ class Daemon:
         self._stop = threading.Event()
         self._reload = reload or threading.Event()
         self._failure: EdgeAgentError | None = None  # what ends the daemon, though nobody asked it to stop
+        self._ends_s = math.inf  # when a stop is to be over
         self._cpu_start = self._cpu = (0.0, 0.0)  # of the process, and of it without the engine, in seconds
         self._parts = parts
         self._closers: list[Callable[[], None]] = []
@@ -101,11 +106,13 @@ class Daemon:
         self.journal = Journal(state / "journal", settings.journal_parts)
         self._closers.append(self.journal.close)
         self.outbox = self._open_outbox(state / "outbox")
-        self._closers.append(self.outbox.close)
+        self._closers.append(lambda: self.outbox.close(patience_s=self._within(_COMMITS_S, _FLUSH_S)))
         self._open_counters(state / FOLDER)
         self._building = building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
-        self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open
+        self._closers.append(
+            lambda: self._foundry.close(self._within(_HANGS_S, _STORES_S))
+        )  # before it has engines: a recipe that cannot be used leaves none of another open
         views = [(line, view) for line in settings.lines for view in line.each_view]
         bundles = {(line.name, view.name): self._first_bundle(line, view) for line, view in views}
         cameras = {view.camera: open_camera(self.station.camera(view.camera), self.station.base) for _, view in views}
@@ -195,7 +202,7 @@ class Daemon:
         if uplink.collector is None:
             return None
         sender = Sender(self.outbox, uplink.collector, self.station.settings.station, self.station.uplink_keys())
-        self._closers.append(sender.close)
+        self._closers.append(lambda: sender.close(self._within(_SENDER_S, _STORES_S)))
         return sender
 
     def _open_metrics(self) -> MetricsServer | None:
@@ -328,6 +335,7 @@ class Daemon:
     def close(self) -> dict[str, Any]:
         """Drain and close everything; return the summary. One `drain_s` serves parts, disk and collector together."""
         until = time.monotonic() + self.station.settings.drain_s
+        self._ends_s = until + _CLOSES_S
 
         def left_s() -> float:
             return max(0.0, until - time.monotonic())
@@ -348,7 +356,7 @@ class Daemon:
         hangs_s = time.monotonic() + _HANGS_S
         for line in self.lines:
             line.close(max(0.0, hangs_s - time.monotonic()))
-        self.evidence.close()
+        self.evidence.close(max(_DISK_S, left_s()))
         self.outbox.flush(max(_DISK_S, left_s()))
         if self.sender is not None:
             self.sender.drain(left_s())
@@ -356,6 +364,10 @@ class Daemon:
         self._close_all()
         say("station.stopped", **{k: v for k, v in summary.items() if not isinstance(v, dict)})
         return summary
+
+    def _within(self, most_s: float, kept_s: float) -> float:
+        """So long a closer may take: no longer than what the stop has left, `kept_s` of that set aside for those after it."""
+        return max(_DISK_S, min(most_s, self._ends_s - kept_s - time.monotonic()))
 
     def _close_all(self) -> None:
         """The last opened first; one that fails keeps none of the others open."""

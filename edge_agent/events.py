@@ -33,6 +33,11 @@ EVENTS: dict[str, Event] = {
         "error", "a thread does not get on; systemd's watchdog ends the daemon", "report the traceback that follows"
     ),
     "station.stall_ended": Event("info", "the thread gets on again"),
+    "station.given_up": Event(
+        "warning",
+        "a stop has no time left for `what`; `why` says what becomes of it",
+        "look at what holds it up: the disk, an engine",
+    ),
     "station.wish_refused": Event("warning", "a thread runs without its cores or priority", "LimitRTPRIO=, or mend threads.*"),
     "station.reloaded": Event("info", "settings, recipes and models were read again; `changed` lines judge by new ones"),
     "station.reload_refused": Event("error", "what was read again cannot be used; everything stays as it was", "see `why`"),

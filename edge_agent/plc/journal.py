@@ -173,8 +173,10 @@ class Journal:
             self._map[at] = _DECIDED
 
     def commit(self, tickets: list[int]) -> None:
-        """Mark outcomes that are durable elsewhere."""
+        """Mark outcomes that are durable elsewhere; nothing once it is closed: a stop may not have waited for a commit."""
         with self._lock:
+            if self._map.closed:
+                return
             for ticket in tickets:
                 slot = self._slot_of.pop(ticket, None)
                 if slot is not None:
@@ -182,8 +184,9 @@ class Journal:
                     self._free.append(slot)
 
     def close(self) -> None:
-        self._map.flush()
-        self._map.close()
+        with self._lock:
+            self._map.flush()
+            self._map.close()
 
 
 def _slots_of(file: Path, entries: list[Entry]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@ never a wait."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import threading
@@ -20,6 +21,7 @@ from edge_agent.uplink.schema import NG_PRIORITY, PASS_PRIORITY, PICTURE
 from edge_agent.wire import PictureNote
 
 _BUFFERS = 32
+_CLOSES_S = 5.0
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _Job = tuple[PictureNote, int, tuple[int, ...]]  # note, buffer, shape
 
@@ -35,7 +37,7 @@ class EvidenceWorker:
             self._free.put(index)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.refused = 0
-        self._is_failing = False
+        self._is_failing = self._is_over = False
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self.pulse = Pulse(self._thread.name)
         self._thread.start()
@@ -64,10 +66,25 @@ class EvidenceWorker:
         self._outbox.declare_lost(PICTURE)
         return False
 
-    def close(self) -> None:
-        """Encode what was taken, then end. May be called twice."""
+    def close(self, patience_s: float = _CLOSES_S) -> None:
+        """Encode what was taken, then end; what takes longer is declared lost, but for the one under way. May be called twice."""
+        if self._is_over:
+            return
+        self._is_over = True
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(patience_s)
+        if self._thread.is_alive():
+            left = self._drop_jobs()
+            self._outbox.declare_lost(PICTURE, left)
+            say("station.given_up", what="evidence", why=f"{left} pictures are not encoded in time, and declared lost.")
+
+    def _drop_jobs(self) -> int:
+        left = 0
+        with contextlib.suppress(queue.Empty):  # the thread may have come to the end meanwhile
+            while self._jobs.get_nowait() is not None:
+                left += 1
+            self._jobs.put(None)
+        return left
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

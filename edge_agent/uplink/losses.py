@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from edge_agent.uplink.rows import delete_row, insert_plain
-from edge_agent.uplink.schema import LOST, LOST_PRIORITY
+from edge_agent.uplink.schema import LOST, LOST_PRIORITY, RECORD, Put
 
 _MOST = (1 << 31) - 1  # of one row: what a collector's table takes
 _OPEN = "select seq, body, crc from rows where prio = ? and seq > ? order by seq limit 10000"  # a file may have any number
@@ -35,6 +35,30 @@ class Losses:
             counts, self.counts = self.counts, {}
             tokens, self._tokens = self._tokens, []
         return counts, tokens
+
+
+class GivenUp:
+    """What a stop had no time to commit. Records with a token stay where that is from, the journal, which has them until it comes
+    back; the rest is declared."""
+
+    def __init__(self, losses: Losses) -> None:
+        self._losses = losses
+        self._kept = self._lost = 0
+
+    def add(self, puts: Iterable[Put]) -> None:
+        for put in puts:
+            if put.kind == RECORD and put.token is not None:
+                self._kept += 1
+            else:
+                self._lost += 1
+                self._losses.add(put.kind)
+
+    def told(self, queued: int, is_stuck: bool) -> str:
+        """What becomes of it, and of the rows still `queued` where a commit does not end; '' where nothing was given up."""
+        told = f"{self._kept} records stay in the journal for the next start, {self._lost} other rows are declared lost"
+        if is_stuck:
+            return f"the disk does not end a commit; {told}; of {queued} more, records stay in the journal and pictures are gone."
+        return f"the disk does not take everything in time; {told}." if self._kept or self._lost else ""
 
 
 def declare(connection: apsw.Connection, losses: Iterable[dict[str, Any]], after: int) -> int:

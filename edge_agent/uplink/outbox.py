@@ -8,7 +8,9 @@ like any other.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from edge_agent.errors import OUT_OF_MEMORY, DeliveryError
 from edge_agent.events import say
 from edge_agent.handoff import Refusing
 from edge_agent.pulse import Pulse
-from edge_agent.uplink.losses import Losses, declare
+from edge_agent.uplink.losses import GivenUp, Losses, declare
 from edge_agent.uplink.mark import Mark, MarkFile
 from edge_agent.uplink.opening import note_beside, open_outbox, remedy_of
 from edge_agent.uplink.rows import (
@@ -53,6 +55,7 @@ _QUEUE_LIMIT, MOST_BATCH = 12_288, 256
 _MOST_QUEUED_BYTES = 64 << 20  # of pictures that wait for the disk in memory
 _IDLE_S, _RETRY_S = 0.2, 0.5
 _NO_MEMORY = (MemoryError, apsw.NoMemError)
+_CLOSES_S = 18.0  # three commits on a disk whose flush takes 6 s
 _DISK_S = 60.0  # one commit may take so long on a disk that ails: nobody waits for it
 _FILE = "outbox.db"
 _GATHER_S = 0.02  # what comes first waits so long for company: one transaction and one fsync for many parts
@@ -104,6 +107,8 @@ class Outbox:
         self._is_failing = False
         self._unlooked = self._acknowledged_upto = self._forgotten_upto = 0
         self._stop = threading.Event()
+        self._until_s = math.inf  # a stop begins no commit after that
+        self._given_up = GivenUp(self._losses)
         try:
             self._connection, self.stream, losses = open_outbox(self.file, cap_mb, owner)
             self._mark = MarkFile(self.file)
@@ -169,12 +174,24 @@ class Outbox:
         self._queue.force(done.set)
         return done.wait(timeout_s)
 
-    def close(self, drain_s: float = 0) -> None:
-        """Commit what is queued and close. A disk that does not take it is tried for `drain_s`; the rest is declared lost."""
+    def close(self, drain_s: float = 0, patience_s: float = _CLOSES_S) -> None:
+        """Commit what is queued and close, within `drain_s` and `patience_s`, of which the last two thirds are for the commit under
+        way and one that declares. What a slow or full disk has not taken by then is declared lost, but for records with a token:
+        those stay where that is from."""
         self.flush(drain_s)
+        self._until_s = time.monotonic() + patience_s / 3
         self._stop.set()
         self._queue.force(_wake)
-        self.thread.join()
+        self.thread.join(patience_s)
+        is_stuck = self.thread.is_alive()
+        if why := self._given_up.told(len(self._queue), is_stuck):
+            say("station.given_up", what="outbox", why=why)
+        if not is_stuck:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        if time.monotonic() >= self._until_s:  # the next start reads the WAL: to empty it takes this disk two flushes
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         if self._reader is not None:
             self._reader.close()
         with contextlib.suppress(apsw.Error):
@@ -199,7 +216,7 @@ class Outbox:
 
     # --- the writer thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:
-        while not (self._stop.is_set() and not len(self._queue)):
+        while not (self._stop.is_set() and (self._is_over() or not len(self._queue))):
             self.pulse.beat(_DISK_S)
             batch = self._queue.take(_IDLE_S, self._batch)
             if 0 < len(batch) < self._batch and all(isinstance(item, Put) for item in batch):
@@ -207,12 +224,19 @@ class Outbox:
                 batch += self._queue.take(0, self._batch - len(batch))
             if batch or self._losses.counts:
                 self._write(batch)
+        self._given_up.add(item for item in self._queue.take(0, len(self._queue)) if isinstance(item, Put))
+        if self._losses.counts:
+            self._try_commit([])
         self.pulse.rest()
+
+    def _is_over(self) -> bool:
+        """True where a stop has no time left to begin a commit but one that declares."""
+        return time.monotonic() >= self._until_s
 
     def _write(self, batch: list[_Item]) -> None:
         puts = [item for item in batch if isinstance(item, Put)]
         pictures_bytes = sum(len(put.data) for put in puts)
-        for portion in self._portions(puts):
+        for portion in self._shedder.portions(puts):
             self._write_portion(portion)
         with self._bytes_lock:
             self._queued_bytes -= pictures_bytes
@@ -220,26 +244,12 @@ class Outbox:
             if not isinstance(item, Put):
                 item()
 
-    def _portions(self, puts: list[Put]) -> list[list[Put]]:
-        """Split a batch so that no transaction is larger than what shedding frees at a time."""
-        portions: list[list[Put]] = [[]]
-        room = self._shedder.portion_bytes
-        for put in puts:
-            size = len(put.body) + len(put.data)
-            if size > room and portions[-1]:
-                portions.append([])
-                room = self._shedder.portion_bytes
-            portions[-1].append(put)
-            room -= size
-        return portions
-
     def _write_portion(self, puts: list[Put]) -> None:
-        """Commit, however long the disk takes to have room; only a stop gives up, and declares the loss if it still can."""
-        while not self._try_commit(puts):
+        """Commit, however long the disk takes to have room; only a stop gives up."""
+        while self._is_over() or not self._try_commit(puts):
             self.pulse.beat(_DISK_S)  # a full disk is no stall
             if self._stop.wait(_RETRY_S):
-                for put in puts:
-                    self._losses.add(put.kind, tokens=[put.token])
+                self._given_up.add(puts)
                 return
 
     def _try_commit(self, puts: list[Put]) -> bool:

@@ -38,6 +38,7 @@ _FIRST_PATIENCE_S, _MOST_PATIENCE_S = 1.5, 6.0
 _SLOWEST_LINK = 100_000  # bytes a second: so much longer a row may take, by its size
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 4 << 20
+_CLOSES_S = 3.0  # well above what a stop takes, but for a disk that ails
 _UNREADABLE_S = 1.0  # until an outbox that cannot be read is tried again
 _DISK_S = 60.0  # reading the outbox may take so long on a disk that ails
 
@@ -84,11 +85,15 @@ class Sender:
             self._stop.wait(_POLL_MS / 1000)
         return self._outbox.waiting() == 0
 
-    def close(self) -> None:
+    def close(self, patience_s: float = _CLOSES_S) -> None:
+        """End the thread; one that a disk holds up for longer is left behind with its socket."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self._context.term()
+            self._thread.join(patience_s)
+        if self._thread.is_alive():
+            say("station.given_up", what="sender", why="the disk holds it up; what is not acknowledged stays in the outbox.")
+        else:
+            self._context.term()
 
     # --- the sender thread ----------------------------------------------------------------------------------------
     def _run(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from edge_agent.uplink.rows import first_of
-from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES, free_bytes
+from edge_agent.uplink.schema import BALLAST, LOST_PRIORITY, PAGE_BYTES, Put, free_bytes
 
 _NEAR_CAP = 0.85
 _PORTION = 0.05
@@ -31,6 +31,19 @@ class Shedder:
         self.portion_bytes = int(self._cap_bytes * _PORTION)
         self._ballast = file.with_suffix(BALLAST)
         self._lay_ballast()
+
+    def portions(self, puts: list[Put]) -> list[list[Put]]:
+        """Split a batch so that no transaction is larger than what shedding frees at a time."""
+        portions: list[list[Put]] = [[]]
+        room = self.portion_bytes
+        for put in puts:
+            size = len(put.body) + len(put.data)
+            if size > room and portions[-1]:
+                portions.append([])
+                room = self.portion_bytes
+            portions[-1].append(put)
+            room -= size
+        return portions
 
     def used_bytes(self) -> int:
         pages = self._connection.pragma("page_count") - self._connection.pragma("freelist_count")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,10 @@ from stations import StationFolder
 from edge_agent.daemon import Daemon
 from edge_agent.inference.cpu import CpuSegmenter
 from edge_agent.settings import load_station
+from edge_agent.uplink import outbox as writing
+from edge_agent.uplink.outbox import count_records
+from edge_agent.uplink.schema import open_reader
+from edge_agent.wire import read_verdict_json
 
 
 def test_cameras_that_hang_share_one_time_limit(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +131,54 @@ def test_a_closer_that_fails_keeps_none_of_the_others_open(station: StationFolde
     assert not daemon.outbox.thread.is_alive()
     with pytest.raises(ValueError, match="closed"):
         daemon.journal.close()
+
+
+def test_an_engine_that_does_not_close_holds_up_no_stop(
+    station: StationFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edge_agent.daemon._HANGS_S", 0.3)
+    station.add_images([gray()])
+    daemon = Daemon(load_station(station.write()))
+    hold, close, closed = threading.Event(), CpuSegmenter.close, threading.Event()
+    monkeypatch.setattr(CpuSegmenter, "close", lambda engine: (hold.wait(60), close(engine), closed.set()))
+    daemon.start()
+    began = time.monotonic()
+    assert daemon.close()["triggers"] <= 1
+    assert time.monotonic() - began < 20
+    assert "station.given_up" in (told := capsys.readouterr().out)
+    assert "what=engines" in told
+    hold.set()
+    assert closed.wait(30)
+
+
+def test_a_stop_on_a_slow_disk_leaves_records_to_the_next_start(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each comes into the outbox once, as it was decided."""
+    monkeypatch.setattr("edge_agent.daemon._COMMITS_S", 0.6)
+    monkeypatch.setattr("edge_agent.daemon._DISK_S", 0.1)
+    station.settings.update(journal_parts=256, drain_s=0)
+    station.recipe["evidence"] = {"max_crops": 0, "whole_frame": "never"}
+    station.settings["lines"][0]["frames"] = 64
+    station.add_images([gray(level=100 + n) for n in range(60)])
+    daemon = Daemon(load_station(station.write()))
+    daemon.outbox._batch = 8
+    with monkeypatch.context() as slow:
+        begin = writing.transaction
+        slow.setattr(writing, "transaction", lambda connection: (time.sleep(0.4), begin(connection))[1])
+        daemon.start()
+        wait_until(lambda: not daemon.publisher.book.open_parts() and daemon.publisher.book.lines["line"].triggers == 60)
+        began = time.monotonic()
+        daemon.close()
+    assert time.monotonic() - began < 5
+    assert count_records(station.folder / "state" / "outbox") < 60
+    shutil.rmtree(station.images)
+    station.add_images([gray()])
+    station.settings["drain_s"] = 5
+    Daemon(load_station(station.write())).run()
+    with contextlib.closing(open_reader(station.folder / "state" / "outbox" / "outbox.db")) as reader:
+        stored = [read_verdict_json(body) for (body,) in reader.execute("select body from rows where kind = 'record'")]
+    first = min(verdict.epoch for verdict in stored)
+    assert sorted(verdict.seq for verdict in stored if verdict.epoch == first) == list(range(1, 61))
+    assert not any("interrupted" in verdict.reasons for verdict in stored)
 
 
 def _noted(times_s: list[float], join):
