@@ -110,9 +110,8 @@ class Daemon:
         self._open_counters(state / FOLDER)
         self._building = building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
-        self._closers.append(
-            lambda: self._foundry.close(self._within(_HANGS_S, _STORES_S))
-        )  # before it has engines: a recipe that cannot be used leaves none of another open
+        # Before it has engines: a recipe that cannot be used leaves none of another open.
+        self._closers.append(lambda: self._foundry.close(self._within(_HANGS_S, _STORES_S)))
         views = [(line, view) for line in settings.lines for view in line.each_view]
         bundles = {(line.name, view.name): self._first_bundle(line, view) for line, view in views}
         cameras = {view.camera: open_camera(self.station.camera(view.camera), self.station.base) for _, view in views}
