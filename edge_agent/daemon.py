@@ -110,8 +110,7 @@ class Daemon:
         self._open_counters(state / FOLDER)
         self._building = building = Building()
         self._foundry = Foundry(self.station, self._model, self._deadline_ms, self._observe is not None, building)
-        # Before it has engines: a recipe that cannot be used leaves none of another open.
-        self._closers.append(lambda: self._foundry.close(self._within(_HANGS_S, _STORES_S)))
+        self._closers.append(self._foundry.close)  # before it has engines: a recipe that cannot be used leaves none of another open
         views = [(line, view) for line in settings.lines for view in line.each_view]
         bundles = {(line.name, view.name): self._first_bundle(line, view) for line, view in views}
         cameras = {view.camera: open_camera(self.station.camera(view.camera), self.station.base) for _, view in views}

@@ -36,7 +36,7 @@ EVENTS: dict[str, Event] = {
     "station.given_up": Event(
         "warning",
         "a stop has no time left for `what`; `why` says what becomes of it",
-        "look at what holds it up: the disk, an engine",
+        "look at what holds it up: the disk",
     ),
     "station.wish_refused": Event("warning", "a thread runs without its cores or priority", "LimitRTPRIO=, or mend threads.*"),
     "station.reloaded": Event("info", "settings, recipes and models were read again; `changed` lines judge by new ones"),

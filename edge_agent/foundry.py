@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -27,7 +26,6 @@ from edge_agent.records import Identity
 from edge_agent.settings import AutoEngine, Station
 
 _KEPT_ENGINES = 4  # loaded though no line judges by them: going back to a product of before is quick
-_CLOSES_S = 10.0
 _IDLE_S = 600.0  # longer than any part waits for its picture
 
 
@@ -159,14 +157,6 @@ class Foundry:
                 del self._idle_since_s[key]
                 self._segmenters.pop(key)[0].close()
 
-    def close(self, patience_s: float = _CLOSES_S) -> None:
-        """Close the engines, all within `patience_s`; what one of them still computes then ends with the process."""
-        closing = threading.Thread(target=self._close_engines, name="close-engines", daemon=True)
-        closing.start()
-        closing.join(patience_s)
-        if closing.is_alive():
-            say("station.given_up", what="engines", why="one of them does not end what it computes; it ends with the process.")
-
-    def _close_engines(self) -> None:
+    def close(self) -> None:
         for segmenter, _ in self._segmenters.values():
             segmenter.close()

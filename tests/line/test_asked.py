@@ -217,7 +217,7 @@ def test_a_stop_waits_for_the_engine_that_is_being_opened(recipes: StationFolder
     begun, closing = threading.Event(), threading.Event()
     with Running(recipes) as here:
         swapper, foundry = here.daemon._swapper, here.daemon._foundry
-        forge, close = swapper._forge, foundry._close_engines
+        forge, close = swapper._forge, foundry.close
 
         def slow(*words: Any, **more: Any) -> Any:
             begun.set()
@@ -227,7 +227,7 @@ def test_a_stop_waits_for_the_engine_that_is_being_opened(recipes: StationFolder
             return bundle
 
         swapper._forge = slow  # type: ignore[assignment]
-        foundry._close_engines = lambda: (order.append("closed"), close())[1]  # type: ignore[method-assign]
+        here.daemon._closers[here.daemon._closers.index(close)] = lambda: (order.append("closed"), close())[1]
         stop = here.daemon._closers.index(swapper.close)
         here.daemon._closers[stop] = lambda: (threading.Timer(0.1, closing.set).start(), type(swapper).close(swapper))[1]
         swapper.change_recipe("line", "strict", lambda _: None)

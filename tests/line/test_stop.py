@@ -133,24 +133,6 @@ def test_a_closer_that_fails_keeps_none_of_the_others_open(station: StationFolde
         daemon.journal.close()
 
 
-def test_an_engine_that_does_not_close_holds_up_no_stop(
-    station: StationFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("edge_agent.daemon._HANGS_S", 0.3)
-    station.add_images([gray()])
-    daemon = Daemon(load_station(station.write()))
-    hold, close, closed = threading.Event(), CpuSegmenter.close, threading.Event()
-    monkeypatch.setattr(CpuSegmenter, "close", lambda engine: (hold.wait(60), close(engine), closed.set()))
-    daemon.start()
-    began = time.monotonic()
-    assert daemon.close()["triggers"] <= 1
-    assert time.monotonic() - began < 20
-    assert "station.given_up" in (told := capsys.readouterr().out)
-    assert "what=engines" in told
-    hold.set()
-    assert closed.wait(30)
-
-
 def test_a_stop_on_a_slow_disk_leaves_records_to_the_next_start(station: StationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each comes into the outbox once, as it was decided."""
     monkeypatch.setattr("edge_agent.daemon._COMMITS_S", 0.6)
