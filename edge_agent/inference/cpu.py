@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,13 @@ def load_openvino() -> Any:
     return openvino
 
 
+@cache
+def the_core() -> Any:
+    """OpenVINO's core, the only one of the process, and never destroyed: on processors with large registers the thread that makes
+    it is given another stack for signals, which goes with it, and after that on another thread the next signal was SIGSEGV."""
+    return load_openvino().Core()
+
+
 class CpuSegmenter:
     """A compiled model with as many tensor slots as OpenVINO runs requests at once, and one to fill meanwhile."""
 
@@ -58,7 +65,7 @@ class CpuSegmenter:
         self.rows, self.cols, self.classes = papers.input.rows, papers.input.cols, tuple(papers.classes)
         self.model_hash = model.hash
         self._ov = ov
-        compiled = _compile(ov, settings, model, _IN_FLOATS if is_reference else {})
+        compiled = _compile(settings, model, _IN_FLOATS if is_reference else {})
         self.engine_id = cpu_engine_id(settings.hint, ov.__version__)
         requests = settings.requests or int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.slots = requests + 1
@@ -174,7 +181,7 @@ def _watch(of: weakref.ref[CpuSegmenter], closed: threading.Event) -> None:
         del segmenter
 
 
-def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -> Any:
+def _compile(settings: CpuEngine, model: Model, more: dict[str, str]) -> Any:
     """Return the compiled, finished graph. Raises ConfigurationError for a file that is no usable model."""
     options: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper(), **AS_WRITTEN, **more}
     if settings.threads:
@@ -182,7 +189,7 @@ def _compile(ov: Any, settings: CpuEngine, model: Model, more: dict[str, str]) -
     if settings.requests:
         options["PERFORMANCE_HINT_NUM_REQUESTS"] = settings.requests
     network = as_unsigned(finish(read_network(model), model.papers))
-    core = ov.Core()
+    core = the_core()
     try:
         graph = core.read_model(network.SerializeToString(), b"")
         graph.reshape({FRAMES: [1, 1, model.papers.input.rows, model.papers.input.cols]})
@@ -213,7 +220,7 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
     """The engine's id and what runs `batch` pictures of noise (rows, cols) once and blocks, for measuring. `name` is the
     input's. Raises ConfigurationError."""
     ov = load_openvino()
-    core = ov.Core()
+    core = the_core()
     try:
         graph = core.read_model(as_unsigned(network).SerializeToString(), b"")
         graph.reshape({name: [batch, 1, *size]})
@@ -228,14 +235,13 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
 
 def raw_answer(model: Model, picture: Pixels) -> str:
     """What is wrong with what the bare network gives for a picture (rows, cols) uint8, in words; '' where nothing is."""
-    ov = load_openvino()
     told_input = model.papers.input
     value = picture.reshape([1, 1, *picture.shape] if told_input.layout == "NCHW" else [1, *picture.shape, 1])
     if told_input.dtype == "float32":
         value = value.astype(np.float32) * np.float32(told_input.scale or 1.0) + np.float32(told_input.offset)
     output = model.papers.output
     name = output.peak if output.kind == "map_and_peak" else output.map
-    core = ov.Core()
+    core = the_core()
     try:
         graph = core.read_model(as_unsigned(load_network(model.onnx)).SerializeToString(), b"")
         graph.reshape({told_input.name: list(value.shape)})

@@ -172,6 +172,32 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
         CpuSegmenter(ENGINE, load_model(folder))
 
 
+ENDED_ELSEWHERE = """
+import signal, sys, threading
+from pathlib import Path
+from edge_agent.inference.cpu import CpuSegmenter
+from edge_agent.inference.model import load_model
+from edge_agent.settings import CpuEngine
+engine = CpuSegmenter(CpuEngine(), load_model(Path(sys.argv[1])))
+def end():
+    global engine
+    engine.close()
+    del engine
+threading.Thread(target=end).start()
+for thread in threading.enumerate()[1:]:
+    thread.join()
+signal.signal(signal.SIGHUP, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGHUP)
+"""
+
+
+def test_a_signal_is_heard_after_an_engine_was_closed_on_another_thread(tmp_path: Path) -> None:
+    """As a reload closes those that no line uses any more."""
+    folder = write_bright_model(tmp_path / "bright")
+    done = subprocess.run([sys.executable, "-c", ENDED_ELSEWHERE, folder], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
 def test_openvino_is_loaded_without_a_word_to_anybody(tmp_path: Path) -> None:
     program = (
         "import sys; sys.addaudithook(lambda event, about: print(event, about) if event.startswith('socket.') else None); "
