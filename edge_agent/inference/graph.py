@@ -211,8 +211,10 @@ def _against_others(nodes: _Nodes, value: str, index: int, channels: int) -> str
 
 def _log_odds(nodes: _Nodes, probability: str) -> str:
     """Of a value that is no probability NaN, which makes the peak infinite: clamping alone would turn it into a clean pixel."""
-    kept = nodes.add("Clip", probability, nodes.constant(_NEARLY), nodes.constant(1 - _NEARLY))
-    odds = nodes.add("Log", nodes.add("Div", kept, nodes.add("Sub", nodes.constant(1.0), kept)))
+    nearly, whole = nodes.constant(_NEARLY), nodes.constant(1.0)  # each clamped by itself: in half precision 1 - 1e-6 is 1
+    share = nodes.add("Clip", probability, nearly, whole)
+    rest = nodes.add("Clip", nodes.add("Sub", whole, probability), nearly, whole)
+    odds = nodes.add("Sub", nodes.add("Log", share), nodes.add("Log", rest))
     above = nodes.add("Greater", probability, nodes.constant(-_BEYOND))  # ONNX tells no shape behind "OrEqual" before opset 16
     below = nodes.add("Less", probability, nodes.constant(1 + _BEYOND))
     return nodes.add("Where", nodes.add("And", above, below), odds, nodes.constant(np.nan))  # not a number is neither

@@ -17,7 +17,6 @@ from onnx import TensorProto, numpy_helper
 
 from edge_agent.calibration.candidates import CANDIDATES, make, prepare
 from edge_agent.calibration.cost import operations
-from edge_agent.calibration.half import halved
 from edge_agent.calibration.ranges import Ranges, measure_ranges
 from edge_agent.calibration.trunk import trunk_of
 from edge_agent.errors import ConfigurationError
@@ -116,14 +115,6 @@ def test_the_alarm_of_a_nan_stays_infinite_in_half_precision(tmp_path: Path) -> 
     weight.CopyFrom(numpy_helper.from_array(np.full((1, 4, 1, 1), np.nan, np.float32), "head.w"))
     prepared = prepare(finish(network, model.papers), CALIBRATED_PORTS)
     assert np.isinf(answers(make("fp16", prepared, {}))[1]).all()
-
-
-def test_halving_keeps_infinity_and_lets_nothing_vanish() -> None:
-    found = halved(np.array([1e9, -1e9, 1e-12, 0.0, np.inf, 0.5], np.float32))
-    assert found.tolist()[0] == 65504
-    assert found.tolist()[1] == -65504
-    assert found[2] > 0
-    assert found.tolist()[3:] == [0, np.inf, 0.5]
 
 
 def test_the_cost_counts_multiplications_and_additions(prepared: Any) -> None:
