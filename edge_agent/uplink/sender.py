@@ -135,32 +135,43 @@ class Sender:
         self._hello_at = 0.0
 
     def _serve(self, socket: zmq.Socket[bytes], handshakes: Handshakes) -> None:
-        """Work one connection until it makes no progress any more."""
+        """Work one connection until it is of no use any more."""
         until_s = time.monotonic() + _UNWELCOME_S
         while not self._stop.is_set():
             self.pulse.beat(_DISK_S)
-            now = time.monotonic()
-            if not self.is_connected and now - self._hello_at > _HELLO_S:
-                hello = shipping.Hello(station=self._station, stream=self._outbox.stream)
-                if self._send(socket, shipping.HELLO, shipping.pack(hello)):  # not before the connection is there
-                    self._hello_at = now
-                if why := handshakes.refusal():
-                    self._tell_refusal(why)
-                    return
+            if not self.is_connected and not self._greet(socket, handshakes):
+                return
             if socket.poll(0 if self.is_connected and self._ship(socket) else _POLL_MS):
                 self._take(socket.recv_multipart())
             if self._is_other_past:
                 self._is_other_past = False
                 self._outbox.begin_stream("the collector has rows of this stream that were never sent", _MOST_PATIENCE_S)
                 return
-            if not self.is_connected and self._hello_at > until_s:
+            is_useless = self._is_stuck(socket) if self.is_connected else self._hello_at > until_s
+            if is_useless:
                 return
-            is_late = self._is_late()
-            if is_late:
-                self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
-            if is_late or (self.is_connected and not socket.poll(0, zmq.POLLOUT)):
-                self.resent += len(self._in_flight)
-                return
+
+    def _greet(self, socket: zmq.Socket[bytes], handshakes: Handshakes) -> bool:
+        """Say HELLO now and then; False where the collector refused the connection."""
+        now = time.monotonic()
+        if now - self._hello_at <= _HELLO_S:
+            return True
+        hello = shipping.Hello(station=self._station, stream=self._outbox.stream)
+        if self._send(socket, shipping.HELLO, shipping.pack(hello)):  # not before the connection is there
+            self._hello_at = now
+        if why := handshakes.refusal():
+            self._tell_refusal(why)
+        return not why
+
+    def _is_stuck(self, socket: zmq.Socket[bytes]) -> bool:
+        """True where the connection is gone, or acknowledges nothing for too long: what is under way goes again."""
+        is_late = self._is_late()
+        if is_late:
+            self._patience_s = min(self._patience_s * 1.5, _MOST_PATIENCE_S)
+        if is_late or not socket.poll(0, zmq.POLLOUT):
+            self.resent += len(self._in_flight)
+            return True
+        return False
 
     def _tell_failure(self, error: zmq.ZMQError) -> None:
         why = f"{error}. {_MORE_FILES}" if error.errno in (errno.EMFILE, errno.ENFILE) else str(error)
