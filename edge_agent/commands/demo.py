@@ -7,14 +7,11 @@ daemon. Leaves summary.json, results.jsonl, contact_sheet.png and the collector'
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from rich.table import Table
 
 from edge_agent.camera.texture import PartTruth, truth_of
 from edge_agent.camera_settings import SyntheticCamera
+from edge_agent.commands.aside import program
 from edge_agent.commands.contactsheet import write_contact_sheet
 from edge_agent.commands.numbers import whole
 from edge_agent.commands.output import console
@@ -99,26 +97,13 @@ def _run_station(station: Station, args: argparse.Namespace, out: Path, override
         str(out / "daemon.json"),
         *settings,
     ]
-    with _process(collect, out / "collector.log") as collecting, Gateway(plc.verdicts, plc.control) as gateway:
-        with _process(inspect, out / "daemon.log") as daemon:
+    with program(collect, out / "collector.log") as collecting, Gateway(plc.verdicts, plc.control) as gateway:
+        with program(inspect, out / "daemon.log") as daemon:
             verdicts = _listen(gateway, daemon, args.parts, out)
             daemon.wait(timeout=_PATIENCE_S)
         collecting.send_signal(signal.SIGTERM)
         collecting.wait(timeout=10)
     return sorted(verdicts, key=lambda verdict: verdict.seq)
-
-
-@contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of this program in a process of its own; killed if it is still there at the end."""
-    with open(log, "wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "edge_agent", *command], stderr=out, stdout=out)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 def _listen(gateway: Gateway, daemon: subprocess.Popen[bytes], parts: int, out: Path) -> list[Verdict]:

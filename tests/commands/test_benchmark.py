@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from aravis import require_aravis
@@ -24,6 +30,23 @@ def test_plumbing_accounts_for_every_part(edge_agent: Program, ng_share: float) 
     assert told.keys() >= PLUMBING | BOTH
     assert told["unaccounted"] == 0
     assert told["ng_share"] == ng_share
+
+
+def test_a_benchmark_that_is_ended_leaves_no_daemon_and_no_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("s")  # short, for the sockets in it
+    command = [sys.executable, "-m", "edge_agent", "benchmark", "plumbing", "--parts", "2000000"]
+    places = {"TMPDIR": str(folder)}
+    with subprocess.Popen(command, env={**os.environ, **places}, stderr=subprocess.DEVNULL) as benchmark:
+        until = time.monotonic() + 60
+        while not list(folder.glob("*/state-flat")) and benchmark.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        pids = Path(f"/proc/{benchmark.pid}/task/{benchmark.pid}/children").read_text().split()
+        benchmark.send_signal(signal.SIGTERM)
+    left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert (benchmark.returncode, len(pids), left) == (-signal.SIGTERM, 1, [])
+    assert list(folder.iterdir()) == []
 
 
 def test_metrics_are_measured_against_a_daemon_without_them(within: Program, monkeypatch: pytest.MonkeyPatch) -> None:

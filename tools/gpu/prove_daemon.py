@@ -175,7 +175,7 @@ def _bare_plumbing(task: Task, folder: Path) -> float:
     order = [0] * 19 + [1]
     code = (
         f"import sys, numpy; from {bareloop.__name__} import parts_per_s; sys.setswitchinterval(0.0005);"
-        f"print(parts_per_s(numpy.load({str(folder / 'maps.npy')!r}), {order}, {_BARE_PARTS}, 'ipc://{folder}/bare'))"
+        f"print(parts_per_s(numpy.load({str(folder / 'maps.npy')!r}), {order}, {_BARE_PARTS}, {str(folder)!r}))"
     )
     with _listener(f"ipc://{folder}/bare"):
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=_PATIENCE_S)

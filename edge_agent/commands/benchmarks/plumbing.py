@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 import zmq
 
+from edge_agent.commands.aside import program
 from edge_agent.errors import EdgeAgentError
 from edge_agent.plc.gateway import Gateway
 from edge_agent.uplink.outbox import count_records
@@ -67,14 +68,13 @@ def write_maps(folder: Path, ng_share: float) -> None:
 
 def _bare_parts_per_s(parts: int, folder: Path) -> float:
     """The bare loop in a process of its own, a subscriber here."""
-    endpoint = f"ipc://{folder}/bare"
     code = (
         "import sys, numpy; from edge_agent.commands.benchmarks.bareloop import parts_per_s; sys.setswitchinterval(0.0005);"
         f"maps, order = (numpy.load({str(folder)!r} + name) for name in ('/maps.npy', '/order.npy'));"
-        f"print(parts_per_s(maps, order.tolist(), {parts}, {endpoint!r}))"
+        f"print(parts_per_s(maps, order.tolist(), {parts}, {str(folder)!r}))"
     )
     stop = threading.Event()
-    listener = threading.Thread(target=_listen_bare, args=(endpoint, stop), daemon=True)
+    listener = threading.Thread(target=_listen_bare, args=(f"ipc://{folder}/bare", stop), daemon=True)
     listener.start()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
     stop.set()
@@ -167,10 +167,9 @@ def run_daemon(folder: Path, name: str, parts: int, rate_hz: float, more: dict[s
     summary_file = folder / f"{name}.json"
     command = ["run", "--config", str(config), "--parts", str(parts), "--summary", str(summary_file)]
     with (
-        open(folder / f"{name}.log", "wb") as log,
         Gateway(f"ipc://{folder}/{name}-v", f"ipc://{folder}/{name}-c") as gateway,
+        program(command, folder / f"{name}.log") as process,
     ):
-        process = subprocess.Popen([sys.executable, "-m", "edge_agent", *command], stderr=log)
         heard, memory = _hear(gateway, process, parts)
         process.wait(timeout=_PATIENCE_S)
     if process.returncode:
