@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from edge_agent import __version__
-from edge_agent.errors import EXIT_FAILURE, EXIT_USAGE, FULL, ConfigurationError, EdgeAgentError, remedy_of
+from edge_agent.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, FULL, ConfigurationError, EdgeAgentError, remedy_of
 from edge_agent.events import configure_logging
 from edge_agent.logwriter import complain
 
@@ -47,6 +47,10 @@ COMMANDS = {
     "calibrate": "make a model cheaper (FP16, INT8), where its verdicts stay",
     "benchmark": "measure the station: plumbing, station, camera, metrics, engine",
 }
+
+
+_DECIDING = ("check", "challenge", "calibrate")  # an exit code of 0 says that all is well: not of what was left half way
+_Run = Callable[[argparse.Namespace], int]
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -91,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     if chosen.command == "run":  # what a start has open the next one mends, and an engine that opens may take minutes to let go
         return _guarded(module.run, parsed, tell_traceback)
     with _tidy_end():
-        return _guarded(module.run, parsed, tell_traceback)
+        return _guarded(module.run, parsed, tell_traceback, unread=EXIT_FAILURE if chosen.command in _DECIDING else EXIT_OK)
 
 
 class _Ended(BaseException):
@@ -143,7 +147,8 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # the lowest number that is free
 
 
-def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, tell_traceback: bool = False) -> int:
+def _guarded(run: _Run, arguments: argparse.Namespace, tell_traceback: bool = False, unread: int = EXIT_OK) -> int:
+    """Run a command; return its exit code, and where nobody reads on what it prints (`| head`), `unread`."""
     try:
         return run(arguments)
     except ConfigurationError as error:
@@ -156,8 +161,8 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe, as with `| head`
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return unread
     except OSError as error:
         if tell_traceback or (error.filename is None and error.errno not in FULL):  # no file's: nobody foresaw it
             _admit(error)
