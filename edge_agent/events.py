@@ -142,11 +142,19 @@ EVENTS: dict[str, Event] = {
         "of the settings, and one with master parts is held until they came out right",
         "look at the disk; ask for the recipe again, where it was another",
     ),
+    "counters.unwritten": Event(
+        "error", "the disk does not take the counters at the end: what shift and lot came to is in memory alone", "look at the disk"
+    ),
     "journal.replaced": Event(
         "error", "the journal was damaged, and put aside; `parts` of the last run could still be read", "keep the file for analysis"
     ),
     "journal.unreadable": Event("error", "parts of the last run in the journal are damaged, and declared lost", "look at the disk"),
     "journal.overwritten": Event("error", "more parts wait for the disk than the journal has slots", "raise journal_parts"),
+    "journal.unwritten": Event(
+        "error",
+        "the disk does not take the journal at the end: parts that the outbox lacks are in memory alone, and lost with it",
+        "look at the disk; a start before the machine goes off may still find them",
+    ),
     "journal.recovered": Event("warning", "the last run ended without draining; its outcomes are delivered now"),
     "outbox.replaced": Event(
         "error",

@@ -207,7 +207,11 @@ class LineCounters:
             self._keep()
 
     def close(self) -> None:
-        self._map.flush()
+        """Write the file to its disk and let it go; what a disk that fails does not take is told."""
+        try:
+            self._map.flush()
+        except OSError as error:
+            say("counters.unwritten", line=self._line, why=str(error.strerror))
         self._map.close()
 
     def _tally(self, outcome: str, reasons: tuple[str, ...]) -> None:

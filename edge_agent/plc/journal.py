@@ -184,8 +184,12 @@ class Journal:
                     self._free.append(slot)
 
     def close(self) -> None:
+        """Write the file to its disk and let it go; what a disk that fails does not take is in memory alone, and told."""
         with self._lock:
-            self._map.flush()
+            try:
+                self._map.flush()
+            except OSError as error:
+                say("journal.unwritten", file=str(self._file), parts=len(self._slot_of), why=str(error.strerror))
             self._map.close()
 
 
