@@ -15,13 +15,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks. Wall time is UTC microseconds since 1970, which fits a double."""
+    """The machine's clocks. Wall time is UTC microseconds since 1970, which fits a double; of one set to before 1970, which no
+    record could hold, it is 0."""
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
 
     def wall_us(self) -> int:
-        return time.time_ns() // 1000
+        return max(0, time.time_ns() // 1000)
 
 
 class HeldClock:
