@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import itertools
 import re
+import secrets
 import signal
 import threading
 import time
@@ -62,7 +63,7 @@ class Link:
         plc, keys = station.settings.plc, station.plc_keys()
         ours = None if keys is None else keys.own.to_itself()
         self._lock = threading.Lock()
-        self._exchange = Exchange(line, recipes, low_word_first=low_word_first)
+        self._exchange = Exchange(line, recipes, secrets.token_hex(3), low_word_first=low_word_first)
         self._server = ModbusServer(self._exchange, self._lock, self._ask, low_word_first=low_word_first)
         self._open = partial(Gateway, of_this_machine(plc.verdicts), keys=ours)
         self._gateway = self._open()

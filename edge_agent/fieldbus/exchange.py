@@ -23,10 +23,15 @@ _MOST_MS = 0xFFFF
 
 
 class Exchange:
-    """One line's registers. Whoever calls holds a lock; `now_s` is monotonic. `recipes` are by the PLC's numbers of them."""
+    """One line's registers. Whoever calls holds a lock; `now_s` is monotonic. `recipes` are by the PLC's numbers of them.
 
-    def __init__(self, line: str, recipes: Mapping[int, str], *, low_word_first: bool = False) -> None:
+    Of the parts that the PLC triggers `run`, another one at each start, and a count stand in the id beside the number: no part that
+    the station names by its `seq`, and no earlier one of the same number, can be taken for the one that is under way."""
+
+    def __init__(self, line: str, recipes: Mapping[int, str], run: str, *, low_word_first: bool = False) -> None:
         self._line = line
+        self._run = run
+        self._triggers = 0
         self._recipes = dict(recipes)
         self._numbers = {name: number for number, name in recipes.items()}
         self._low_word_first = low_word_first
@@ -179,10 +184,11 @@ class Exchange:
         return [Request(op="ack", id="ack", line=done.line, epoch=done.epoch, seqs=(done.seq,))]
 
     def _trigger(self, number: int, now_s: float) -> list[Request]:
-        part_id = str(number)
-        if not self._is_ready(now_s) or not number or part_id in self._under_way:
+        if not self._is_ready(now_s) or not number or number in self._under_way.values():
             self._miss()
             return []
+        self._triggers += 1
+        part_id = f"{number}.{self._run}.{self._triggers}"
         self._under_way[part_id], self._asked[part_id] = number, now_s + _REPLY_S
         return [Request(op="trigger", id=f"trigger/{part_id}", line=self._line, part_id=part_id)]
 

@@ -60,7 +60,7 @@ class Line:
 
     def __init__(self, **words: Any) -> None:
         self.now_s = 100.0
-        self.exchange = Exchange("line", {3: "cap", 4: "lid"}, **words)
+        self.exchange = Exchange("line", {3: "cap", 4: "lid"}, "run", **words)
         self.written = {"commands": 0, "trigger_number": 0, "recipe_number": 0}
         self.beat()
 
@@ -108,16 +108,16 @@ def test_a_fault_has_its_reason(line: Line) -> None:
 
 
 def test_a_trigger_is_taken_and_its_part_bears_the_number(line: Line) -> None:
-    assert line.write(Command.TRIGGER, trigger_number=70_001) == [("trigger", "70001")]
+    assert line.write(Command.TRIGGER, trigger_number=70_001) == [("trigger", "70001.run.1")]
     assert Status.BUSY in line.status
     assert Status.TRIGGER_ACK not in line.status
-    line.exchange.replied(Reply(ok=True, id="trigger/70001"), line.now_s)
+    line.exchange.replied(Reply(ok=True, id="trigger/70001.run.1"), line.now_s)
     assert Status.TRIGGER_ACK in line.status
     line.write()
     assert Status.TRIGGER_ACK not in line.status
-    line.judged(5, part_id="5")
-    assert line.read("trigger_number") == 0, "a part of that name, of another trigger"
-    line.judged(6, part_id="70001")
+    line.judged(70_001, part_id="70001")
+    assert line.read("trigger_number") == 0, "a part that nobody named is called by its seq"
+    line.judged(70_002, part_id="70001.run.1")
     line.write(Command.RESULT_ACK)
     line.write()
     assert (line.read("trigger_number"), Status.BUSY in line.status) == (70_001, False)
@@ -125,9 +125,9 @@ def test_a_trigger_is_taken_and_its_part_bears_the_number(line: Line) -> None:
 
 def test_a_verdict_that_is_sooner_than_the_answer_takes_the_trigger(line: Line) -> None:
     line.write(Command.TRIGGER, trigger_number=9)
-    line.judged(1, part_id="9")
+    line.judged(1, part_id="9.run.1")
     assert line.status & (Status.TRIGGER_ACK | Status.RESULT_VALID) == Status.TRIGGER_ACK | Status.RESULT_VALID
-    line.exchange.replied(Reply(ok=True, id="trigger/9"), line.now_s)
+    line.exchange.replied(Reply(ok=True, id="trigger/9.run.1"), line.now_s)
     assert line.read("missed_triggers") == 0
 
 
@@ -141,7 +141,7 @@ def test_a_trigger_that_is_not_taken_is_counted(line: Line, why: str) -> None:
     asked = line.write(Command.TRIGGER, trigger_number=0 if why == "no number" else 8)
     assert bool(asked) == (why in ("refused", "unanswered"))
     if why == "refused":
-        line.exchange.replied(Reply(ok=False, id="trigger/8", error="no"), line.now_s)
+        line.exchange.replied(Reply(ok=False, id="trigger/8.run.1", error="no"), line.now_s)
     if why == "unanswered":
         for _ in range(11):
             line.now_s += 0.1
@@ -152,6 +152,22 @@ def test_a_trigger_that_is_not_taken_is_counted(line: Line, why: str) -> None:
     line.write()
     line.write(Command.CLEAR)
     assert (Status.COMMAND_FAILED in line.status, line.read("missed_triggers")) == (False, 1)
+
+
+def test_a_number_that_comes_again_is_not_the_part_that_had_it(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=8)
+    line.write()
+    for _ in range(11):
+        line.now_s += 0.1
+        line.beat()
+    assert line.read("missed_triggers") == 1, "the station took a second to answer"
+    assert line.write(Command.TRIGGER, trigger_number=8) == [("trigger", "8.run.2")]
+    line.judged(1, part_id="8.run.1")
+    assert (line.read("trigger_number"), Status.BUSY in line.status) == (0, True)
+    line.judged(2, part_id="8.run.2")
+    line.write(Command.RESULT_ACK)
+    line.write()
+    assert (line.read("trigger_number"), line.read("sequence")) == (8, 2)
 
 
 def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
