@@ -22,6 +22,7 @@ PixelFormat = Literal[
     "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "RGB8", "RGB8Packed", "BGR8", "BGR8Packed",
 ]  # fmt: skip  # those that camera/pixelformats.py turns to gray
 _IS_STREAM = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
+_DATAGRAMS = ("udp", "udplite", "rtp", "srtp", "srt", "rist")  # the last two leave out what comes too late
 
 
 class SyntheticCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="synthetic"):
@@ -137,7 +138,7 @@ class VideoCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="vide
     """`url` is a video file, or a stream (rtsp://, http://, ...). `rate_hz` is for files: 0 is as fast as parts are judged.
 
     For streams: no frame that waited longer than `stale_ms` in the station is judged; after `silence_s` without one the stream
-    is opened anew, and opening, reading and closing block no longer than that."""
+    is opened anew, and opening, reading and closing block no longer than that. One of datagrams is refused."""
 
     name: Name
     url: Annotated[str, msgspec.Meta(min_length=1)]
@@ -149,6 +150,10 @@ class VideoCamera(Strict, frozen=True, kw_only=True, tag_field="kind", tag="vide
     def __post_init__(self) -> None:
         if self.rate_hz and is_stream(self.url):
             raise ValueError(f"rate_hz {self.rate_hz:g} is for files; a stream comes at its own rate: take rate_hz out")
+        scheme = self.url.partition("://")[0].lower()
+        if scheme in _DATAGRAMS:
+            why = f"url {scheme}://... comes as datagrams: what is lost of a picture the decoder makes up, and nothing tells"
+            raise ValueError(f"{why}; give one over TCP, as rtsp:// and http:// are")
 
 
 def is_stream(url: str) -> bool:

@@ -6,6 +6,7 @@ closes this and makes another. The capture is opened, used and released by the o
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -16,6 +17,8 @@ import msgspec
 
 from edge_agent.errors import CameraError
 
+# RTSP's pictures over TCP alone: over UDP the decoder makes up what is lost, and OpenCV hands that over as any other frame
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 HELD = 4  # frames kept for a reader who is late; older ones give way
 JOIN_MARGIN_S = 1.0
 
