@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +132,12 @@ def test_a_network_without_convolutions_is_refused(tmp_path: Path) -> None:
     model = load_model(write_bright_model(tmp_path / "bright"))
     with pytest.raises(ConfigurationError, match="no convolution"):
         prepare(finish(read_network(model), model.papers), CALIBRATED_PORTS)
+
+
+def test_the_runtime_tells_nobody_that_it_was_used(tmp_path: Path) -> None:
+    """Its telemetry keeps what it will send in the home folder, and its session in that of temporary files."""
+    surroundings = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    surroundings |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = "from edge_agent.calibration.ranges import require_onnxruntime; require_onnxruntime()"
+    subprocess.run([sys.executable, "-c", code], env=surroundings, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
