@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, remedy_within
 from edge_agent.events import EVENTS
 from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt.store import write_whole
@@ -142,16 +142,16 @@ def withdraw_choice(state: Path, recipe: Recipe) -> bool:
 
 
 def _unwritable(state: Path, error: OSError) -> EdgeAgentError:
-    return EdgeAgentError(
-        f"the choice cannot be changed in {state / FOLDER}: {error.strerror}. Run this as root or as the user whose state it is."
-    )
+    remedy = "Run this as root or as the user whose state it is." if isinstance(error, PermissionError) else remedy_within(error)
+    place = error.filename2 or error.filename or state / FOLDER
+    return EdgeAgentError(f"the choice cannot be changed in {state / FOLDER}: {place}: {error.strerror}. {remedy}")
 
 
 def _forget_unused(state: Path) -> None:
-    """Delete graphs that no choice names."""
-    texts = [file.read_text(errors="replace") for file in (state / FOLDER).glob("*.json")]
+    """Delete graphs that no choice names. Folders in the place of either are left: they hold up no choice."""
+    texts = [file.read_text(errors="replace") for file in (state / FOLDER).glob("*.json") if file.is_file()]
     for graph in (state / FOLDER).glob("*.onnx"):
-        if not any(graph.stem in text for text in texts):
+        if graph.is_file() and not any(graph.stem in text for text in texts):
             graph.unlink(missing_ok=True)
 
 

@@ -191,3 +191,17 @@ def test_a_state_folder_of_another_user_is_told_and_the_choice_stays(home: Home)
     finally:
         file.parent.chmod(0o755)
     assert file.read_bytes() == before
+
+
+def test_a_folder_in_the_place_of_the_choice_is_named_and_one_in_that_of_a_graph_holds_up_none(home: Home) -> None:
+    file, recipe = home.choose(), load_recipe(home.recipe_file)
+    strange = file.parent / f"{'0' * 64}.onnx"
+    strange.mkdir()
+    assert home.choose() == file
+    assert withdraw_choice(home.state, recipe)
+    file.mkdir()
+    remedy = r"cannot be changed .*part\.json: Is a directory\. Something else lies in its place.* move that away"
+    with pytest.raises(EdgeAgentError, match=remedy):
+        home.choose()
+    with pytest.raises(EdgeAgentError, match=remedy):
+        withdraw_choice(home.state, recipe)
