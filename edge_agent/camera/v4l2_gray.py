@@ -5,11 +5,11 @@ Of YUV formats the luma is taken as it is. Source of the layouts: the kernel's p
 
 from __future__ import annotations
 
-import cv2
 import msgspec
 import numpy as np
 
 from edge_agent.camera.delivery import BadFrame
+from edge_agent.camera.jpeg import luma_of
 from edge_agent.records import Pixels
 
 _BYTES_PER_PIXEL = {"GREY": 1, "Y16": 2, "Y10": 2, "Y12": 2, "YUYV": 2, "UYVY": 2, "NV12": 1}
@@ -60,20 +60,7 @@ def write_gray(layout: Layout, raw: Pixels, slot: Pixels) -> None:
 
 
 def _decoded(layout: Layout, raw: Pixels) -> Pixels:
-    """The JPEG's luma. Its end is looked for, because decoders fill up a torn one with gray and say nothing."""
-    if bytes(raw[:2]) != b"\xff\xd8" or not _has_end(raw):
-        raise BadFrame(f"the JPEG of {raw.size} bytes has no beginning or no end")
-    try:
-        image = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise BadFrame(f"the JPEG cannot be read: {error}") from None
-    if image is None:
-        raise BadFrame(f"the JPEG of {raw.size} bytes cannot be read")
+    image = luma_of(raw)
     if image.shape != (layout.rows, layout.cols):
         raise BadFrame(f"the JPEG is {image.shape[1]} x {image.shape[0]}, the camera is set to {layout.cols} x {layout.rows}")
-    return np.asarray(image, np.uint8)
-
-
-def _has_end(raw: Pixels) -> bool:
-    """Whether the end mark is there; cameras pad after it, usually with zeros."""
-    return bytes(raw[-2:]) == b"\xff\xd9" or bytes(raw[-65536:]).rstrip(b"\0").endswith(b"\xff\xd9")
+    return image

@@ -2,7 +2,8 @@
 
 A file is replayed, frame by frame, to its end. Of a stream the frames are parts as they arrive; when a frame was exposed the
 stream does not say, so a software trigger takes the first that arrives after it, and delays on the network do not show.
-OpenCV's FFMPEG backend scales a frame of another size to the first one's and does not tell (measured with 5.0.0).
+OpenCV's FFMPEG backend scales a frame of another size to the first one's and does not tell (measured with 5.0.0); of MJPEG streams
+it decodes none.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ def file_of(settings: VideoSettings, base: Path) -> Path:
     return (base / settings.url.removeprefix("file://")).resolve()
 
 
-def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slot: Pixels) -> Exposure:
-    """Put a frame into the slot, as gray. Raises BadFrame where it is not of the size that the first one had."""
+def write_frame(size: tuple[int, int], image: Any, frame_id: int, name: str, slot: Pixels, *, why: str = "") -> Exposure:
+    """Put a frame into the slot, as gray. Raises BadFrame where it is not of the size that the first one had, or is None; `why`
+    tells more of that."""
     if image is None:
-        raise BadFrame(f"frame {frame_id} cannot be decoded")
+        raise BadFrame(f"frame {frame_id} cannot be decoded" + (f": {why}" if why else ""))
     rows, cols = size
     if image.shape[:2] != size:
         raise BadFrame(f"frame {frame_id} is {image.shape[1]} x {image.shape[0]}, the first one was {cols} x {rows}")
@@ -249,11 +251,18 @@ class StreamCamera:
     def _first(self, reader: StreamReader) -> tuple[tuple[int, int], int]:
         """Wait for a frame that can be decoded; return its size, and which frame is the first that counts.
 
-        Those until then are no parts, because nobody was ready for them."""
+        Those until then are no parts, because nobody was ready for them. Raises CameraError where none comes in time."""
+        first_ns = 0
         while True:
             frame = reader.take(self._settings.silence_s)
-            if frame is not None and frame.image is not None:
+            if frame is None:
+                continue
+            if frame.image is not None:
                 return frame.image.shape[:2], frame.number + 1
+            first_ns = first_ns or frame.arrived_ns
+            if frame.arrived_ns - first_ns > self._settings.silence_s * 1e9:
+                limit = f"for {self._settings.silence_s:g} s"
+                raise CameraError(f"stream {self._shown} sends frames, and {limit} none that can be decoded: {frame.why}.")
 
     def _step(self, timeout_s: float) -> None:
         """Take one frame: those behind it stay where newer ones push the old ones out."""
@@ -266,7 +275,7 @@ class StreamCamera:
             count = frame.number - self._next
             self._delivery.lose(Reason.OVERRUN, f"{count} frames came while nobody took them, and gave way to newer ones", count)
         self._next = frame.number + 1
-        write = partial(write_frame, self._size, frame.image, frame.number, "")
+        write = partial(write_frame, self._size, frame.image, frame.number, "", why=frame.why)
         self._delivery.show(Shot(frame.arrived_ns, frame.arrived_ns, write, self._staleness(frame)))
 
     def _staleness(self, frame: StreamFrame) -> str:

@@ -348,7 +348,7 @@ def test_close_ends_the_reader_in_time_though_nothing_comes(bench: Bench, server
 
 
 def test_a_frame_of_another_size_or_none_is_a_bad_frame() -> None:
-    """At the lowest call: OpenCV's FFMPEG backend scales such a frame to the first one's size, and cannot be made to tell."""
+    """At the lowest call: of all but MJPEG streams OpenCV's FFMPEG backend scales such a frame to the first one's size."""
     slot = np.zeros(48 * 64, np.uint8)
     with pytest.raises(BadFrame, match="frame 5 is 128 x 96, the first one was 64 x 48"):
         write_frame((48, 64), np.zeros((96, 128, 3), np.uint8), 5, "", slot)
