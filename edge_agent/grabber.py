@@ -245,8 +245,9 @@ class Grabber:
         """A part announced whose picture can no longer come, or not in time, is FAULT no_frame now."""
         if ended := self.triggers.expire():
             named = ", ".join(part.part_id for part in ended[:_MOST_NAMED]) + ("..." if len(ended) > _MOST_NAMED else "")
-            why = f"announced, and no picture came within {self.camera.frame_timeout_s * 1000:g} ms or the deadline: part {named}"
-            self._say_lost(Reason.NO_FRAME, why, len(ended))
+            timeout_s = self.camera.frame_timeout_s
+            limit = f"within {timeout_s * 1000:g} ms or the deadline" if math.isfinite(timeout_s) else "before the deadline"
+            self._say_lost(Reason.NO_FRAME, f"announced, and no picture came {limit}: part {named}", len(ended))
 
     def _give_up(self, reason: Reason) -> None:
         """No picture comes any more for what was triggered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -113,7 +114,18 @@ def test_an_announced_part_without_a_picture_is_no_frame_once_though_the_camera_
     assert here.outcomes(2) == {"": 1, "no_frame": 1}
     lost = [values for name, values in told if name == "camera.lost"]
     assert [(values["reason"], values["count"]) for values in lost] == [("no_frame", 1)] * 2
-    assert "part A" in lost[0]["why"]
+    assert "within 200 ms or the deadline: part A" in lost[0]["why"]
+
+
+def test_where_a_camera_may_take_any_time_the_deadline_alone_is_told(bench, told) -> None:
+    here = bench(Script("software", math.inf), deadline_ms=200)
+    wait_until(lambda: here.station.line.ready)
+    here.grabber.triggers.trigger("A")
+    assert here.outcomes(1) == {"": 0, "no_frame": 1}
+    wait_until(lambda: [name for name, _ in told].count("camera.lost") == 1)
+    assert [values["why"] for name, values in told if name == "camera.lost"] == [
+        "announced, and no picture came before the deadline: part A"
+    ]
 
 
 @pytest.mark.parametrize(("since_ms", "outcomes"), [(100, 1), (0, 2)])
