@@ -184,13 +184,28 @@ class Exchange:
         return [Request(op="ack", id="ack", line=done.line, epoch=done.epoch, seqs=(done.seq,))]
 
     def _trigger(self, number: int, now_s: float) -> list[Request]:
-        if not self._is_ready(now_s) or not number or number in self._under_way.values():
+        is_taken = self._disown(number) if number else False
+        if not self._is_ready(now_s) or not number or is_taken:
             self._miss()
             return []
         self._triggers += 1
         part_id = f"{number}.{self._run}.{self._triggers}"
         self._under_way[part_id], self._asked[part_id] = number, now_s + _REPLY_S
         return [Request(op="trigger", id=f"trigger/{part_id}", line=self._line, part_id=part_id)]
+
+    def _disown(self, number: int) -> bool:
+        """No earlier part has this number any more, as of a PLC that counts from 1 again: an unread result of one is lost, and
+        that of one under way will have no number. True where one is under way."""
+        left = [(verdict, its) for verdict, its in self._waiting if its != number]
+        self._lose(len(self._waiting) - len(left))
+        self._waiting = deque(left)
+        if self._shown is not None and self._shown_number == number:
+            self._shown = None
+            self._lose(1)
+            self._show()
+        is_under_way = number in self._under_way.values()
+        self._under_way = {part_id: 0 if its == number else its for part_id, its in self._under_way.items()}
+        return is_under_way
 
     def _take_trigger(self, part_id: str) -> None:
         del self._asked[part_id]

@@ -170,6 +170,32 @@ def test_a_number_that_comes_again_is_not_the_part_that_had_it(line: Line) -> No
     assert (line.read("trigger_number"), line.read("sequence")) == (8, 2)
 
 
+def test_a_result_of_a_number_that_comes_again_is_not_shown_for_it(line: Line) -> None:
+    """A PLC that counts from 1 after each of its starts, while its old connection, or another client's, still stands."""
+    line.write(Command.TRIGGER, trigger_number=1)
+    line.judged(1, part_id="1.run.1")
+    line.write()
+    line.write(Command.TRIGGER, trigger_number=2)
+    line.judged(2, "NG", part_id="2.run.2")
+    line.write()
+    assert line.write(Command.TRIGGER, trigger_number=1) == [("trigger", "1.run.3")]
+    assert (line.read("trigger_number"), line.read("sequence"), line.read("lost_results")) == (2, 2, 1)
+    line.write()
+    assert line.write(Command.TRIGGER, trigger_number=2) == [("trigger", "2.run.4")]
+    assert (line.read("outcome"), line.read("lost_results")) == (0, 2)
+    line.judged(4, part_id="2.run.4")
+    assert (line.read("trigger_number"), line.read("sequence")) == (2, 4)
+
+
+def test_of_two_parts_of_one_number_neither_is_the_one(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=1)
+    line.write()
+    assert line.write(Command.TRIGGER, trigger_number=1) == []
+    line.judged(1, part_id="1.run.1")
+    assert (line.read("outcome"), line.read("trigger_number"), Status.COMMAND_FAILED in line.status) == (1, 0, True)
+    assert Status.BUSY not in line.status
+
+
 def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
     assert line.write(Command.RECIPE, recipe_number=4) == [("recipe", "lid")]
     assert Status.RECIPE_ACK not in line.status
