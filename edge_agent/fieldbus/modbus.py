@@ -1,4 +1,4 @@
-"""A Modbus TCP server whose registers are an exchange's, on the caller's event loop. pymodbus has its home here."""
+"""A Modbus TCP server whose registers are an exchange's, on the caller's event loop."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ Ask = Callable[[Iterable[Request]], None]
 
 
 class ModbusServer:
-    """Serves one exchange. `ask` is called on the event loop with what the PLC's commands want of the station."""
+    """Serves one exchange. `ask` is called on the event loop with what the PLC's commands want of the station.
+
+    Whoever connects may read; the PLC is the connection that wrote last, and begins anew with its first write: what was held up or
+    unread before is no concern of its own."""
 
     def __init__(self, exchange: Exchange, lock: threading.Lock, ask: Ask, *, low_word_first: bool = False) -> None:
         self._exchange, self._lock, self._ask = exchange, lock, ask
         self._low_word_first = low_word_first
         self._clients = 0
+        self._plc: object = None
         self._server: Any = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Take connections from now on; return host and port. Raises EdgeAgentError where the address is taken."""
         try:
-            from pymodbus.server import ModbusTcpServer
             from pymodbus.simulator import DataType, SimData, SimDevice
+
+            from edge_agent.fieldbus.connections import Server, speaking
         except ImportError as error:
             raise ConfigurationError(f"pymodbus cannot be loaded: {error}. Install it: pip install 'edge-agent[plc]'.") from None
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what it has to say is the PLC's to hear, as an exception code
         words = [SimData(0, count=COMMANDS_AT + COMMANDS_SIZE, values=0, datatype=DataType.REGISTERS)]
         device = SimDevice(id=0, simdata=words, action=self._access)
-        self._server = ModbusTcpServer(device, address=(host, port), trace_connect=self._connected)
+        self._speaking = speaking
+        self._server = Server(device, host, port, self._connected)
         try:
             await self._server.serve_forever(background=True)
         except (OSError, RuntimeError):
@@ -56,6 +62,8 @@ class ModbusServer:
         """Called by pymodbus before each read, which sees what this puts into the registers, and before each write."""
         now_s = time.monotonic()
         with self._lock:
+            if written is not None and self._speaking() is not self._plc:
+                self._begin_anew(self._speaking(), registers)
             registers[:SIZE] = self._exchange.registers(now_s)
             if written is None:
                 return
@@ -64,9 +72,16 @@ class ModbusServer:
             asked = self._exchange.written(decode(after[COMMANDS_AT:], low_word_first=self._low_word_first), now_s)
         self._ask(asked)
 
-    def _connected(self, is_there: bool) -> None:
+    def _begin_anew(self, plc: object, registers: list[int]) -> None:
+        self._exchange.gone()
+        registers[COMMANDS_AT:] = [0] * COMMANDS_SIZE
+        self._plc = plc
+
+    def _connected(self, connection: object, is_there: bool) -> None:
         self._clients += 1 if is_there else -1
         say("modbus.connected" if is_there else "modbus.disconnected", clients=self._clients)
-        if not self._clients:
+        is_first_or_last = self._clients == int(is_there)
+        if is_first_or_last or (connection is self._plc and not is_there):
             with self._lock:
                 self._exchange.gone()
+            self._plc = None

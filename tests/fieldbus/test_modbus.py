@@ -159,6 +159,45 @@ def test_a_plc_that_is_gone_leaves_no_result_to_the_next(plant: StationFolder, t
             assert again.part(2) == 2
 
 
+def test_of_several_clients_the_one_that_writes_is_the_plc_and_begins_anew(plant: StationFolder, tmp_path: Path) -> None:
+    settings = plant.write()
+    with (
+        running(tmp_path, "modbus", "--config", settings, "--listen", "127.0.0.1:0") as (_, told),
+        running(tmp_path, "run", "--config", settings),
+        Controller(told) as panel,
+        Controller(told) as plc,
+    ):
+        wait_until(lambda: plc.is_up(Status.READY), 60)
+        plc.write(Command.TRIGGER, 0, 1)
+        wait_until(lambda: panel.is_up(Status.RESULT_VALID))
+        with Controller(told) as again:  # the first connection still stands, as that of a PLC without power does
+            words = again.client.write_registers(COMMANDS_AT + 1, [0, 2], device_id=1)
+            assert not words.isError()
+            assert (panel.read("outcome"), panel.read("lost_results")) == (0, 1)
+            assert not panel.is_up(Status.BUSY), "a trigger that another one held up is not this one's"
+            again.write(Command.TRIGGER, 0, 2)
+            wait_until(lambda: again.is_up(Status.RESULT_VALID))
+            assert (panel.read("outcome"), panel.read("trigger_number")) == (2, 2)
+        wait_until(lambda: panel.read("outcome") == 0)
+        assert panel.read("lost_results") == 2
+
+
+def test_no_result_waits_for_a_plc_that_has_yet_to_come(plant: StationFolder, tmp_path: Path) -> None:
+    settings, control = plant.write(), plant.settings["plc"]["control"]
+    with (
+        running(tmp_path, "modbus", "--config", settings, "--listen", "127.0.0.1:0") as (_, told),
+        running(tmp_path, "run", "--config", settings),
+    ):
+        with Controller(told) as plc:
+            wait_until(lambda: plc.is_up(Status.READY), 60)
+        wait_until(lambda: bool(said(told, "modbus.disconnected")))
+        assert ask(control, Request(op="trigger", line="line")).ok
+        wait_until(lambda: ask(control, Request(op="status")).status["published"] == 1)
+        with Controller(told) as plc:
+            assert (plc.read("outcome"), plc.read("lost_results")) == (0, 1)
+            assert plc.part(1) == 2
+
+
 def test_a_station_with_keys_is_read_by_its_own(plant: StationFolder, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     make_keys(tmp_path, "test")

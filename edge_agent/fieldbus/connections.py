@@ -1,0 +1,54 @@
+"""pymodbus's TCP server, which tells by which connection a request came, and ends those whose peer is gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from pymodbus.server import ModbusTcpServer
+from pymodbus.server.requesthandler import ServerRequestHandler
+from pymodbus.simulator import SimDevice
+
+Connected = Callable[[object, bool], None]  # a connection, and whether it is there now
+
+_SPEAKING: ContextVar[object] = ContextVar("speaking", default=None)
+# A PLC without power says no goodbye: five seconds after its last word its connection is gone.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3}
+
+
+class Server(ModbusTcpServer):
+    def __init__(self, device: SimDevice, host: str, port: int, connected: Connected) -> None:
+        super().__init__(device, address=(host, port))
+        self.connected = connected
+
+    def callback_new_connection(self) -> Connection:
+        return Connection(self)
+
+
+class Connection(ServerRequestHandler):
+    def __init__(self, server: Server) -> None:
+        super().__init__(server, None, None, None)  # type: ignore[no-untyped-call]
+        self._connected = server.connected
+
+    def callback_connected(self) -> None:
+        super().callback_connected()
+        own: Any = self.transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            own.setsockopt(socket.IPPROTO_TCP, option, value)
+        self._connected(self, True)
+
+    def callback_disconnected(self, exc: Exception | None) -> None:
+        super().callback_disconnected(exc)
+        self._connected(self, False)
+
+    async def handle_request(self) -> None:
+        _SPEAKING.set(self)  # each request has a task of its own, and with it a context
+        await super().handle_request()  # type: ignore[no-untyped-call]
+
+
+def speaking() -> object:
+    """The connection whose request is being answered."""
+    return _SPEAKING.get()
