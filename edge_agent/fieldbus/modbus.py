@@ -15,6 +15,7 @@ from edge_agent.fieldbus.registers import COMMANDS_AT, COMMANDS_SIZE, SIZE, deco
 from edge_agent.wire import Request
 
 Ask = Callable[[Iterable[Request]], None]
+_REGISTERS = frozenset({3, 4, 6, 16, 23})  # functions that read and write registers; of bits these registers are none
 
 
 class ModbusServer:
@@ -33,6 +34,7 @@ class ModbusServer:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Take connections from now on; return host and port. Raises EdgeAgentError where the address is taken."""
         try:
+            from pymodbus.constants import ExcCodes
             from pymodbus.simulator import DataType, SimData, SimDevice
 
             from edge_agent.fieldbus.connections import Server, speaking
@@ -41,7 +43,7 @@ class ModbusServer:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what it has to say is the PLC's to hear, as an exception code
         words = [SimData(0, count=COMMANDS_AT + COMMANDS_SIZE, values=0, datatype=DataType.REGISTERS)]
         device = SimDevice(id=0, simdata=words, action=self._access)
-        self._speaking = speaking
+        self._speaking, self._refusals = speaking, ExcCodes
         self._server = Server(device, host, port, self._connected)
         try:
             await self._server.serve_forever(background=True)
@@ -57,20 +59,26 @@ class ModbusServer:
             await self._server.shutdown()
 
     async def _access(
-        self, _function: int, _start: int, address: int, _count: int, registers: list[int], written: list[int] | list[bool] | None
-    ) -> None:
-        """Called by pymodbus before each read, which sees what this puts into the registers, and before each write."""
+        self, function: int, _start: int, address: int, _count: int, registers: list[int], written: list[int] | list[bool] | None
+    ) -> Any:
+        """Called by pymodbus before each read, which sees what this puts into the registers, and before each write; returns the
+        code of an exception, or None."""
+        if function not in _REGISTERS:
+            return self._refusals.ILLEGAL_FUNCTION
+        if written is not None and address < COMMANDS_AT:
+            return self._refusals.ILLEGAL_ADDRESS
         now_s = time.monotonic()
         with self._lock:
             if written is not None and self._speaking() is not self._plc:
                 self._begin_anew(self._speaking(), registers)
             registers[:SIZE] = self._exchange.registers(now_s)
             if written is None:
-                return
+                return None
             after = [*registers]
             after[address : address + len(written)] = map(int, written)
             asked = self._exchange.written(decode(after[COMMANDS_AT:], low_word_first=self._low_word_first), now_s)
         self._ask(asked)
+        return None
 
     def _begin_anew(self, plc: object, registers: list[int]) -> None:
         self._exchange.gone()
