@@ -84,7 +84,7 @@ class Link:
             await asyncio.sleep(_ANSWERS_S)
             self._take(self._asking.replies())
             with self._lock:
-                self._exchange.can_ask = self._asking.is_connected
+                self._exchange.reaches(self._asking.is_connected)
         notify(STOPPING=1)
         await self._server.close()
         if not self._stop.is_set():

@@ -31,19 +31,20 @@ class Exchange:
     def __init__(self, line: str, recipes: Mapping[int, str], run: str, *, low_word_first: bool = False) -> None:
         self._line = line
         self._run = run
-        self._triggers = 0
+        self._triggers = self._changes = 0
         self._recipes = dict(recipes)
         self._numbers = {name: number for number, name in recipes.items()}
         self._low_word_first = low_word_first
         self._state: dict[str, Any] = {}
         self._epoch = 0
         self._heard_s = float("-inf")
-        self.can_ask = True  # somebody takes what is to be asked of the station; whoever sends it knows
+        self._can_ask = True  # somebody takes what is to be asked of the station; whoever sends it knows
         self._shown: Verdict | None = None
         self._shown_number = 0
         self._waiting: deque[tuple[Verdict, int]] = deque()
         self._under_way: dict[str, int] = {}  # numbers of triggers without a result, by the part id
         self._asked: dict[str, float] = {}  # those that the station has not answered, and until when it may
+        self._changing = ""  # the id of the change of recipe that it has not answered
         self._held = Command(0)  # the bits that the PLC holds up
         self._flags = Status(0)
         self._counts = dict.fromkeys(("heartbeat", "missed_triggers", "lost_results", "results"), 0)
@@ -78,7 +79,8 @@ class Exchange:
         """Take the station's answer to a request of ours."""
         self._look(now_s)
         what, _, part_id = reply.id.partition("/")
-        if what == "recipe":
+        if reply.id == self._changing:  # of an earlier one the PLC no longer waits for the answer
+            self._changing = ""
             self._flags |= Status.RECIPE_ACK if reply.ok and self._held & Command.RECIPE else Status(0)
             self._fail_if(not reply.ok)
         elif what == "trigger" and part_id in self._asked:
@@ -86,6 +88,13 @@ class Exchange:
                 self._take_trigger(part_id)
             else:
                 self._miss(part_id)
+
+    def reaches(self, can_ask: bool) -> None:
+        """Take whether the station can be asked. Where it cannot, it has forgotten who waits for a recipe: no answer will come."""
+        self._can_ask = can_ask
+        if self._changing and not can_ask:
+            self._changing = ""
+            self._fail_if(True)
 
     # --- from the PLC ---------------------------------------------------------------------------------------------
     def written(self, values: Mapping[str, int], now_s: float) -> list[Request]:
@@ -111,6 +120,7 @@ class Exchange:
         """The PLC is gone: what it held up falls, and nothing that it did not read is shown to the next one."""
         self._held = Command(0)
         self._flags &= ~(Status.TRIGGER_ACK | Status.RECIPE_ACK)
+        self._changing = ""
         self._take_back()
 
     def registers(self, now_s: float) -> list[int]:
@@ -150,7 +160,7 @@ class Exchange:
 
     def _is_ready(self, now_s: float) -> bool:
         is_line = self._state.get("mode") == "online" and self._state.get("state") == "Ready"
-        return is_line and self.can_ask and self._is_heard(now_s)
+        return is_line and self._can_ask and self._is_heard(now_s)
 
     def _look(self, now_s: float) -> None:
         """What time alone brings: silence takes results back, and a trigger that nobody answered was missed."""
@@ -221,7 +231,11 @@ class Exchange:
     def _change_recipe(self, number: int) -> list[Request]:
         name = self._recipes.get(number)
         self._fail_if(name is None)
-        return [] if name is None else [Request(op="recipe", id=f"recipe/{number}", line=self._line, name=name)]
+        if name is None:
+            return []
+        self._changes += 1
+        self._changing = f"recipe/{number}/{self._changes}"
+        return [Request(op="recipe", id=self._changing, line=self._line, name=name)]
 
     def _fail_if(self, is_failed: bool) -> None:
         self._flags |= Status.COMMAND_FAILED if is_failed else Status(0)

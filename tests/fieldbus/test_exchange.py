@@ -199,12 +199,34 @@ def test_of_two_parts_of_one_number_neither_is_the_one(line: Line) -> None:
 def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
     assert line.write(Command.RECIPE, recipe_number=4) == [("recipe", "lid")]
     assert Status.RECIPE_ACK not in line.status
-    line.exchange.replied(Reply(ok=True, id="recipe/4"), line.now_s)
+    line.exchange.replied(Reply(ok=True, id=line.asked[0].id), line.now_s)
     assert Status.RECIPE_ACK in line.status
     line.write()
     assert Status.RECIPE_ACK not in line.status
     assert line.write(Command.RECIPE, recipe_number=5) == []
     assert Status.COMMAND_FAILED in line.status
+
+
+def test_the_answer_for_another_recipe_is_not_that_for_the_last_one(line: Line) -> None:
+    line.write(Command.RECIPE, recipe_number=3)
+    first = line.asked[0].id
+    line.write()
+    line.write(Command.RECIPE, recipe_number=4)
+    line.exchange.replied(Reply(ok=True, id=first), line.now_s)
+    assert not line.status & (Status.RECIPE_ACK | Status.COMMAND_FAILED)
+    line.exchange.replied(Reply(ok=True, id=line.asked[0].id), line.now_s)
+    assert Status.RECIPE_ACK in line.status
+
+
+def test_a_recipe_whose_answer_cannot_come_has_failed(line: Line) -> None:
+    line.write(Command.RECIPE, recipe_number=4)
+    line.exchange.reaches(True)
+    assert Status.COMMAND_FAILED not in line.status, "it may take minutes"
+    line.exchange.reaches(False)
+    assert line.status & (Status.COMMAND_FAILED | Status.READY) == Status.COMMAND_FAILED
+    line.exchange.reaches(True)
+    line.exchange.replied(Reply(ok=True, id=line.asked[0].id), line.now_s)
+    assert Status.RECIPE_ACK not in line.status
 
 
 def test_a_command_counts_once_while_its_bit_is_held(line: Line) -> None:
