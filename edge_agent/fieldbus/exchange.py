@@ -42,6 +42,7 @@ class Exchange:
         self._shown: Verdict | None = None
         self._shown_number = 0
         self._waiting: deque[tuple[Verdict, int]] = deque()
+        self._triggered = ""  # the part id of the trigger that rose last
         self._under_way: dict[str, int] = {}  # numbers of triggers without a result, by the part id
         self._asked: dict[str, float] = {}  # those that the station has not answered, and until when it may
         self._changing = ""  # the id of the change of recipe that it has not answered
@@ -121,6 +122,8 @@ class Exchange:
         self._held = Command(0)
         self._flags &= ~(Status.TRIGGER_ACK | Status.RECIPE_ACK)
         self._changing = ""
+        self._under_way.clear()
+        self._asked.clear()
         self._take_back()
 
     def registers(self, now_s: float) -> list[int]:
@@ -170,11 +173,12 @@ class Exchange:
             self._miss(part_id)
 
     def _take_back(self) -> None:
-        unread = len(self._waiting) + (self._shown is not None)
+        for part_id in list(self._asked):
+            self._miss(part_id)
+        unread = len(self._waiting) + (self._shown is not None) + len(self._under_way)
         self._shown, self._shown_number = None, 0
         self._waiting.clear()
         self._under_way.clear()
-        self._asked.clear()
         self._lose(unread)
 
     def _lose(self, results: int) -> None:
@@ -194,12 +198,14 @@ class Exchange:
         return [Request(op="ack", id="ack", line=done.line, epoch=done.epoch, seqs=(done.seq,))]
 
     def _trigger(self, number: int, now_s: float) -> list[Request]:
+        self._triggered = ""
         is_taken = self._disown(number) if number else False
         if not self._is_ready(now_s) or not number or is_taken:
             self._miss()
             return []
         self._triggers += 1
         part_id = f"{number}.{self._run}.{self._triggers}"
+        self._triggered = part_id
         self._under_way[part_id], self._asked[part_id] = number, now_s + _REPLY_S
         return [Request(op="trigger", id=f"trigger/{part_id}", line=self._line, part_id=part_id)]
 
@@ -219,7 +225,7 @@ class Exchange:
 
     def _take_trigger(self, part_id: str) -> None:
         del self._asked[part_id]
-        if self._held & Command.TRIGGER:
+        if self._held & Command.TRIGGER and part_id == self._triggered:
             self._flags |= Status.TRIGGER_ACK
 
     def _miss(self, part_id: str = "") -> None:

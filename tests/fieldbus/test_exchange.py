@@ -196,6 +196,27 @@ def test_of_two_parts_of_one_number_neither_is_the_one(line: Line) -> None:
     assert Status.BUSY not in line.status
 
 
+def test_a_station_that_fell_silent_ends_every_trigger(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=1)
+    line.exchange.replied(Reply(ok=True, id="trigger/1.run.1"), line.now_s)
+    line.write()
+    line.write(Command.TRIGGER, trigger_number=2)
+    line.beat(epoch=8)
+    assert line.status & (Status.COMMAND_FAILED | Status.RESULTS_LOST) == Status.COMMAND_FAILED | Status.RESULTS_LOST
+    assert not line.status & (Status.BUSY | Status.TRIGGER_ACK)
+    assert (line.read("missed_triggers"), line.read("lost_results")) == (1, 1)
+
+
+def test_the_answer_for_an_earlier_trigger_takes_none_that_rose_since(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=1)
+    line.write()
+    line.write(Command.TRIGGER, trigger_number=2)
+    line.exchange.replied(Reply(ok=True, id="trigger/1.run.1"), line.now_s)
+    assert Status.TRIGGER_ACK not in line.status
+    line.exchange.replied(Reply(ok=True, id="trigger/2.run.2"), line.now_s)
+    assert Status.TRIGGER_ACK in line.status
+
+
 def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
     assert line.write(Command.RECIPE, recipe_number=4) == [("recipe", "lid")]
     assert Status.RECIPE_ACK not in line.status
