@@ -229,7 +229,7 @@ EVENTS: dict[str, Event] = {
     "modbus.started": Event("info", "the Modbus server takes connections"),
     "modbus.connected": Event("info", "a Modbus client is connected; `clients` are now", sums=("count",)),
     "modbus.disconnected": Event("warning", "a Modbus client is gone; `clients` are left", "see the PLC", sums=("count",)),
-    "modbus.refused": Event("warning", "the station refused what the PLC asked for", "see `why`", sums=("count",)),
+    "modbus.refused": Event("warning", "what the PLC asked for was refused, by the station or here", "see `why`", sums=("count",)),
     "network.address_here": Event("info", "an interface has the address that was awaited; it is listened on"),
     "log.dropped": Event("warning", "lines of this log came faster than they were taken, and were dropped", "see what reads it"),
     "evidence.refused": Event(

@@ -29,6 +29,7 @@ from edge_agent.wire import Reply, Request
 _LOOK_S = 0.05
 _FIRST_BEAT_S = 2.0  # how long a new connection may take to bring one
 _ANSWERS_S = 0.005
+_AWAY = "the station is away; is the daemon running?"
 _RECIPE = re.compile(r"^([1-9]\d{0,4})=(.+)$")
 
 
@@ -83,8 +84,7 @@ class Link:
         while not self._stop.is_set() and self._listener.is_alive():
             await asyncio.sleep(_ANSWERS_S)
             self._take(self._asking.replies())
-            with self._lock:
-                self._exchange.reaches(self._asking.is_connected)
+            self._look()
         notify(STOPPING=1)
         await self._server.close()
         if not self._stop.is_set():
@@ -124,14 +124,19 @@ class Link:
         for request in requests:
             if not self._asking.send(request):
                 with self._lock:
-                    self._exchange.replied(Reply(ok=False, id=request.id), now_s)
+                    self._exchange.replied(Reply(ok=False, id=request.id, error=_AWAY), now_s)
 
     def _take(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
-            if not reply.ok:
-                say("modbus.refused", what=reply.id, why=reply.error)
             with self._lock:
                 self._exchange.replied(reply, time.monotonic())
+
+    def _look(self) -> None:
+        with self._lock:
+            self._exchange.reaches(self._asking.is_connected)
+            refusals = self._exchange.refusals()
+        for what, why in refusals:
+            say("modbus.refused", what=what, why=why)
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from edge_agent.wire import Reply, Request, Verdict
 
 SILENCE_S = 0.25
 _WAITING = 8  # results that no PLC has acknowledged yet; a line that runs further ahead of it is not being read
+_UNTOLD = 100  # reasons of refusals that nobody took to tell them
 _REPLY_S = 1.0  # how long a trigger may wait for the station's answer
 _OUTCOMES = {PASS: 1, NG: 2, FAULT: 4}
 _MOST_MS = 0xFFFF
@@ -48,6 +49,7 @@ class Exchange:
         self._changing = ""  # the id of the change of recipe that it has not answered
         self._held = Command(0)  # the bits that the PLC holds up
         self._flags = Status(0)
+        self._refusals: deque[tuple[str, str]] = deque(maxlen=_UNTOLD)
         self._counts = dict.fromkeys(("heartbeat", "missed_triggers", "lost_results", "results"), 0)
 
     # --- from the station -----------------------------------------------------------------------------------------
@@ -83,19 +85,20 @@ class Exchange:
         if reply.id == self._changing:  # of an earlier one the PLC no longer waits for the answer
             self._changing = ""
             self._flags |= Status.RECIPE_ACK if reply.ok and self._held & Command.RECIPE else Status(0)
-            self._fail_if(not reply.ok)
+            if not reply.ok:
+                self._fail(reply.id, reply.error)
         elif what == "trigger" and part_id in self._asked:
             if reply.ok:
                 self._take_trigger(part_id)
             else:
-                self._miss(part_id)
+                self._miss(reply.error, part_id)
 
     def reaches(self, can_ask: bool) -> None:
         """Take whether the station can be asked. Where it cannot, it has forgotten who waits for a recipe: no answer will come."""
         self._can_ask = can_ask
         if self._changing and not can_ask:
+            self._fail(self._changing, "the station went away before it answered")
             self._changing = ""
-            self._fail_if(True)
 
     # --- from the PLC ---------------------------------------------------------------------------------------------
     def written(self, values: Mapping[str, int], now_s: float) -> list[Request]:
@@ -147,6 +150,12 @@ class Exchange:
         }
         return encode(values, shown.part_id, low_word_first=self._low_word_first)
 
+    def refusals(self) -> list[tuple[str, str]]:
+        """What was refused since, and why; for the log."""
+        found = list(self._refusals)
+        self._refusals.clear()
+        return found
+
     # --- within ---------------------------------------------------------------------------------------------------
     def _is_heard(self, now_s: float) -> bool:
         return now_s - self._heard_s <= SILENCE_S
@@ -170,11 +179,11 @@ class Exchange:
         if not self._is_heard(now_s):
             self._take_back()
         for part_id in [part_id for part_id, until_s in self._asked.items() if now_s > until_s]:
-            self._miss(part_id)
+            self._miss(f"the station did not answer within {_REPLY_S:g} s", part_id)
 
     def _take_back(self) -> None:
         for part_id in list(self._asked):
-            self._miss(part_id)
+            self._miss("the station fell silent, or began anew, before it answered", part_id)
         unread = len(self._waiting) + (self._shown is not None) + len(self._under_way)
         self._shown, self._shown_number = None, 0
         self._waiting.clear()
@@ -199,9 +208,11 @@ class Exchange:
 
     def _trigger(self, number: int, now_s: float) -> list[Request]:
         self._triggered = ""
-        is_taken = self._disown(number) if number else False
-        if not self._is_ready(now_s) or not number or is_taken:
-            self._miss()
+        is_under_way = self._disown(number) if number else False
+        if not number or is_under_way or not self._is_ready(now_s):
+            taken = f"a part with the number {number} is under way; give each another one"
+            why = "its number is 0; give 1 to 4294967295" if not number else taken if is_under_way else "the line is not ready"
+            self._miss(why)
             return []
         self._triggers += 1
         part_id = f"{number}.{self._run}.{self._triggers}"
@@ -228,20 +239,22 @@ class Exchange:
         if self._held & Command.TRIGGER and part_id == self._triggered:
             self._flags |= Status.TRIGGER_ACK
 
-    def _miss(self, part_id: str = "") -> None:
+    def _miss(self, why: str, part_id: str = "") -> None:
         self._under_way.pop(part_id, None)
         self._asked.pop(part_id, None)
         self._counts["missed_triggers"] += 1
-        self._fail_if(True)
+        self._fail(f"trigger/{part_id}", why)
 
     def _change_recipe(self, number: int) -> list[Request]:
         name = self._recipes.get(number)
-        self._fail_if(name is None)
         if name is None:
+            numbers = ", ".join(map(str, self._recipes)) or "none"
+            self._fail(f"recipe/{number}", f"no recipe has this number; --recipes gave {numbers}")
             return []
         self._changes += 1
         self._changing = f"recipe/{number}/{self._changes}"
         return [Request(op="recipe", id=self._changing, line=self._line, name=name)]
 
-    def _fail_if(self, is_failed: bool) -> None:
-        self._flags |= Status.COMMAND_FAILED if is_failed else Status(0)
+    def _fail(self, what: str, why: str) -> None:
+        self._flags |= Status.COMMAND_FAILED
+        self._refusals.append((what, why))

@@ -148,6 +148,11 @@ def test_a_trigger_that_is_not_taken_is_counted(line: Line, why: str) -> None:
             line.beat()
     assert Status.COMMAND_FAILED in line.status
     assert line.read("missed_triggers") == 1
+    words = {"refused": "no", "unanswered": "within 1 s", "no number": "number is 0", "under way": "the number 8 is under way"}
+    [(what, told)] = line.exchange.refusals()
+    assert what.startswith("trigger/")
+    assert words.get(why, why) in told
+    assert line.exchange.refusals() == []
     assert (Status.BUSY in line.status) == (why == "under way")
     line.write()
     line.write(Command.CLEAR)
@@ -226,6 +231,7 @@ def test_a_recipe_is_asked_for_by_its_number(line: Line) -> None:
     assert Status.RECIPE_ACK not in line.status
     assert line.write(Command.RECIPE, recipe_number=5) == []
     assert Status.COMMAND_FAILED in line.status
+    assert line.exchange.refusals() == [("recipe/5", "no recipe has this number; --recipes gave 3, 4")]
 
 
 def test_the_answer_for_another_recipe_is_not_that_for_the_last_one(line: Line) -> None:
