@@ -155,11 +155,13 @@ class Control(ctypes.Structure):
 
 
 class _ExtControlUnion(ctypes.Union):
+    _layout_ = "ms"  # what Python 3.14 wants to be told with _pack_; without bit fields it is GCC's packed layout
     _pack_ = 1
     _fields_ = [("value", c_int32), ("value64", c_int64)]
 
 
 class ExtControl(ctypes.Structure):
+    _layout_ = "ms"
     _pack_ = 1
     _fields_ = [("id", c_uint32), ("size", c_uint32), ("reserved2", c_uint32), ("u", _ExtControlUnion)]
 
