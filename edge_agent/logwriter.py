@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from logging_journald import JournaldTransport, check_journal_stream
@@ -125,7 +126,7 @@ class JournalLogger:
         try:
             self._transport.send(self.fields(values))
         except OSError:
-            print(f"<{_PRIORITIES[values['level']]}>{json.dumps(values, default=str)}", file=sys.stderr, flush=True)
+            _standard_error().write(f"<{_PRIORITIES[values['level']]}>{json.dumps(values, default=str)}\n")
 
     def fields(self, values: dict[str, Any]) -> list[tuple[str, Any]]:
         """The entry's fields: MESSAGE for people, and each value under its own name; of several reasons one REASON each."""
@@ -170,7 +171,7 @@ def configure(threshold: int) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr) if journal is None else lambda *_: JournalLogger(journal),
+        logger_factory=structlog.WriteLoggerFactory(_standard_error()) if journal is None else lambda *_: JournalLogger(journal),
         cache_logger_on_first_use=True,
     )
 
@@ -179,7 +180,17 @@ def complain(text: str) -> None:
     """Print what ends a command on standard error; where that is the journal's, each line has the priority of an error."""
     mark = f"<{_PRIORITIES['error']}>" if _journal() is not None else ""
     with contextlib.suppress(OSError):  # a full disk: the exit code still tells
-        print("\n".join(f"{mark}{line}" for line in f"edge-agent: {text}".splitlines()), file=sys.stderr)
+        _standard_error().write("".join(f"{mark}{line}\n" for line in f"edge-agent: {text}".splitlines()))
+
+
+def _standard_error() -> TextIO:
+    """Standard error without its buffer: the end of a process flushes that, and would wait for a thread that writes to a reader
+    who stands still, or make an exit code of 120 of a line that a full disk did not take."""
+    try:
+        raw = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
+    except (OSError, ValueError):  # a test's, which is no file
+        return sys.stderr
+    return io.TextIOWrapper(raw, encoding=sys.stderr.encoding, errors="backslashreplace", write_through=True)
 
 
 def _journal() -> JournaldTransport | None:

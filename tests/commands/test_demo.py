@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -37,7 +38,7 @@ def test_the_demo_accounts_for_every_part_and_leaves_its_evidence(
     assert {"PASS", "NG"} <= {result["outcome"] for result in results}
     sheet = cv2.imread(str(out / "contact_sheet.png"))
     assert sheet is not None and min(sheet.shape[:2]) > 500
-    with sqlite3.connect(out / "collector" / "collector.db") as store:
+    with closing(sqlite3.connect(out / "collector" / "collector.db")) as store:
         kept = dict(store.execute("select seq, outcome from records").fetchall())
     assert sorted(kept.values()) == sorted(result["outcome"] for result in results)
     assert list((out / "collector" / "crops").rglob("*.png"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def test_even_the_shortest_training_leaves_something_to_export(train: Callable[.
 def test_a_stop_while_writing_leaves_the_file_as_it_was(tool: Tool, tmp_path: Path) -> None:
     checkpoints, file = tool("checkpoints"), tmp_path / "last.pt"
     checkpoints.save({"at": 1}, file)
-    with pytest.raises(AttributeError):  # half of it is written
+    with pytest.raises((AttributeError, pickle.PicklingError)):  # half of it is written
         checkpoints.save({"at": 2, "rest": lambda: None}, file)
     assert checkpoints.load(file) == {"at": 1}
     file.write_bytes(file.read_bytes()[:300])

@@ -172,7 +172,7 @@ def test_somebody_filling_the_disk_for_a_moment_costs_no_row(tmp_path: Path) -> 
 
 
 FILL_A_DISK = """
-import os, sys
+import contextlib, os, sys
 from collections import Counter
 from pathlib import Path
 import msgspec
@@ -192,13 +192,9 @@ assert 0 < lost == stats.pictures_lost == 800 - kinds["picture"], (kinds, lost, 
 outbox.acknowledge(rows[-1].seq)
 assert outbox.flush(5)
 hog = Path(sys.argv[1]) / "hog"
-with open(hog, "wb") as out:  # now somebody else fills the disk to the last byte
-    try:
-        while True:
-            out.write(bytes(1 << 16))
-            out.flush()
-    except OSError:
-        pass
+with open(hog, "wb", buffering=0) as out, contextlib.suppress(OSError):  # now somebody else fills the disk to the last byte
+    while True:
+        out.write(bytes(1 << 16))
 for n in range(300):
     assert outbox.put_record(os.urandom(20_000)), "a put never waits and the queue has room"
 outbox.flush(1)
