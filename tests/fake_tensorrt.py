@@ -38,7 +38,9 @@ class Context:
     def execute_async_v3(self, handle: int) -> bool:
         assert self.device_memory, "no activation memory was attached"
         if self.world.fail.get("execute"):
-            self.log.log("error", "IExecutionContext::enqueueV3: the address of a tensor is not aligned")
+            self.log.log(
+                "error", f"IExecutionContext::enqueueV3: {self.world.fail.get('why', 'the address of a tensor is not aligned')}"
+            )
             return False
         self.world.streams[handle].put(self._compute)
         return True
@@ -100,6 +102,11 @@ def make_tensorrt(world: World, version: str = "10.3.0") -> Any:
         def get_tensor_dtype(self, name: str) -> str:
             return "DataType.FLOAT" if name == PEAK else "DataType.UINT8"
 
+        def refuses(self) -> bool:
+            if isinstance(why := world.fail.get("context"), str):
+                self.log.log(ILogger.ERROR, why)
+            return bool(why)
+
         def __del__(self) -> None:
             world.gone("engine")
 
@@ -107,14 +114,14 @@ def make_tensorrt(world: World, version: str = "10.3.0") -> Any:
         device_memory_size = 1000
 
         def create_execution_context_without_device_memory(self) -> Context | None:
-            return None if world.fail.get("context") else Context(world, self.log, self.shape)
+            return None if self.refuses() else Context(world, self.log, self.shape)
 
     class NewEngine(Engine):
         device_memory_size_v2 = 1000
 
         def create_execution_context(self, strategy: str) -> Context | None:
             assert strategy == "user"
-            return None if world.fail.get("context") else NewContext(world, self.log, self.shape)
+            return None if self.refuses() else NewContext(world, self.log, self.shape)
 
     class Runtime:
         def __init__(self, log: Any) -> None:

@@ -164,6 +164,21 @@ def test_no_execution_context_is_told_with_its_remedy(world: World, model: Model
         start(model)
 
 
+def test_no_execution_context_is_told_with_the_librarys_own_reason(world: World, model: Model) -> None:
+    world.fail["context"] = "CUDA driver version is insufficient for CUDA runtime version"
+    with pytest.raises(EngineUnavailable, match=r"driver is too old .*Update the driver"):
+        start(model)
+    left_nothing(world)
+
+
+def test_too_little_memory_for_the_first_inference_is_told_and_given_back(world: World, model: Model) -> None:
+    """Its kernels are loaded only then."""
+    world.fail |= {"execute": True, "why": "Cuda Runtime (out of memory)"}
+    with pytest.raises(EngineUnavailable, match=r"out of memory.*lower engine\.slots"):
+        start(model)
+    left_nothing(world)
+
+
 SLOT = 1000 + 2 * ROWS * COLS + 2 * (ROWS * COLS + 4)  # bytes: of the network, the picture and the answer, on both sides
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_gpu import World, built
 
-from edge_agent.errors import EngineError, EngineLost
+from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference import tensorrt
 from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt import parity, segmenter
@@ -46,6 +46,17 @@ def test_a_damaged_engine_is_built_again(
     said = "".join(capfd.readouterr())
     assert "engine.refused" in said
     assert "checksum" in said
+
+
+def test_an_engine_that_the_memory_does_not_suffice_for_is_not_built_again(
+    world: World, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = built(monkeypatch)
+    tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines").close()
+    world.fail |= {"execute": True, "why": "Cuda Runtime (out of memory)"}
+    with pytest.raises(EngineUnavailable, match="out of memory"):
+        tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
+    assert len(builds) == 1
 
 
 def test_a_miscompiled_engine_is_neither_used_nor_stored(

@@ -40,7 +40,7 @@ def test_too_little_memory_is_told_and_given_back(world: World, limit: int) -> N
 
 def test_the_librarys_reason_is_told(world: World) -> None:
     world.fail["execute"] = True
-    with pytest.raises(EngineError, match=r"refused to enqueue a batch: .*the address of a tensor is not aligned"):
+    with pytest.raises(EngineError, match=r"refused to enqueue an inference: .*the address of a tensor is not aligned"):
         measure(Gpu())
     assert (world.used, world.pushed, world.retained) == (0, 0, 0)
 

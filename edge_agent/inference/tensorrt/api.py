@@ -317,14 +317,29 @@ def ports_of(library: Library, engine: Any) -> dict[str, tuple[bool, tuple[int, 
     return ports
 
 
-def make_context(library: Library, engine: Any) -> tuple[Any, int, Callable[[int], None]]:
-    """Return an execution context, the bytes of device memory it needs, and the function that gives it their address."""
+def enqueue(context: Any, stream: int, log: Any) -> None:
+    """Put an inference into the stream. Raises EngineUnavailable where memory lacks, as for kernels that are loaded by the first
+    one; EngineError."""
+    if context.execute_async_v3(stream):
+        return
+    said = f"TensorRT refused to enqueue an inference: {told(log, 'it gave no reason')}"
+    if any(word in said.lower() for word in _MORE_MEMORY):
+        raise EngineUnavailable(f"{said}. The GPU has too little free memory: end what else uses it, or lower engine.slots.")
+    raise EngineError(said)
+
+
+def make_context(library: Library, engine: Any, log: Any) -> tuple[Any, int, Callable[[int], None]]:
+    """Return an execution context, the bytes of device memory it needs, and the function that gives it their address.
+
+    Raises EngineUnavailable."""
     trt = library.module
     if hasattr(trt, "ExecutionContextAllocationStrategy"):
         context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     else:
         context = engine.create_execution_context_without_device_memory()
     if context is None:
+        if why := told(log, ""):
+            raise _sorted_out(f"TensorRT could not make an execution context: {why}.", EngineUnavailable)
         raise EngineUnavailable(
             "TensorRT could not make an execution context: the GPU has too little free memory. Lower engine.slots."
         )

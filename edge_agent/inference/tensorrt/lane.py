@@ -13,7 +13,7 @@ import numpy as np
 from edge_agent.errors import EngineError
 from edge_agent.inference.base import TensorSlot
 from edge_agent.inference.graph import FRAMES, MAP, PEAK
-from edge_agent.inference.tensorrt.api import Library, make_context, told
+from edge_agent.inference.tensorrt.api import Library, enqueue, make_context
 from edge_agent.inference.tensorrt.cuda import Gpu
 from edge_agent.records import Pixels
 
@@ -39,7 +39,7 @@ class Lane:
         self._graphs: list[Any] = []  # of everything; of everything but the copy of the picture
         self._device: list[Any] = []
         self.stream, self.event = gpu.stream(), gpu.event()
-        self._context, size, attach = make_context(library, engine)
+        self._context, size, attach = make_context(library, engine, log)
         attach(self._on_device(size))
         tensor, self._input = self._pair(rows * cols)
         self._outputs, self._output = self._pair(self._peak_at + 4)
@@ -71,8 +71,7 @@ class Lane:
         """Poison, compute, bring the answer. The device's is poisoned, the map's end and the peak after it: its copy would bring a
         stale one over the host's."""
         self._gpu.poison(self._output + self._peak_at - _ALIGNED, _ALIGNED + 4, self.stream)
-        if not self._context.execute_async_v3(self.stream.handle):
-            raise EngineError(f"TensorRT refused to enqueue an inference: {told(self._log, 'it gave no reason')}")
+        enqueue(self._context, self.stream.handle, self._log)
         if self._memory == COPIED:
             self._gpu.to_host(self._outputs, self._output, self.stream)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import EngineError
-from edge_agent.inference.tensorrt.api import Library, load_engine, make_context, make_log, ports_of, told
+from edge_agent.inference.tensorrt.api import Library, enqueue, load_engine, make_context, make_log, ports_of
 from edge_agent.inference.tensorrt.cuda import Gpu, alone
 
 IN_FLIGHT = 2  # batches, each on a stream of its own: copies of one beside the computing of the other
@@ -47,7 +47,7 @@ class _Batch:
         self._gpu, self._log, self._device = gpu, log, list[Any]()
         self.stream = gpu.stream()
         self._events = [gpu.timed_event() for _ in range(4)]
-        self._context, size, attach = make_context(library, engine)
+        self._context, size, attach = make_context(library, engine, log)
         attach(self._on_device(size))
         self._inputs, self._outputs = list[tuple[Any, int]](), list[tuple[Any, int]]()
         rng = np.random.default_rng(0)
@@ -69,8 +69,7 @@ class _Batch:
             self._gpu.to_device(address, host, self.stream)
 
     def _compute(self) -> None:
-        if not self._context.execute_async_v3(self.stream.handle):
-            raise EngineError(f"TensorRT refused to enqueue a batch: {told(self._log, 'it gave no reason')}")
+        enqueue(self._context, self.stream.handle, self._log)
 
     def _fetch(self) -> None:
         for host, address in self._outputs:
