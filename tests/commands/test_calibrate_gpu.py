@@ -21,6 +21,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
 import onnx
 
+from edge_agent.commands.calibrating import manifest
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineUnavailable
 from edge_agent.foundry import Foundry
@@ -203,3 +204,15 @@ def test_an_engine_that_cannot_be_kept_is_not_activated(home: Home, monkeypatch:
     assert ran.returncode == 1
     assert "was timed on the engine" in ran.stderr
     assert not (home.state / "calibrated").exists()
+
+
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt_cu12", "tensorrt_cu13"])
+def test_the_manifest_tells_tensorrts_version_however_its_package_is_called(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == package:
+            return "10.16.1"
+        raise manifest.PackageNotFoundError(name)
+
+    monkeypatch.setattr(manifest, "version", version)
+    tools = manifest.this_machine()["tools"]
+    assert {name: told for name, told in tools.items() if name not in ("edge-agent", "python")} == {"tensorrt": "10.16.1"}

@@ -27,7 +27,8 @@ from stand_in_model import write_model
 
 STEP_FILE = TOOLS / "prove_steps.py"
 _LEAST_S = 10.0  # a step is not begun with less
-_PACKAGES = ("edge-agent", "pycuda", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx", "numpy", "nvidia-ml-py")
+_TENSORRT = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12", "tensorrt_rtx")  # a Jetson's own has no suffix, NVIDIA's wheels one
+_PACKAGES = ("edge-agent", "pycuda", *_TENSORRT, "openvino", "onnxruntime", "onnx", "numpy", "nvidia-ml-py")
 _STAND_IN = "stand-in"
 
 

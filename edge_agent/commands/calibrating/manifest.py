@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from edge_agent.inference.model import Model
 from edge_agent.recipe import Recipe
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+_CUDAS = ("cu13", "cu12")  # end the names of NVIDIA's own wheels: `tensorrt-cu12` has the module `tensorrt`
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -78,10 +80,9 @@ def this_machine() -> _Machine:
     """Versions of what computes here, the processor, and the GPUs that a driver tells of."""
     tools = {"edge-agent": __version__, "python": platform.python_version()}
     for name in _TOOLS:
-        try:
-            tools[name] = version(name)
-        except PackageNotFoundError:
-            continue
+        for package in (name, *(f"{name}_{cuda}" for cuda in _CUDAS)):
+            with contextlib.suppress(PackageNotFoundError):
+                tools.setdefault(name, version(package))
     lines = [line for file in sorted(_GPUS.glob("*/information")) for line in file.read_text().splitlines()]
     gpus = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
     return {"tools": tools, "processor": processor(), "gpus": gpus}
