@@ -26,7 +26,7 @@ from edge_agent.commands.benchmarks.plumbing import measure_plumbing
 from edge_agent.commands.benchmarks.station import measure_station
 from edge_agent.commands.benchmarks.triggers import measure_triggers
 from edge_agent.commands.numbers import number, whole
-from edge_agent.errors import UsageError
+from edge_agent.errors import EdgeAgentError, UsageError
 
 _MOST_S = 3600.0
 _SHARE, _MODEL, _HINT, _SIZE = 0.01, "demo-texture", "throughput", "2448x2048"
@@ -127,6 +127,8 @@ def _engines(args: argparse.Namespace) -> int:
             rows.append(row | {"machine": machine()})
             if args.json:
                 print(json.dumps(rows[-1]), flush=True)
+    if not rows:
+        raise EdgeAgentError("no engine could be measured here. See above for what each lacks.")
     if not args.json:
         output.console().print(table_of(rows))
     return 0

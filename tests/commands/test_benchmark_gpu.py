@@ -21,10 +21,10 @@ import onnx
 from edge_agent.calibration.candidates import CANDIDATES
 from edge_agent.calibration.cost import cost_of
 from edge_agent.commands.benchmarks import gpu as benchmark_gpu
-from edge_agent.commands.benchmarks.engine import graphs_of, table_of
+from edge_agent.commands.benchmarks.engine import graphs_of, measure_engines, table_of
 from edge_agent.commands.benchmarks.gpu import measure_gpu, throttling
 from edge_agent.commands.calibrating.manifest import Calibration, Manifest, about, made, this_machine, write_manifest
-from edge_agent.errors import EngineError
+from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference.model import CALIBRATED_PORTS, load_model
 from edge_agent.inference.tensorrt.network import Network
 from edge_agent.recipe import load_recipe
@@ -124,6 +124,41 @@ def test_a_precision_that_cannot_be_built_leaves_the_others(world: World, tmp_pa
     assert world.used == 0
 
 
+def test_a_precision_that_this_version_does_not_know_leaves_the_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As float16 of TensorRT 8, whose int8 is to be measured all the same; it is asked for once."""
+    original = benchmark_gpu.build_aside
+
+    def build_aside(network: Network, *others: Any) -> bytes:
+        if any(each.data_type == onnx.TensorProto.FLOAT16 for each in onnx.load_from_string(network.onnx).graph.initializer):
+            raise EngineUnavailable("builds no network with float16 in its file")
+        return original(network, *others)
+
+    monkeypatch.setattr(benchmark_gpu, "build_aside", build_aside)
+    told: list[str] = []
+    rows = rows_of(tmp_path, told)
+    assert [(row["precision"], row["batch"]) for row in rows] == [(p, b) for p in ("fp32", "int8") for b in (1, 4)]
+    assert [text for text in told if "fp16" in text and text.startswith("no row")] == [
+        f"no row of tensorrt {name} batch 1 or more: builds no network with float16 in its file"
+        for name in ("fp16", "int8_level0_fp16")
+    ]
+
+
+def test_a_gpu_that_is_lost_is_asked_for_nothing_more(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def measure_plan(*of: object) -> None:
+        asked.append(of)
+        raise EngineLost("the GPU is lost: an illegal memory access was encountered")
+
+    monkeypatch.setattr(benchmark_gpu, "measure_plan", measure_plan)
+    told: list[str] = []
+    assert rows_of(tmp_path, told) == []
+    assert len(asked) == 1
+    assert "no rows of tensorrt: the GPU is lost: an illegal memory access was encountered" in told
+
+
 def test_a_batch_that_is_refused_frees_everything(world: World, tmp_path: Path) -> None:
     world.fail["execute"] = True
     told: list[str] = []
@@ -131,6 +166,30 @@ def test_a_batch_that_is_refused_frees_everything(world: World, tmp_path: Path) 
     assert any("refused to enqueue" in text for text in told)
     assert world.used == 0
     assert world.pushed == 0
+
+
+def test_a_batch_without_a_row_leaves_its_place_in_the_table_empty() -> None:
+    one = {"engine": "e", "model": "m", "precision": "fp32", "latency_p50_ms": 1.0, "latency_p99_ms": 1.0, "roofline_share": None}
+    table = table_of([one | {"batch": batch, "images_per_s": float(batch)} for batch in (1, 4, 16)])
+    cells = {str(column.header): list(column.cells) for column in table.columns}
+    assert (cells["batch 2"], cells["batch 4"], cells["batch 8"]) == ([""], ["4.0 (1.0, 1.0)"], [""])
+    assert cells["batch 16"] == ["16.0 (1.0, 1.0)"]
+
+
+def test_without_openvino_the_gpu_is_measured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    told: list[str] = []
+    rows = list(measure_engines(str(write_small_unet(tmp_path / "unet")), 0.01, None, told.append))
+    assert {row["engine"] for row in rows} == {"tensorrt-10.3.0/Fake T4"}
+    assert told[0].startswith("no rows of openvino: ")
+
+
+def test_where_nothing_can_be_measured_it_is_an_error(tmp_path: Path, within: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    ran = within("benchmark", "engine", "--model", write_small_unet(tmp_path / "unet"), "--seconds", 0.01)
+    assert ran.returncode == 1
+    assert "no engine could be measured here" in ran.stderr
 
 
 def test_throttling_is_told_in_words() -> None:

@@ -5,6 +5,7 @@ On a processor no copies are made, and its peak is measured for float32 alone, b
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from edge_agent.calibration.ranges import measure_ranges
 from edge_agent.commands.benchmarks.gpu import measure_gpu
 from edge_agent.commands.calibrating.manifest import read_manifest
 from edge_agent.commands.replay import find_model
+from edge_agent.errors import ConfigurationError
 from edge_agent.inference.cpu import open_batch
 from edge_agent.inference.graph import finish, load_network, read_network
 from edge_agent.inference.model import CALIBRATED_PORTS, Model, load_model
@@ -39,18 +41,25 @@ def measure_engines(name: str, seconds: float, candidates: Path | None, tell: Ca
     model = load_model(find_model(name))
     graphs = graphs_of(model, candidates)
     first: dict[str, float] = {}
-    for rows in (_on_processor(model, graphs, seconds), measure_gpu(model, graphs, BATCHES, seconds, tell)):
+    for rows in (_on_processor(model, graphs, seconds, tell), measure_gpu(model, graphs, BATCHES, seconds, tell)):
         for row in rows:
             rate = row["images_per_s"]
             yield row | {"times_fp32_batch_1": round(rate / first.setdefault(row["engine"], rate), 3)}
 
 
-def _on_processor(model: Model, graphs: dict[str, Any], seconds: float) -> Iterator[Row]:
+def _on_processor(model: Model, graphs: dict[str, Any], seconds: float, tell: Callable[[str], None]) -> Iterator[Row]:
+    if importlib.util.find_spec("openvino") is None:
+        tell("no rows of openvino: it is not installed. Install it: pip install 'edge-agent[cpu]'")
+        return
     size = (model.papers.input.rows, model.papers.input.cols)
     for precision, graph in graphs.items():
         cost = cost_of(graph)
         for batch in BATCHES:
-            engine, run = open_batch(graph, CALIBRATED_PORTS[0], batch, size)
+            try:
+                engine, run = open_batch(graph, CALIBRATED_PORTS[0], batch, size)
+            except ConfigurationError as error:
+                tell(f"no row of openvino {precision} batch {batch}: {error}")
+                continue
             row = _row(_times_s(run, seconds), batch)
             yield {
                 "engine": engine,
@@ -132,11 +141,13 @@ def table_of(rows: list[Row]) -> Table:
     for batch in BATCHES:
         table.add_column(f"batch {batch}", justify="right")
     for engine, precision in dict.fromkeys((row["engine"], row["precision"]) for row in rows):
-        of_it = [row for row in rows if (row["engine"], row["precision"]) == (engine, precision)]
-        table.add_row(f"{engine} {precision}", *map(_cell, of_it))
+        of_it = {row["batch"]: row for row in rows if (row["engine"], row["precision"]) == (engine, precision)}
+        table.add_row(f"{engine} {precision}", *(_cell(of_it.get(batch)) for batch in BATCHES))
     return table
 
 
-def _cell(row: Row) -> str:
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
     share = "" if row["roofline_share"] is None else f" {row['roofline_share']:.0%}"
     return f"{row['images_per_s']:.1f} ({row['latency_p50_ms']:.1f}, {row['latency_p99_ms']:.1f}){share}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.calibration.cost import EIGHT, FLOAT, HALF, Cost, cost_of
-from edge_agent.errors import ConfigurationError, EngineError, EngineUnavailable
+from edge_agent.errors import ConfigurationError, EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference.model import Model
 from edge_agent.inference.tensorrt.api import LIBRARIES, Library, load_library
 from edge_agent.inference.tensorrt.build import build_aside
@@ -136,8 +136,11 @@ def _of_library(
                     plan = build_aside(network, timing, library.name, _WORKSPACE_MB, _OPTIMIZATION, told)
                     tell(f"{what}: measuring")
                     row = _row(library, gpu, peak, plan, cost, batch, seconds)
-                except EngineUnavailable:
+                except EngineLost:
                     raise
+                except EngineUnavailable as error:  # 8.x knows no float16; memory that is too small is so for larger batches too
+                    tell(f"no row of {what} or more: {error}")
+                    break
                 except (EngineError, ConfigurationError) as error:
                     tell(f"no row of {what}: {error}")
                     continue
