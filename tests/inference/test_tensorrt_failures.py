@@ -261,6 +261,16 @@ def test_no_pycuda_and_no_tensorrt_are_told_with_their_remedy(monkeypatch: pytes
         load_library()
 
 
+def test_a_folder_that_an_uninstallation_left_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt").mkdir()  # Python imports it all the same, as a namespace
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(EngineUnavailable, match=r"no TensorRT can be imported \(tensorrt: .*__version__"):
+        load_library()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+
 def test_a_pycuda_of_another_cuda_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "pycuda"
     package.mkdir()

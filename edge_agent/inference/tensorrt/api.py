@@ -70,10 +70,10 @@ def load_library(wanted: str = "auto") -> Library:
     for name in LIBRARIES if wanted == "auto" else (wanted,):
         try:
             module = _import(name)
-        except (ImportError, OSError) as error:  # a missing libcuda or libnvdla shows as either
+            library = Library(module, name, str(module.__version__))
+        except (ImportError, OSError, AttributeError) as error:  # no libcuda or libnvdla; a folder that an uninstallation left
             tried.append(f"{name}: {error}")
             continue
-        library = Library(module, name, str(module.__version__))
         if not library.is_rtx and library.numbers < _OLDEST:
             raise EngineUnavailable(
                 f"TensorRT {library.version} is too old, {_OLDEST[0]}.{_OLDEST[1]} is the oldest that can be used. "
