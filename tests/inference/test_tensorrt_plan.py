@@ -110,7 +110,8 @@ def test_a_network_that_the_version_should_know_is_the_models_fault(
 @pytest.mark.parametrize(
     ("why", "remedy"),
     [
-        ("Cuda Runtime (out of memory)", "too little free memory"),
+        ("Cuda Runtime (out of memory)", r"too little free memory.*lower engine\.workspace_mb"),
+        ("Could not find any implementation for node up/Conv due to insufficient workspace", r"Raise engine\.workspace_mb"),
         ("Cuda failure: 35", "Update the driver"),
         ("Cuda failure: 2", "too little free memory"),
     ],

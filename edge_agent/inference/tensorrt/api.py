@@ -19,7 +19,8 @@ _OLDEST = (8, 5)  # the first with uint8 tensors, addresses by name and execute_
 _STRONG = (10, 0)
 _COMPLETE = (10, 12)  # NVIDIA's own word for where strong typing knows every operator in float16 and int8
 _CUDA_CODE = re.compile(r"cuda (?:initialization )?failure(?: with error)?:? (\d+)")  # a CUresult or cudaError, 8.x to 11
-_MORE_MEMORY = ("out of memory", "outofmemory", "insufficient workspace", "memory allocation")
+_MORE_WORKSPACE = ("insufficient workspace", "increasing the workspace")  # for any kernel: the limit's doing, or the GPU's
+_MORE_MEMORY = ("out of memory", "outofmemory", "memory allocation")
 _OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat")
 _MIXED_DRIVER = ("system driver", "unsupported display driver")
 _MEMORY_CODES, _OLD_CODES, _MIXED_CODES = ("2",), ("35", "804"), ("803",)
@@ -133,6 +134,10 @@ def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError
     def means(words: tuple[str, ...], numbers: tuple[str, ...]) -> bool:
         return any(word in lower for word in words) or any(code in numbers for code in codes)
 
+    if means(_MORE_WORKSPACE, ()):
+        return EngineUnavailable(
+            f"the builder has too little workspace: {why} Raise engine.workspace_mb, or end what else uses the GPU."
+        )
     if means(_MORE_MEMORY, _MEMORY_CODES):
         return EngineUnavailable(f"the GPU has too little free memory: {why} End what else uses it, or lower engine.workspace_mb.")
     if means(_OLD_DRIVER, _OLD_CODES):
