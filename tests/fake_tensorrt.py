@@ -220,6 +220,8 @@ def add_builder(trt: Any, world: World, version: str) -> None:
                 monitor.phase_start("tactics", None, 2)
                 assert all(monitor.step_complete("tactics", step) for step in range(2))
                 monitor.phase_finish("tactics")
+            for warning in world.fail.get("warnings", ()):
+                self._log.log("warning", warning)
             if "build" in world.fail:
                 self._log.log("error", world.fail["build"])
                 return None

@@ -149,6 +149,29 @@ def test_a_network_that_cannot_be_built_never_will_be(monkeypatch: pytest.Monkey
         build_plan(load_library(), network(), OPTIONS)
 
 
+@pytest.mark.parametrize(
+    "warning",
+    [
+        "Tactic Device request: 4245MB Available: 3804MB. Device memory is insufficient to use tactic.",
+        "UNSUPPORTED_STATE: Skipping tactic 44 due to insufficient memory on requested size of 1048576000 detected for tactic 0x6e",
+        "Skipping tactic 3 due to insuficient memory on requested size of 538 detected for tactic 4.",
+    ],
+)
+def test_a_node_whose_kernels_were_all_too_large_for_the_free_memory_is_no_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, warning: str
+) -> None:
+    world = world_of(monkeypatch, "10.16.1")
+    world.fail |= {
+        "warnings": [warning],
+        "build": "Error Code 10: Internal Error (Could not find any implementation for node pool.)",
+    }
+    with pytest.raises(EngineUnavailable, match=r"too little free memory: .*pool.*emory.*End what else uses it"):
+        build_plan(load_library(), network(), OPTIONS)
+    world.fail["build"] = "the network has no output"
+    with pytest.raises(ConfigurationError, match="no output"):
+        build_plan(load_library(), network(), OPTIONS)
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
 @pytest.mark.parametrize("maker", ["Builder", "OnnxParser"])
 def test_a_constructor_that_makes_nothing_is_told_with_its_remedy(

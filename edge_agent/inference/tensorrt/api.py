@@ -21,6 +21,8 @@ _COMPLETE = (10, 12)  # NVIDIA's own word for where strong typing knows every op
 _CUDA_CODE = re.compile(r"cuda (?:initialization )?failure(?: with error)?:? (\d+)")  # a CUresult or cudaError, 8.x to 11
 _MORE_WORKSPACE = ("insufficient workspace", "increasing the workspace")  # for any kernel: the limit's doing, or the GPU's
 _MORE_MEMORY = ("out of memory", "outofmemory", "memory allocation")
+_NO_KERNEL = "could not find any implementation"
+_SKIPPED = re.compile("memory is insufficient|insuff?icient memory|memory allocation error")  # 8.x misspells it
 _OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat")
 _MIXED_DRIVER = ("system driver", "unsupported display driver")
 _MEMORY_CODES, _OLD_CODES, _MIXED_CODES = ("2",), ("35", "804"), ("803",)
@@ -139,7 +141,7 @@ def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError
             f"the builder has too little workspace: {why} Raise engine.workspace_mb, or end what else uses the GPU."
         )
     if means(_MORE_MEMORY, _MEMORY_CODES):
-        return EngineUnavailable(f"the GPU has too little free memory: {why} End what else uses it, or lower engine.workspace_mb.")
+        return _too_little_memory(why)
     if means(_OLD_DRIVER, _OLD_CODES):
         return EngineUnavailable(f"the NVIDIA driver is too old for this TensorRT: {why} Update the driver and restart.")
     if means(_MIXED_DRIVER, _MIXED_CODES):
@@ -154,6 +156,10 @@ def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError
             f"the GPU or its libraries failed: {why} Look at `nvidia-smi` and `dmesg`, or install TensorRT again."
         )
     return otherwise(why)
+
+
+def _too_little_memory(why: str) -> EngineUnavailable:
+    return EngineUnavailable(f"the GPU has too little free memory: {why} End what else uses it, or lower engine.workspace_mb.")
 
 
 def _made(library: Library, log: Any, make: Callable[[], Any]) -> Any:
@@ -194,7 +200,7 @@ def build_plan(
         cache = _begun_cache(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _refused(library, onnx, "build", told(log, _NO_REASON))
+        raise _refused(library, onnx, "build", told(log, _NO_REASON), log.warnings)
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
 
 
@@ -207,12 +213,15 @@ def _begun_cache(config: Any, timing: bytes) -> Any:
     return None
 
 
-def _refused(library: Library, onnx: bytes, verb: str, why: str) -> Exception:
+def _refused(library: Library, onnx: bytes, verb: str, why: str, warnings: Iterable[str] = ()) -> Exception:
     """The error for a network that the library cannot `verb`: of a later version's types it may be the library that is to blame.
 
-    Reading needs no GPU: what is said there of one that is missing or too old is not why.
+    Reading needs no GPU: what is said there of one that is missing or too old is not why. A builder passes over kernels that need
+    more memory than is free, which it but warns of, and in the end has none.
     """
     said = f"{library.name} {library.version} cannot {verb} the network: {why}."
+    if _NO_KERNEL in why.lower() and (skipped := [each for each in warnings if _SKIPPED.search(each.lower())]):
+        return _too_little_memory(f"{said} {_in_one_line(skipped[-1:])}.")
     otherwise = EngineUnavailable if why == _NO_REASON else ConfigurationError
     meant = ConfigurationError(said) if verb == "read" else _sorted_out(said, otherwise)
     if isinstance(meant, ConfigurationError) and not library.is_rtx and library.numbers < _COMPLETE and any(_types(onnx)):
