@@ -209,6 +209,7 @@ def left_nothing(world: World) -> None:
         (("error", "CUDA initialization failure with error: 100"), "Look at `nvidia-smi`"),
         (("error", "CUDA initialization failure with error: 803"), "Restart the machine"),
         (("error", "Cuda Runtime (no CUDA-capable device is detected)"), "Look at `nvidia-smi`"),
+        (("error", "Target GPU SM 61 is not supported by this TensorRT release."), "Install one that supports it"),
         (("info", "nothing of note"), "factory function returned nullptr"),
     ],
 )

@@ -113,6 +113,7 @@ def test_a_network_that_the_version_should_know_is_the_models_fault(
         ("Cuda Runtime (out of memory)", r"too little free memory.*lower engine\.workspace_mb"),
         ("Could not find any implementation for node up/Conv due to insufficient workspace", r"Raise engine\.workspace_mb"),
         ("Cuda failure: 35", "Update the driver"),
+        ("Compute capability is invalid or not supported", "is not for this GPU: .*Install one that supports it"),
         ("Cuda failure: 2", "too little free memory"),
     ],
 )

@@ -24,6 +24,11 @@ _MORE_MEMORY = ("out of memory", "outofmemory", "memory allocation")
 _NO_KERNEL = "could not find any implementation"
 _SKIPPED = re.compile("memory is insufficient|insuff?icient memory|memory allocation error")  # 8.x misspells it
 _OLD_DRIVER = ("driver version is insufficient", "driver is too old", "forward compat")
+_OTHER_GPU = (
+    "is not supported by this tensorrt",
+    "does not support this compute capability",
+    "compute capability is invalid or not supported",
+)
 _MIXED_DRIVER = ("system driver", "unsupported display driver")
 _MEMORY_CODES, _OLD_CODES, _MIXED_CODES = ("2",), ("35", "804"), ("803",)
 _NOT_THE_NETWORK = ("cuda runtime (", "cuda driver (", "cuda_error_", "unable to load library", "launch failure", "timed out")
@@ -148,6 +153,10 @@ def _sorted_out(why: str, otherwise: type[EngineError] | type[ConfigurationError
         return EngineUnavailable(
             f"the NVIDIA driver and its libraries are of two versions: {why} Restart the machine; if that does not help, "
             "install the driver again."
+        )
+    if means(_OTHER_GPU, ()):
+        return EngineUnavailable(
+            f"this TensorRT is not for this GPU: {why} Install one that supports it (docs/gpu.md), or set engine: {{kind: cpu}}."
         )
     if means(("no cuda-capable device",), _NO_DEVICE_CODES):
         return EngineUnavailable(f"there is no NVIDIA GPU that can be used: {why} Look at `nvidia-smi`.")
