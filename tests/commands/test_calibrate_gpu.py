@@ -216,3 +216,17 @@ def test_the_manifest_tells_tensorrts_version_however_its_package_is_called(pack
     monkeypatch.setattr(manifest, "version", version)
     tools = manifest.this_machine()["tools"]
     assert {name: told for name, told in tools.items() if name not in ("edge-agent", "python")} == {"tensorrt": "10.16.1"}
+
+
+def test_the_manifest_tells_the_gpus_or_the_board_that_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, gpus = tmp_path / "model", tmp_path / "gpus"
+    monkeypatch.setattr(manifest, "_BOARD", board)
+    monkeypatch.setattr(manifest, "_GPUS", gpus)
+    assert manifest.this_machine()["gpus"] == []
+    board.write_text("Raspberry Pi 5\0")
+    assert manifest.this_machine()["gpus"] == []
+    board.write_text("NVIDIA Jetson AGX Orin Developer Kit\0")
+    assert manifest.this_machine()["gpus"] == ["NVIDIA Jetson AGX Orin Developer Kit"]
+    (gpus / "0000:01:00.0").mkdir(parents=True)
+    (gpus / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA T4\nIRQ:   \t\t 35\n")
+    assert manifest.this_machine()["gpus"] == ["NVIDIA T4"]

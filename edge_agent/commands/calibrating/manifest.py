@@ -21,6 +21,7 @@ from edge_agent.recipe import Recipe
 _TOOLS = ("numpy", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 _CUDAS = ("cu13", "cu12")  # end the names of NVIDIA's own wheels: `tensorrt-cu12` has the module `tensorrt`
 _GPUS = Path("/proc/driver/nvidia/gpus")
+_BOARD = Path("/proc/device-tree/model")  # of a Jetson, whose GPU is part of it and no entry there
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +84,17 @@ def this_machine() -> _Machine:
         for package in (name, *(f"{name}_{cuda}" for cuda in _CUDAS)):
             with contextlib.suppress(PackageNotFoundError):
                 tools.setdefault(name, version(package))
+    return {"tools": tools, "processor": processor(), "gpus": _gpus()}
+
+
+def _gpus() -> list[str]:
     lines = [line for file in sorted(_GPUS.glob("*/information")) for line in file.read_text().splitlines()]
     gpus = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
-    return {"tools": tools, "processor": processor(), "gpus": gpus}
+    with contextlib.suppress(OSError):
+        board = _BOARD.read_text(errors="replace").strip("\0\n ")
+        if not gpus and board.startswith("NVIDIA"):
+            return [board]
+    return gpus
 
 
 def about(model: Model, recipe: Recipe) -> dict[str, Any]:
