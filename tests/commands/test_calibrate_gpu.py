@@ -21,12 +21,15 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
 import onnx
 
-from edge_agent.commands.calibrating import manifest
+from edge_agent.commands.calibrating import manifest, report
+from edge_agent.commands.calibrating.gate import Speed
 from edge_agent.daemon import Daemon
 from edge_agent.errors import ConfigurationError, EngineUnavailable
 from edge_agent.foundry import Foundry
 from edge_agent.inference import tensorrt
+from edge_agent.inference.model import load_model
 from edge_agent.inference.tensorrt.network import Network
+from edge_agent.recipe import load_recipe
 from edge_agent.settings import load_station
 
 GPU = {"kind": "tensorrt", "library": "tensorrt", "slots": 2, "keep_warm_ms": 0}
@@ -230,3 +233,17 @@ def test_the_manifest_tells_the_gpus_or_the_board_that_has_one(tmp_path: Path, m
     (gpus / "0000:01:00.0").mkdir(parents=True)
     (gpus / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA T4\nIRQ:   \t\t 35\n")
     assert manifest.this_machine()["gpus"] == ["NVIDIA T4"]
+
+
+@pytest.mark.parametrize(("engine", "usual"), [("openvino-2026/cpu/latency", "processor"), ("tensorrt-10.3.0/T4/01", "GPU")])
+def test_where_int8_gains_nothing_the_report_says_on_what_that_is_usual(tmp_path: Path, engine: str, usual: str) -> None:
+    station = StationFolder(tmp_path)
+    station.write()
+    recipe, model = load_recipe(station.folder / "recipes" / "part.yaml"), load_model(station.folder / "models" / "bright")
+    calibration: manifest.Calibration = {"images": 1, "used": 1, "tensors": 1, "sha256": "", "ranges": "minmax", "percentile": None}
+    of_desk = {"calibration": calibration, "ranges": {}, "candidates": {}, "made_at": "", "made_on": manifest.this_machine()}
+    gate = {"engine": engine, "golden": {"defective": 1, "good": 1}}
+    told = manifest.Manifest(**manifest.about(model, recipe), **of_desk, gate=gate)
+    speeds = {name: Speed(100, 10, 1, 1, 1) for name in ("fp32", "int8")}
+    (warning,) = report._warnings(report.Report(told, recipe, [], {}, {}, speeds, {}, None))
+    assert f"That is usual on a {usual} " in warning
