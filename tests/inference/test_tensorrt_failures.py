@@ -127,12 +127,12 @@ def test_a_gpu_that_breaks_while_it_is_opened_is_lost(world: World, model: Model
     assert not [each for each in world.log if each.startswith("-")]
 
 
-@pytest.mark.parametrize("call", ["retain", "push", "to_device"])
-def test_a_call_that_fails_in_opening_leaves_nothing(world: World, model: Model, call: str) -> None:
+@pytest.mark.parametrize(("call", "kind"), [("retain", EngineUnavailable), ("push", EngineUnavailable), ("to_device", EngineError)])
+def test_a_call_that_fails_in_opening_leaves_nothing(world: World, model: Model, call: str, kind: type[EngineError]) -> None:
     world.fail[call] = Error("it failed: invalid value")
     with pytest.raises(EngineError, match="invalid value") as failure:
         start(model)
-    assert type(failure.value) is EngineError
+    assert type(failure.value) is kind
     left_nothing(world)
 
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_gpu import World, built
+from fake_gpu import Error, World, built
 
 from edge_agent.errors import EngineError, EngineLost, EngineUnavailable
 from edge_agent.inference import tensorrt
@@ -57,6 +57,19 @@ def test_an_engine_that_the_memory_does_not_suffice_for_is_not_built_again(
     with pytest.raises(EngineUnavailable, match="out of memory"):
         tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
     assert len(builds) == 1
+
+
+def test_a_gpu_that_is_taken_is_no_fault_of_the_engine(
+    world: World, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another build would be another engine, which no gate has seen."""
+    builds = built(monkeypatch)
+    tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines").close()
+    world.fail["retain"] = Error("cuDevicePrimaryCtxRetain failed: all CUDA-capable devices are busy or unavailable")
+    with pytest.raises(EngineUnavailable, match=r"cannot be opened: .*busy or unavailable\. Look at `nvidia-smi`"):
+        tensorrt.open_tensorrt(QUIET, model, tmp_path / "engines")
+    assert len(builds) == 1
+    assert "engine.refused" not in "".join(capfd.readouterr())
 
 
 def test_a_miscompiled_engine_is_neither_used_nor_stored(

@@ -72,10 +72,15 @@ class Gpu:
             raise EngineError(f"{what}: {error}") from None
 
     def push(self) -> None:
-        """Make the primary context this thread's."""
+        """Make the primary context this thread's. Raises EngineUnavailable: another process may have the GPU for itself."""
         with self.translated("the GPU's context"):
-            context = self._device.retain_primary_context()
-            context.push()
+            try:
+                context = self._device.retain_primary_context()
+                context.push()
+            except self._driver.MemoryError:
+                raise
+            except self._driver.Error as error:
+                raise _absent(str(error)) from None
         self._context = context
 
     def settle(self) -> None:
