@@ -93,8 +93,8 @@ def require_onnxruntime() -> Any:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it looks as it is loaded
     try:
         from onnxruntime import quantization
-    except ImportError:
-        message = "making candidates needs onnxruntime 1.31, which is not there"
+    except ImportError as error:
+        message = f"making candidates needs onnxruntime 1.31, which cannot be loaded: {error}"
         remedy = "pip install 'edge-agent[calibrate]', with Python 3.11 or newer; one of 3.10 tries those made elsewhere: "
         remedy += "`calibrate --gate-only`, `benchmark engine --candidates DIR`."
         raise ConfigurationError.of(message, remedy) from None
