@@ -246,6 +246,7 @@ class Exchange:
         self._fail(f"trigger/{part_id}", why)
 
     def _change_recipe(self, number: int) -> list[Request]:
+        self._changing = ""
         name = self._recipes.get(number)
         if name is None:
             numbers = ", ".join(map(str, self._recipes)) or "none"

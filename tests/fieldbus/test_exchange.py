@@ -245,6 +245,15 @@ def test_the_answer_for_another_recipe_is_not_that_for_the_last_one(line: Line) 
     assert Status.RECIPE_ACK in line.status
 
 
+def test_the_answer_for_an_earlier_recipe_is_not_that_for_a_number_without_one(line: Line) -> None:
+    line.write(Command.RECIPE, recipe_number=3)
+    first = line.asked[0].id
+    line.write()
+    line.write(Command.RECIPE, recipe_number=5)
+    line.exchange.replied(Reply(ok=True, id=first), line.now_s)
+    assert line.status & (Status.RECIPE_ACK | Status.COMMAND_FAILED) == Status.COMMAND_FAILED
+
+
 def test_a_recipe_whose_answer_cannot_come_has_failed(line: Line) -> None:
     line.write(Command.RECIPE, recipe_number=4)
     line.exchange.reaches(True)
