@@ -65,13 +65,16 @@ class Exchange:
         self._counts["heartbeat"] += 1
 
     def judged(self, verdict: Verdict, now_s: float) -> None:
-        """Take a live verdict: not of another line or epoch, no shadow result, and not while nothing vouches for deadlines."""
+        """Take a live verdict: not of another line or epoch, and not while nothing vouches for deadlines. A shadow result ends
+        its part, and is not shown."""
         self._look(now_s)
-        if verdict.line != self._line or verdict.shadow or verdict.epoch != self._epoch or not self._is_heard(now_s):
+        if verdict.line != self._line or verdict.epoch != self._epoch or not self._is_heard(now_s):
             return
         number = self._under_way.pop(verdict.part_id, 0)
         if verdict.part_id in self._asked:  # the answer to the trigger is on its way, and says no more
             self._take_trigger(verdict.part_id)
+        if verdict.shadow:
+            return
         if len(self._waiting) == _WAITING:
             self._waiting.popleft()
             self._lose(1)

@@ -286,6 +286,16 @@ def test_what_does_not_count_is_not_shown(line: Line, changes: dict[str, Any]) -
     assert line.read("outcome") == 0
 
 
+def test_a_part_that_came_out_as_a_master_part_is_under_way_no_more(line: Line) -> None:
+    line.write(Command.TRIGGER, trigger_number=8)
+    line.judged(1, part_id="8.run.1", shadow=True, challenge="scratched")
+    assert line.status & (Status.BUSY | Status.TRIGGER_ACK | Status.RESULT_VALID) == Status.TRIGGER_ACK
+    line.write()
+    assert line.write(Command.TRIGGER, trigger_number=8) == [("trigger", "8.run.2")]
+    line.judged(2, part_id="8.run.2")
+    assert (line.read("trigger_number"), line.read("sequence"), line.read("lost_results")) == (8, 2, 0)
+
+
 def test_a_station_that_began_anew_takes_the_results_of_before_back(line: Line) -> None:
     line.judged(1)
     line.beat(epoch=8)
