@@ -14,8 +14,9 @@ from pymodbus.simulator import SimDevice
 Connected = Callable[[object, bool], None]  # a connection, and whether it is there now
 
 _SPEAKING: ContextVar[object] = ContextVar("speaking", default=None)
-# A PLC without power says no goodbye: five seconds after its last word its connection is gone.
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3}
+# A PLC without power says no goodbye: five seconds after its last word its connection is gone. The kernel asks after a peer that
+# owes nothing (KEEP...); of one that was just being answered it only waits for the receipt (USER_TIMEOUT, ms).
+_PATIENCE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 5000}
 
 
 class Server(ModbusTcpServer):
@@ -36,7 +37,7 @@ class Connection(ServerRequestHandler):
         super().callback_connected()
         own: Any = self.transport.get_extra_info("socket")
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE.items():
+        for option, value in _PATIENCE.items():
             own.setsockopt(socket.IPPROTO_TCP, option, value)
         self._connected(self, True)
 
