@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from pymodbus.constants import ExcCodes
+from pymodbus.pdu import ExceptionResponse
 from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import SimDevice
@@ -14,6 +16,8 @@ from pymodbus.simulator import SimDevice
 Connected = Callable[[object, bool], None]  # a connection, and whether it is there now
 
 _SPEAKING: ContextVar[object] = ContextVar("speaking", default=None)
+# Functions that read and write registers. Of bits these registers are none; diagnoses, files and the rest are pymodbus's own.
+_FUNCTIONS = frozenset({3, 4, 6, 16, 23})
 # A PLC without power says no goodbye: five seconds after its last word its connection is gone. The kernel asks after a peer that
 # owes nothing (KEEP...); of one that was just being answered it only waits for the receipt (USER_TIMEOUT, ms).
 _PATIENCE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 5000}
@@ -47,7 +51,12 @@ class Connection(ServerRequestHandler):
 
     async def handle_request(self) -> None:
         _SPEAKING.set(self)  # each request has a task of its own, and with it a context
-        await super().handle_request()  # type: ignore[no-untyped-call]
+        request = self.last_pdu
+        if request is None or request.function_code in _FUNCTIONS:
+            await super().handle_request()  # type: ignore[no-untyped-call]
+            return
+        refusal = ExceptionResponse(request.function_code, ExcCodes.ILLEGAL_FUNCTION, request.dev_id, request.transaction_id)
+        self.server_send(refusal, self.last_addr)  # type: ignore[no-untyped-call]
 
 
 def speaking() -> object:

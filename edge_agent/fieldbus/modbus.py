@@ -15,7 +15,6 @@ from edge_agent.fieldbus.registers import COMMANDS_AT, COMMANDS_SIZE, SIZE, deco
 from edge_agent.wire import Request
 
 Ask = Callable[[Iterable[Request]], None]
-_REGISTERS = frozenset({3, 4, 6, 16, 23})  # functions that read and write registers; of bits these registers are none
 
 
 class ModbusServer:
@@ -43,7 +42,7 @@ class ModbusServer:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what it has to say is the PLC's to hear, as an exception code
         words = [SimData(0, count=COMMANDS_AT + COMMANDS_SIZE, values=0, datatype=DataType.REGISTERS)]
         device = SimDevice(id=0, simdata=words, action=self._access)
-        self._speaking, self._refusals = speaking, ExcCodes
+        self._speaking, self._illegal_address = speaking, ExcCodes.ILLEGAL_ADDRESS
         self._server = Server(device, host, port, self._connected)
         try:
             await self._server.serve_forever(background=True)
@@ -59,14 +58,12 @@ class ModbusServer:
             await self._server.shutdown()
 
     async def _access(
-        self, function: int, _start: int, address: int, _count: int, registers: list[int], written: list[int] | list[bool] | None
+        self, _function: int, _start: int, address: int, _count: int, registers: list[int], written: list[int] | list[bool] | None
     ) -> Any:
         """Called by pymodbus before each read, which sees what this puts into the registers, and before each write; returns the
         code of an exception, or None."""
-        if function not in _REGISTERS:
-            return self._refusals.ILLEGAL_FUNCTION
         if written is not None and address < COMMANDS_AT:
-            return self._refusals.ILLEGAL_ADDRESS
+            return self._illegal_address
         now_s = time.monotonic()
         with self._lock:
             if written is not None and self._speaking() is not self._plc:

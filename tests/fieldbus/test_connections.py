@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge_agent.fieldbus.connections import Connection, Server
@@ -39,3 +41,25 @@ def test_a_peer_without_power_is_waited_for_five_seconds_whether_it_owes_a_recei
     told = asyncio.run(options())
     assert told[socket.TCP_KEEPIDLE] + told[socket.TCP_KEEPINTVL] * told[socket.TCP_KEEPCNT] == 5
     assert told[socket.TCP_USER_TIMEOUT] == 5000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x01\0\0\0\x01",  # read coils
+        b"\x05\0\0\xff\0",  # write a coil
+        b"\x07",  # read exception status
+        b"\x08\0\x04\0\0",  # diagnosis: listen only from now on
+        b"\x11",  # report server id
+        b"\x15\x09\x06\0\x04\0\x01\0\x01\0\0",  # write a file
+        b"\x16\0\0\xff\xff\0\x01",  # mask write
+        b"\x2b\x0e\x01\0",  # read device identification
+    ],
+)
+def test_a_function_that_is_not_for_registers_is_refused(request_: bytes) -> None:
+    async def answer() -> bytes:
+        async with connected() as (_, reader, writer):
+            writer.write(struct.pack(">HHHB", 7, 0, len(request_) + 1, 3) + request_)
+            return await asyncio.wait_for(reader.readexactly(9), 5)
+
+    assert asyncio.run(answer()) == struct.pack(">HHHBBB", 7, 0, 3, 3, request_[0] | 0x80, 1)
