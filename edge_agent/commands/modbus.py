@@ -26,7 +26,7 @@ from edge_agent.plc.gateway import Gateway
 from edge_agent.settings import Station, load_station
 from edge_agent.wire import Reply, Request
 
-_LOOK_S = 0.05
+_LOOK_S = 0.01  # how late a heartbeat may be noted
 _FIRST_BEAT_S = 2.0  # how long a new connection may take to bring one
 _ANSWERS_S = 0.005
 _AWAY = "the station is away; is the daemon running?"
@@ -114,8 +114,9 @@ class Link:
                     return
                 with self._lock:
                     if self._gateway.heartbeat_at > beat_at:
-                        self._exchange.beat(self._gateway.heartbeat, now_s)
-                        beat_at, until_s = self._gateway.heartbeat_at, now_s + SILENCE_S
+                        beat_at = self._gateway.heartbeat_at
+                        until_s = beat_at + SILENCE_S
+                        self._exchange.beat(self._gateway.heartbeat, beat_at)
                     if verdict is not None:
                         self._exchange.judged(verdict, now_s)
 

@@ -7,9 +7,10 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bright import gray, with_defect
@@ -18,9 +19,12 @@ from pymodbus.exceptions import ConnectionException
 from running import wait_until
 from stations import Program, StationFolder
 
+from edge_agent.commands.modbus import Link
+from edge_agent.fieldbus.exchange import SILENCE_S
 from edge_agent.fieldbus.registers import COMMANDS_AT, RESULT, SIZE, Command, Status
-from edge_agent.plc.gateway import ask
+from edge_agent.plc.gateway import Gateway, ask
 from edge_agent.security import make_keys, read_pair
+from edge_agent.settings import load_station
 from edge_agent.wire import Request
 
 ADDRESSES = {register.name: register.address for register in RESULT}
@@ -140,6 +144,30 @@ def test_a_verdict_that_was_held_up_is_not_shown(plant: StationFolder, tmp_path:
         wait_until(lambda: plc.is_up(Status.READY))
         assert (plc.read("results"), plc.read("outcome")) == (0, 0)
         assert plc.part(1) == 2
+
+
+class Told:
+    """A gateway that read its last heartbeat a while ago, and hears nothing more."""
+
+    def __init__(self, read_s: float) -> None:
+        self.heartbeat_at = read_s
+        self.heartbeat = {"epoch": 7, "lines": {"line": {"state": "Ready", "mode": "online"}}}
+
+    def verdicts(self, _timeout_s: float) -> Iterator[Any]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_heartbeat_counts_from_when_it_came_not_from_when_it_was_noted(plant: StationFolder) -> None:
+    link = Link(load_station(plant.write()), "line", {}, low_word_first=False)
+    link._gateway.close()
+    link._gateway = cast(Gateway, Told(read_s := time.monotonic() - 0.2))
+    link._listen_until_silent()
+    assert link._exchange.registers(read_s + SILENCE_S - 0.001)[0] & Status.HEARD
+    assert not link._exchange.registers(read_s + SILENCE_S + 0.001)[0]
+    link.close()
 
 
 def test_a_plc_that_is_gone_leaves_no_result_to_the_next(plant: StationFolder, tmp_path: Path) -> None:
