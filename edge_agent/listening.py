@@ -45,18 +45,22 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
         try:
-            socket.setsockopt(zmq.USE_FD, _listen_early(endpoint))
+            socket.setsockopt(zmq.USE_FD, listen_early(endpoint).detach())
         except OSError as why:
             raise zmq.ZMQError(why.errno) from None
         socket.bind(endpoint)
 
 
-def _listen_early(endpoint: str) -> int:
-    """The descriptor of a socket that listens at tcp://ADDRESS:PORT. Raises OSError."""
+def listen_early(endpoint: str) -> socketlib.socket:
+    """A socket that listens at tcp://ADDRESS:PORT, from when an interface has the address. Raises OSError."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    with socketlib.socket(socketlib.AF_INET, socketlib.SOCK_STREAM | socketlib.SOCK_NONBLOCK) as listener:
+    listener = socketlib.socket(socketlib.AF_INET, socketlib.SOCK_STREAM | socketlib.SOCK_NONBLOCK)
+    try:
         await_address(listener, endpoint)
         listener.setsockopt(socketlib.SOL_SOCKET, socketlib.SO_REUSEADDR, 1)
         listener.bind((host, 0 if port == "*" else int(port)))
         listener.listen(_BACKLOG)
-        return listener.detach()
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,10 +1,11 @@
-"""pymodbus's TCP server, which tells by which connection a request came, and ends those whose peer is gone."""
+"""pymodbus's TCP server, which tells by which connection a request came, ends those whose peer is gone, and awaits its address."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from pymodbus.constants import ExcCodes
@@ -12,6 +13,9 @@ from pymodbus.pdu import ExceptionResponse
 from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import SimDevice
+
+from edge_agent.addresses import of_host
+from edge_agent.listening import is_here, listen_early
 
 Connected = Callable[[object, bool], None]  # a connection, and whether it is there now
 
@@ -24,8 +28,13 @@ _PATIENCE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT
 
 
 class Server(ModbusTcpServer):
+    """Raises OSError where it cannot listen at an address that no interface has yet."""
+
     def __init__(self, device: SimDevice, host: str, port: int, connected: Connected) -> None:
         super().__init__(device, address=(host, port))
+        endpoint = of_host(host, port)
+        if not is_here(endpoint):
+            self.call_create = partial(self.loop.create_server, self.handle_new_connection, sock=listen_early(endpoint))
         self.connected = connected
 
     def callback_new_connection(self) -> Connection:

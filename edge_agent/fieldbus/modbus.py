@@ -43,8 +43,8 @@ class ModbusServer:
         words = [SimData(0, count=COMMANDS_AT + COMMANDS_SIZE, values=0, datatype=DataType.REGISTERS)]
         device = SimDevice(id=0, simdata=words, action=self._access)
         self._speaking, self._illegal_address = speaking, ExcCodes.ILLEGAL_ADDRESS
-        self._server = Server(device, host, port, self._connected)
         try:
+            self._server = Server(device, host, port, self._connected)
             await self._server.serve_forever(background=True)
         except (OSError, RuntimeError):
             remedy = "Is something else listening there? A port below 1024 takes root, or CAP_NET_BIND_SERVICE."

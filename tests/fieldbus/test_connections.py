@@ -14,13 +14,14 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge_agent.fieldbus.connections import Connection, Server
 
+DEVICE = SimDevice(id=0, simdata=[SimData(0, count=10, values=0, datatype=DataType.REGISTERS)])
+
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Connection, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A server of ten registers, and one connection to it: its end, and the PLC's."""
     there: asyncio.Queue[Any] = asyncio.Queue()
-    device = SimDevice(id=0, simdata=[SimData(0, count=10, values=0, datatype=DataType.REGISTERS)])
-    server = Server(device, "127.0.0.1", 0, lambda connection, is_there: there.put_nowait(connection))
+    server = Server(DEVICE, "127.0.0.1", 0, lambda connection, is_there: there.put_nowait(connection))
     await server.serve_forever(background=True)
     reader, writer = await asyncio.open_connection(*server.transport.sockets[0].getsockname())
     try:
@@ -63,3 +64,16 @@ def test_a_function_that_is_not_for_registers_is_refused(request_: bytes) -> Non
             return await asyncio.wait_for(reader.readexactly(9), 5)
 
     assert asyncio.run(answer()) == struct.pack(">HHHBBB", 7, 0, 3, 3, request_[0] | 0x80, 1)
+
+
+def test_an_address_that_no_interface_has_is_awaited() -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+
+    async def address() -> str:
+        server = Server(DEVICE, "192.0.2.7", 0, lambda connection, is_there: None)
+        await server.serve_forever(background=True)
+        name = server.transport.sockets[0].getsockname()
+        await server.shutdown()
+        return str(name[0])
+
+    assert asyncio.run(address()) == "192.0.2.7"
