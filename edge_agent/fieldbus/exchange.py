@@ -94,7 +94,7 @@ class Exchange:
             if reply.ok:
                 self._take_trigger(part_id)
             else:
-                self._miss(reply.error, part_id)
+                self._miss(part_id, reply.error)
 
     def reaches(self, can_ask: bool) -> None:
         """Take whether the station can be asked. Where it cannot, it has forgotten who waits for a recipe: no answer will come."""
@@ -182,11 +182,11 @@ class Exchange:
         if not self._is_heard(now_s):
             self._take_back()
         for part_id in [part_id for part_id, until_s in self._asked.items() if now_s > until_s]:
-            self._miss(f"the station did not answer within {_REPLY_S:g} s", part_id)
+            self._miss(part_id, f"the station did not answer within {_REPLY_S:g} s")
 
     def _take_back(self) -> None:
         for part_id in list(self._asked):
-            self._miss("the station fell silent, or began anew, before it answered", part_id)
+            self._miss(part_id, "the station fell silent, or began anew, before it answered")
         unread = len(self._waiting) + (self._shown is not None) + len(self._under_way)
         self._shown, self._shown_number = None, 0
         self._waiting.clear()
@@ -215,7 +215,7 @@ class Exchange:
         if not number or is_under_way or not self._is_ready(now_s):
             taken = f"a part with the number {number} is under way; give each another one"
             why = "its number is 0; give 1 to 4294967295" if not number else taken if is_under_way else "the line is not ready"
-            self._miss(why)
+            self._miss(str(number), why)
             return []
         self._triggers += 1
         part_id = f"{number}.{self._run}.{self._triggers}"
@@ -242,7 +242,7 @@ class Exchange:
         if self._held & Command.TRIGGER and part_id == self._triggered:
             self._flags |= Status.TRIGGER_ACK
 
-    def _miss(self, why: str, part_id: str = "") -> None:
+    def _miss(self, part_id: str, why: str) -> None:
         self._under_way.pop(part_id, None)
         self._asked.pop(part_id, None)
         self._counts["missed_triggers"] += 1
