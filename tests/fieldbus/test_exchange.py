@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from exchanges import Line
 
 from edge_agent.errors import REASON_CODES
-from edge_agent.fieldbus.exchange import SILENCE_S, Exchange
+from edge_agent.fieldbus.exchange import SILENCE_S
 from edge_agent.fieldbus.registers import (
     COMMAND_MEANINGS,
     COMMANDS,
@@ -24,65 +23,7 @@ from edge_agent.fieldbus.registers import (
     encode,
 )
 from edge_agent.records import Blob, Finding
-from edge_agent.wire import Reply, Verdict
-
-NOTHING = Command(0)
-ADDRESSES = {register.name: register.address for register in RESULT}
-
-
-def beat(epoch: int = 7, mode: str = "online", state: str = "Ready") -> dict[str, Any]:
-    return {"epoch": epoch, "lines": {"line": {"state": state, "mode": mode, "seq": 0}}}
-
-
-def verdict(seq: int, outcome: str = "PASS", part_id: str = "", **changes: Any) -> Verdict:
-    told = {
-        "station": "s",
-        "line": "line",
-        "epoch": 7,
-        "seq": seq,
-        "part_id": part_id or f"part-{seq}",
-        "outcome": outcome,
-        "reasons": ("late",) if outcome == "FAULT" else ("blob_count",) if outcome == "NG" else (),
-        "trigger_time_us": 1,
-        "latency_ms": 12.6,
-        "recipe": "cap",
-        "recipe_hash": "ab",
-        "model_hash": "cd",
-        "engine_id": "e",
-        "blobs": (),
-        "findings": (),
-    }
-    return Verdict(**(told | changes))
-
-
-class Line:
-    """An exchange, and its registers by name; time is what a test says."""
-
-    def __init__(self, **words: Any) -> None:
-        self.now_s = 100.0
-        self.exchange = Exchange("line", {3: "cap", 4: "lid"}, "run", **words)
-        self.written = {"commands": 0, "trigger_number": 0, "recipe_number": 0}
-        self.beat()
-
-    def beat(self, **words: Any) -> None:
-        self.exchange.beat(beat(**words), self.now_s)
-
-    def judged(self, *args: Any, **words: Any) -> None:
-        self.exchange.judged(verdict(*args, **words), self.now_s)
-
-    def write(self, commands: Command = NOTHING, **values: int) -> list[tuple[str, str]]:
-        self.written |= {"commands": int(commands), **values}
-        self.asked = self.exchange.written(self.written, self.now_s)
-        return [(request.op, request.part_id or request.name) for request in self.asked]
-
-    def read(self, name: str) -> int:
-        words = self.exchange.registers(self.now_s)
-        at = ADDRESSES[name]
-        return words[at] << 16 | words[at + 1] if name in ("trigger_number", "sequence") else words[at]
-
-    @property
-    def status(self) -> Status:
-        return Status(self.read("status"))
+from edge_agent.wire import Reply
 
 
 @pytest.fixture
@@ -336,49 +277,6 @@ def test_a_blob_is_counted(line: Line) -> None:
     blob = Blob(class_name="defect", area_px=9.0, **sizes)
     line.judged(1, "NG", blobs=(blob, blob))
     assert line.read("blobs") == 2
-
-
-STEPS = st.one_of(
-    st.tuples(st.just("wait"), st.floats(0.0, 0.4)),
-    st.tuples(st.just("beat"), st.sampled_from([7, 7, 7, 8])),
-    st.tuples(st.just("judged"), st.sampled_from(["PASS", "NG", "FAULT"])),
-    st.tuples(st.just("write"), st.integers(0, 15)),
-    st.tuples(st.just("gone"), st.none()),
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.lists(STEPS, max_size=60))
-def test_whatever_comes_pass_is_shown_only_of_a_live_result_that_passed(steps: list[tuple[str, Any]]) -> None:
-    line, epoch, seq, heard_s = Line(), 7, 0, 100.0
-    live: dict[int, str] = {}  # outcomes that came while heartbeats did, and since when nothing took them back
-    shown: list[int] = []
-    for what, value in steps:
-        if what == "wait":
-            line.now_s += value
-        elif what == "beat":
-            live = live if value == epoch and line.now_s - heard_s <= SILENCE_S else {}
-            epoch, heard_s = value, line.now_s
-            line.beat(epoch=value)
-        elif what == "judged":
-            seq += 1
-            line.judged(seq, value, epoch=epoch)
-            if line.now_s - heard_s <= SILENCE_S:
-                live[seq] = value
-        elif what == "write":
-            line.write(Command(value), trigger_number=seq + 1)
-        else:
-            live = {}
-            line.exchange.gone()
-        if line.now_s - heard_s > SILENCE_S:
-            live = {}
-        outcome, status = line.read("outcome"), line.status
-        assert bool(outcome) == (Status.RESULT_VALID in status)
-        assert outcome in (0, 1, 2, 4)
-        if outcome:
-            assert live[line.read("sequence")] == {1: "PASS", 2: "NG", 4: "FAULT"}[outcome]
-            shown.append(line.read("sequence"))
-        assert shown == sorted(shown), "each at its turn, and none again"
 
 
 def test_the_docs_have_the_map_as_it_is() -> None:
