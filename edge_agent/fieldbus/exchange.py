@@ -135,13 +135,11 @@ class Exchange:
     def registers(self, now_s: float) -> list[int]:
         """What the PLC reads now."""
         self._look(now_s)
+        values = {**self._counts, "status": int(self._status(now_s))}
         shown = self._shown
-        if not self._is_heard(now_s) or shown is None:
-            values = {**self._counts, "status": int(self._status(now_s))}
+        if shown is None:
             return encode(values, low_word_first=self._low_word_first)
-        values = {
-            **self._counts,
-            "status": int(self._status(now_s)),
+        values |= {
             "outcome": _OUTCOMES[shown.outcome],
             "reason": REASON_CODES.get(shown.reasons[0], 0) if shown.outcome == FAULT and shown.reasons else 0,
             "trigger_number": self._shown_number,

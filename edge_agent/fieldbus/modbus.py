@@ -62,15 +62,16 @@ class ModbusServer:
     ) -> Any:
         """Called by pymodbus before each read, which sees what this puts into the registers, and before each write; returns the
         code of an exception, or None."""
-        if written is not None and address < COMMANDS_AT:
-            return self._illegal_address
         now_s = time.monotonic()
+        if written is None:
+            with self._lock:
+                registers[:SIZE] = self._exchange.registers(now_s)
+            return None
+        if address < COMMANDS_AT:
+            return self._illegal_address
         with self._lock:
-            if written is not None and self._speaking() is not self._plc:
+            if self._speaking() is not self._plc:
                 self._begin_anew(self._speaking(), registers)
-            registers[:SIZE] = self._exchange.registers(now_s)
-            if written is None:
-                return None
             after = [*registers]
             after[address : address + len(written)] = map(int, written)
             asked = self._exchange.written(decode(after[COMMANDS_AT:], low_word_first=self._low_word_first), now_s)
