@@ -254,8 +254,10 @@ class Daemon:
         if isinstance(failure.exc_value, EngineLost):
             return self.fail(failure.exc_value)
         name = failure.thread.name if failure.thread else "unknown"
-        say("station.thread_failed", thread=name, exc_info=failure.exc_value)
-        return self.fail(EdgeAgentError(f"the thread {name} ended by an unexpected error. Report the traceback in the log."))
+        try:
+            say("station.thread_failed", thread=name, exc_info=failure.exc_value)
+        finally:  # a log that fails as well must not leave a station that stands still
+            self.fail(EdgeAgentError(f"the thread {name} ended by an unexpected error. Report the traceback in the log."))
 
     def look_at_views(self) -> None:
         """Lines of several views: are all ready, is one overdue?"""

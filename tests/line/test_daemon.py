@@ -326,3 +326,20 @@ def test_a_thread_that_ends_by_an_error_stops_the_daemon_loudly(station: Station
     daemon.publisher.on_verdict = fail
     with pytest.raises(EdgeAgentError, match="publisher"):
         daemon.run()
+
+
+def test_a_thread_that_ends_by_an_error_stops_the_daemon_though_the_log_fails_too(
+    station: StationFolder, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.add_images(images(6))
+    station.settings["drain_s"] = 1
+    daemon = Daemon(load_station(station.write()))
+
+    def fail(what: object, **_values: object) -> None:
+        if not str(what).startswith("station.st"):  # a start and a stop can be told
+            raise TypeError("nobody foresaw this")
+
+    daemon.publisher.on_verdict = fail
+    monkeypatch.setattr("edge_agent.daemon.say", fail)
+    with pytest.raises(EdgeAgentError, match="publisher"):
+        daemon.run()
