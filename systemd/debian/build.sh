@@ -60,7 +60,7 @@ put 644 config/station.yaml etc/edge-agent/station.yaml
 put 644 config/station.yaml usr/share/edge-agent/station.yaml   # for postinst to know the safe example by
 put 644 systemd/collector.env etc/edge-agent/collector.env
 (cd config && find recipes -type f) | while read -r file; do put 644 "config/$file" "etc/edge-agent/$file"; done
-find models -type f | while read -r file; do put 644 "$file" "usr/share/edge-agent/$file"; done
+find models -type f ! -name '*.pt' ! -name curves.png | while read -r file; do put 644 "$file" "usr/share/edge-agent/$file"; done
 # As in the repository, so that a link or a remedy that says docs/gpu.md is right in both.
 find config/examples config/prometheus config/sysctl systemd/examples docs LICENSE README.md ARCHITECTURE.md CHANGELOG.md -type f |
     while read -r file; do put 644 "$file" "usr/share/doc/edge-agent/$file"; done
