@@ -26,6 +26,7 @@ from edge_agent import cli, events, logwriter
 
 settings.register_profile("patient", deadline=None)  # two files of tests run at a time, beside whole daemons
 settings.load_profile("patient")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # some of these import OpenVINO before the product does
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes are started here: each would compile all it imports anew
 # These tests hold whole daemons, sockets and simulated cameras against the clock: on a machine that stood still meanwhile, what is
 # right may fail. It is tried once more, shown as R, and fails if it fails again.
