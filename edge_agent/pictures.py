@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.errors import CameraError
 from edge_agent.records import Pixels
@@ -35,7 +36,7 @@ def read_gray(file: Path) -> Pixels:
     return np.asarray(image, np.uint8)
 
 
-def _decoded(file: Path, content: bytes, how: int) -> np.ndarray | None:
+def _decoded(file: Path, content: bytes, how: int) -> npt.NDArray[np.generic] | None:
     try:  # not imread: it crashes on a file name that is no UTF-8
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
     except cv2.error as error:  # a header that promises more pixels than OpenCV allows

@@ -79,7 +79,7 @@ def _from_lsb_packed(bits: int) -> Convert:
             into = flat[place::pixels]
             np.right_shift(raw[byte::stride][: into.size], shift, out=into)
             if shift:
-                into |= raw[byte + 1 :: stride][: into.size] << (8 - shift)
+                into |= np.left_shift(raw[byte + 1 :: stride][: into.size], 8 - shift)
 
     return convert
 

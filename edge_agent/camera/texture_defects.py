@@ -129,7 +129,7 @@ def _flat(patch: Surface) -> np.float32:
     return gray
 
 
-def _steps(u: Surface, knots: NDArray[np.float64], heights: NDArray[np.float64]) -> Surface:
+def _steps(u: Surface, knots: NDArray[np.floating], heights: NDArray[np.float64]) -> Surface:
     """Height over u of the line through the knots."""
     height: Surface = np.interp(u, knots, heights).astype(np.float32)
     return height
@@ -146,7 +146,7 @@ def _ragged(u: Surface, v: Surface, rng: np.random.Generator) -> Surface:
 
 def _fade(far: Surface, edge: float, softness: float) -> Surface:
     """1 inside `edge`, 0 outside, over a band of about four times `softness`."""
-    faded: Surface = 1 / (1 + np.exp(np.clip((far - edge) / np.float32(softness / 2), -30, 30), dtype=np.float32))
+    faded: Surface = np.divide(1, 1 + np.exp(np.clip((far - edge) / np.float32(softness / 2), -30, 30), dtype=np.float32))
     return faded
 
 

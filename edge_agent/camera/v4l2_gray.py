@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.camera.delivery import BadFrame
 from edge_agent.camera.jpeg import luma_of
@@ -51,7 +52,7 @@ def write_gray(layout: Layout, raw: Pixels, slot: Pixels) -> None:
     if layout.pixel_format == "MJPG":
         np.copyto(gray, _decoded(layout, raw))
     elif layout.pixel_format in _SHIFT:
-        words = np.ndarray(gray.shape, "<u2", raw.data, strides=(layout.stride, 2))
+        words: npt.NDArray[np.uint16] = np.ndarray(gray.shape, "<u2", raw.data, strides=(layout.stride, 2))
         np.right_shift(words, _SHIFT[layout.pixel_format], out=gray, casting="unsafe")
     else:
         step = _BYTES_PER_PIXEL[layout.pixel_format]

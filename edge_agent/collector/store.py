@@ -211,7 +211,7 @@ class Store:
         columns = (table.c.line, table.c.epoch, table.c.seq, table.c.kind, table.c.number, table.c.path)
         with self._engine.connect() as connection:
             found = connection.execute(sa.select(*columns).order_by(table.c.epoch, table.c.seq)).all()
-        return [StoredPicture(*row, folder=self._folder) for row in found]
+        return [StoredPicture(line, epoch, seq, kind, number, path, self._folder) for line, epoch, seq, kind, number, path in found]
 
     def count(self, table: str) -> int:
         """How many rows a table of the store has."""

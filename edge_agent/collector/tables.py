@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -14,7 +16,7 @@ streams = sa.Table(
     sa.Column("station", sa.String(64), nullable=False),
     sa.Column("upto", Big, nullable=False),
 )
-_part = (
+_part: tuple[tuple[str, Any], ...] = (
     ("station", sa.String(64)),
     ("line", sa.String(64)),
     ("epoch", Big),

@@ -137,7 +137,8 @@ def _pictures(args: argparse.Namespace) -> tuple[Pictures | None, tuple[int, int
     if not args.images:
         return None, size or (480, 640)
     images = [read_gray(file) for file in list_images(args.images)]
-    return _in_turn([_resized(image, size or images[0].shape) for image in images]), size or images[0].shape
+    rows, cols = size or images[0].shape
+    return _in_turn([_resized(image, (rows, cols)) for image in images]), (rows, cols)
 
 
 def _in_turn(images: list[Pixels]) -> Callable[[int, int, int], Pixels]:

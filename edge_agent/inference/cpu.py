@@ -18,6 +18,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.errors import ConfigurationError, EngineError
 from edge_agent.inference.base import Done, TensorSlot, median_ms
@@ -236,7 +237,9 @@ def open_batch(network: Any, name: str, batch: int, size: tuple[int, int]) -> tu
 def raw_answer(model: Model, picture: Pixels) -> str:
     """What is wrong with what the bare network gives for a picture (rows, cols) uint8, in words; '' where nothing is."""
     told_input = model.papers.input
-    value = picture.reshape([1, 1, *picture.shape] if told_input.layout == "NCHW" else [1, *picture.shape, 1])
+    value: npt.NDArray[np.uint8 | np.float32] = picture.reshape(
+        [1, 1, *picture.shape] if told_input.layout == "NCHW" else [1, *picture.shape, 1]
+    )
     if told_input.dtype == "float32":
         value = value.astype(np.float32) * np.float32(told_input.scale or 1.0) + np.float32(told_input.offset)
     output = model.papers.output

@@ -36,7 +36,7 @@ class QualityGate:
         self._last: tuple[tuple[int, ...], bytes] = ((), b"")  # of the camera's last picture
         self._up_to_white = _levels_up_to(quality.saturated_above)
         self._up_to_belt = _levels_up_to(presence.gray_above if presence else 0)
-        self._edges = np.zeros((0, 0), np.int16)
+        self._edges: npt.NDArray[np.int16] = np.zeros((0, 0), np.int16)
 
     def look(self, pixels: Pixels, is_live: bool = True) -> Looked:
         """Return the findings and the reason why the picture (rows, cols) cannot be judged, '' where it can."""

@@ -12,6 +12,7 @@ import socket
 import time
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.simulator.gvsp import Block, headers
 
@@ -72,7 +73,7 @@ class Datagrams:
         except OSError:  # a datagram that does not go is a lost packet, as on a wire
             pass
 
-    def send_block(self, block: Block, host: tuple[str, int], is_lost: np.ndarray, delay_ns: float = 0) -> None:
+    def send_block(self, block: Block, host: tuple[str, int], is_lost: npt.NDArray[np.bool_], delay_ns: float = 0) -> None:
         """Send every packet of a block but those lost, `delay_ns` from one to the next."""
         key = (block.payloads, block.chunk, block.content.size)
         if self._arrays is None or self._arrays.key != key:
@@ -91,7 +92,7 @@ class Datagrams:
     def close(self) -> None:
         self._socket.close()
 
-    def _send_all(self, messages: np.ndarray) -> None:
+    def _send_all(self, messages: npt.NDArray[np.uint64]) -> None:
         sent = 0
         while sent < len(messages):
             rest = messages[sent:]

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.errors import UsageError
 
@@ -147,7 +148,7 @@ class Faults:
     def duration_s(self, name: str) -> float:
         return self.plan.durations_s.get(name, TIMED[name])
 
-    def choose_lost(self, packets: int) -> np.ndarray:
+    def choose_lost(self, packets: int) -> npt.NDArray[np.bool_]:
         """Return which of a picture's packets get lost on the way, as a boolean for each."""
         return self._packets.random(packets) < self.loss if self.loss else np.zeros(packets, bool)
 

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.records import Pixels
 
@@ -76,7 +77,7 @@ def unavailable(block_id: int, number: int) -> bytes:
     return struct.pack(">HHI", PACKET_UNAVAILABLE, block_id, PAYLOAD << 24 | number)
 
 
-def headers(packets: int) -> np.ndarray:
+def headers(packets: int) -> npt.NDArray[np.uint32]:
     """Return all headers of a block as (packets, 2) big-endian words; the block id, the first word, is still missing."""
     words = np.zeros((packets, 2), ">u4")
     words[:, 1] = np.arange(packets, dtype=np.uint32) | PAYLOAD << 24

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.records import Pixels
 
@@ -33,7 +34,7 @@ class Texture:
     """Noise, as of a rough surface, another for each sequence number. Costs next to nothing: one sheet, seen through a window."""
 
     def __init__(self) -> None:
-        self._sheet = np.zeros(0, np.uint8)
+        self._sheet: Pixels = np.zeros(0, np.uint8)
 
     def __call__(self, sequence: int, rows: int, cols: int) -> Pixels:
         if self._sheet.size < rows * cols + _VARIANTS:
@@ -67,7 +68,7 @@ def encode(pixels: Pixels, pixel_format: int) -> Pixels:
         return gray
     if name == "RGB8":
         return np.repeat(gray, 3)
-    wide = gray.astype("<u2")
+    wide: npt.NDArray[np.integer] = gray.astype("<u2")
     if name == "Mono10":
         wide = wide << 2 | wide >> 6
     elif name in ("Mono12", "Mono12Packed"):
@@ -77,7 +78,7 @@ def encode(pixels: Pixels, pixel_format: int) -> Pixels:
     return _packed(wide) if name == "Mono12Packed" else wide.view(np.uint8)
 
 
-def _packed(wide: np.ndarray) -> Pixels:
+def _packed(wide: npt.NDArray[np.integer]) -> Pixels:
     """Two 12-bit pixels in three bytes: the high bits of the first, the low bits of both, the high bits of the second."""
     even, odd = wide[0::2], np.zeros((wide.size + 1) // 2, np.uint16)
     odd[: wide.size // 2] = wide[1::2]

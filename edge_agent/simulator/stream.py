@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.records import Pixels
 from edge_agent.simulator.datagrams import Datagrams
@@ -66,7 +67,7 @@ class Job:
     order: Order
     fate: str
     block: Block | None
-    is_lost: np.ndarray
+    is_lost: npt.NDArray[np.bool_]
 
 
 class Sender:
