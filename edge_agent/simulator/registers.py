@@ -77,6 +77,7 @@ REGISTERS = (
     Register("PacketSize", 0xD04, 1500),
     Register("PacketDelay", 0xD08, most=1_000_000),
     Register("StreamAddress", 0xD18),
+    _fixed("StreamSourcePort", 0xD1C),  # what Aravis 0.8.20 filters by, told or not: docs/cameras.md
     Register("Width", 0xA000, least=8, is_locked=True),
     Register("Height", 0xA004, least=1, is_locked=True),
     _fixed("WidthMax", 0xA008),

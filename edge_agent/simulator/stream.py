@@ -93,6 +93,7 @@ class Sender:
 
     def open(self, address: str) -> None:
         self._datagrams = Datagrams(address)
+        self._registers.set_default("StreamSourcePort", self._datagrams.port)
 
     def close(self) -> None:
         self._datagrams.close()

@@ -79,6 +79,13 @@ def test_a_picture_is_leader_payload_trailer_in_order(plain: tuple[SimulatedCame
         assert struct.unpack_from(">HHQIII", packets[0][3])[1::2] == (1, 0x0108_0001, 120)
 
 
+def test_the_port_that_pictures_come_from_is_told(plain: tuple[SimulatedCamera, PlainHost]) -> None:
+    camera, host = plain
+    camera.pulse()
+    _, (_, port) = host.stream.recvfrom(65536)
+    assert camera.register("StreamSourcePort") == port
+
+
 def test_what_is_asked_for_again_comes_again(plain: tuple[SimulatedCamera, PlainHost]) -> None:
     camera, host = plain
     camera.pulse()
