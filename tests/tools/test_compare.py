@@ -133,6 +133,7 @@ def test_a_candidate_has_all_options_of_a_network(compare: ModuleType) -> None:
 def test_eight_bits_are_calibrated_on_frames_from_the_whole_of_those_trained_on(
     tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     judged, examples = tool("judged"), tool("examples")
     frames = [np.full((SIDE, SIDE), gray, np.uint8) for gray in range(200)]
     pairs = tuple((frame, frame * 0) for frame in frames)

@@ -11,6 +11,7 @@ SIDE = 64
 
 
 def test_a_graph_scores_as_its_network_does_and_its_eight_bits_nearly_so(tool: Callable[[str], ModuleType]) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     judged, unet = tool("judged"), tool("unet")
     import torch
 
