@@ -45,9 +45,9 @@ def draw_defect(surface: Surface, defect: str, ellipse: Ellipse, rng: np.random.
     reach = int(np.ceil(max(a, b))) + 2
     top, left = max(0, int(y) - reach), max(0, int(x) - reach)
     patch = surface[top : int(y) + reach, left : int(x) + reach]
-    rows, cols = np.indices(patch.shape, dtype=np.float32)
+    at: Surface = np.indices(patch.shape, dtype=np.float32)
     turn = np.deg2rad(angle_deg)
-    dx, dy = cols + (left - x), rows + (top - y)
+    dx, dy = at[1] + (left - x), at[0] + (top - y)
     u = (dx * np.float32(np.cos(turn)) + dy * np.float32(np.sin(turn))) / np.float32(a)
     v = (dy * np.float32(np.cos(turn)) - dx * np.float32(np.sin(turn))) / np.float32(b)
     strength = float(np.clip(patch.std() / ROUGH_STD, 1.0, 1.7))
@@ -116,11 +116,11 @@ def _dent(patch: Surface, at: Place, strength: float, rng: np.random.Generator) 
 def _stain(patch: Surface, at: Place, strength: float, rng: np.random.Generator) -> Surface:
     """A dried drop of uneven outline, darker at its edge than within; the grain shows through, paler."""
     far = _ragged(at.u, at.v, rng)
-    edge = np.exp(-(((far - 0.68) / 0.1) ** 2))
+    edge: Surface = np.exp(-(((far - 0.68) / 0.1) ** 2))
     within = _fade(far, 0.72, 0.05)
     paler = patch - np.float32(0.3) * within * (patch - _flat(patch))
-    marked: Surface = paler - np.float32(rng.uniform(26, 36) * strength) * (within * np.float32(0.8) + np.float32(0.6) * edge)
-    return marked
+    dark: Surface = np.float32(rng.uniform(26, 36) * strength) * np.add(within * np.float32(0.8), edge * np.float32(0.6))
+    return paler - dark
 
 
 def _flat(patch: Surface) -> np.float32:

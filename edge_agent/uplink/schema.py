@@ -20,7 +20,7 @@ PASS_PRIORITY, NG_PRIORITY, RECORD_PRIORITY, LOST_PRIORITY = range(4)  # picture
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 PAGE_BYTES = 4096
 BALLAST, NOTE = ".ballast", ".stream"  # beside the file: room that is given back to a full disk, and the stream's id
-_PRAGMAS = {
+_PRAGMAS: dict[str, str | int] = {
     "page_size": PAGE_BYTES,
     "journal_mode": "wal",
     "synchronous": "full",
