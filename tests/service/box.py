@@ -68,6 +68,9 @@ class Box:
         self.run("systemctl", "reboot", check=False)
         self._await_boot(before)
 
+    def systemd_version(self) -> int:
+        return int(self.run("systemctl", "--version").stdout.split()[1])
+
     def show(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
 

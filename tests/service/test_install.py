@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
 from box import Box, wait_for
 from plant import COLLECTOR, UNIT
 
@@ -15,6 +16,7 @@ from edge_agent import __version__
 
 DROP_IN = "/etc/systemd/system/edge-agent.service.d/packet-socket.conf"
 SETTINGS = "/etc/edge-agent/station.yaml"
+UNIT_FILES = [f"/usr/lib/systemd/system/edge-agent{kind}.service" for kind in ("", "-collector")]
 
 
 def ready(box: Box) -> bool:
@@ -49,11 +51,15 @@ def test_it_comes_up_at_boot(installed: tuple[Box, str]) -> None:
     assert kept == "daemon 755\nroot 775\n", "a site's folders are as the site left them"
 
 
-def test_the_units_are_sound_and_hardened(installed: tuple[Box, str]) -> None:
+def test_the_units_are_sound(installed: tuple[Box, str]) -> None:
+    installed[0].run("systemd-analyze", "verify", "--man=no", *UNIT_FILES)
+
+
+def test_the_units_are_hardened(installed: tuple[Box, str]) -> None:
     box, _ = installed
-    units = [f"/usr/lib/systemd/system/edge-agent{kind}.service" for kind in ("", "-collector", "-alarm@")]
-    box.run("systemd-analyze", "verify", "--man=no", *units[:2])
-    for unit in units[:2]:
+    if "--threshold" not in box.run("systemd-analyze", "--help").stdout:
+        pytest.skip("systemd-analyze judges by a threshold from systemd 250 on")
+    for unit in UNIT_FILES:
         box.run("systemd-analyze", "security", "--offline=true", "--threshold=16", unit)
     box.run("install", "-D", "/usr/share/doc/edge-agent/systemd/examples/packet-socket.conf", DROP_IN)
     box.run("systemctl", "daemon-reload")
