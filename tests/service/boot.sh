@@ -40,6 +40,9 @@ if [ ! -e "$root/etc/box" ]; then
         rm -f "$root"/{etc,usr/lib}/systemd/system/$kind.target.wants/*
     done
     rm -f "$root/usr/sbin/policy-rc.d"
+    for unit in systemd-binfmt.service proc-sys-fs-binfmt_misc.automount; do # they would empty and fill the machine's own table
+        ln -sf /dev/null "$root/etc/systemd/system/$unit"
+    done
 fi
 cd "$root"
 mkdir -p .before
