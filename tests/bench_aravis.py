@@ -29,7 +29,7 @@ class Bench:
         address = next(_ADDRESSES)
         self.simulated = SimulatedCamera(address, rows=SIDE, cols=SIDE, exposure_us=100.0, **simulated)
         self.simulated.open()
-        self.camera = AravisCamera(Settings(name="cam", address=address, socket="standard", **settings))
+        self.camera = AravisCamera(Settings(**{"name": "cam", "address": address, "socket": "standard"} | settings))
         self.memory: list[np.ndarray] = []
         self.pictures: list[np.ndarray] = []
 

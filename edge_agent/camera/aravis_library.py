@@ -42,6 +42,9 @@ class _Value(c.Structure):
 
 # name: (result, arguments); those of _MAY_FAIL take a GError** at the end and raise.
 _NEVER_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "arv_get_major_version": (_UINT, ()),
+    "arv_get_minor_version": (_UINT, ()),
+    "arv_get_micro_version": (_UINT, ()),
     "arv_update_device_list": (None, ()),
     "arv_get_n_devices": (_UINT, ()),
     "arv_get_device_id": (_TEXT, (_UINT,)),
@@ -105,6 +108,7 @@ _MAY_FAIL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_gv_get_packet_size": (_UINT, (_POINTER,)),
     "arv_camera_gv_auto_packet_size": (_UINT, (_POINTER,)),
     "arv_camera_create_stream": (_POINTER, (_POINTER, _POINTER, _POINTER)),
+    "arv_device_read_register": (_INT, (_POINTER, _U64, _POINTER)),
     "arv_device_is_feature_available": (_INT, (_POINTER, _TEXT)),
     "arv_device_get_integer_feature_bounds": (None, (_POINTER, _TEXT, _POINTER, _POINTER)),
     "arv_device_get_float_feature_bounds": (None, (_POINTER, _TEXT, _POINTER, _POINTER)),
@@ -173,6 +177,16 @@ class Library:
             return result
 
         return checked
+
+    def version(self) -> tuple[int, int, int]:
+        major, minor, micro = (int(self._calls[f"get_{which}_version"]()) for which in ("major", "minor", "micro"))
+        return major, minor, micro
+
+    def register(self, device: int, address: int) -> int:
+        """What a register of 4 bytes holds. Raises CameraError."""
+        value = c.c_uint32()
+        self.call("device_read_register", device, address, c.byref(value))
+        return value.value
 
     def entries(self, device: int, feature: str) -> list[str]:
         """What an enumeration may be set to. Raises CameraError, where the feature is none, too."""

@@ -20,6 +20,8 @@ from edge_agent.records import Pixels
 _CAP_NET_RAW = 13
 _SO_RCVBUFFORCE = 33
 _NO_PACKET_SOCKET = 1  # ARV_GV_STREAM_OPTION_PACKET_SOCKET_DISABLED
+_SOURCE_PORT = 0x0D1C  # GigE Vision's register of the port that pictures come from; 0 where the camera does not tell it
+_HEARS_ANY_PORT = (0, 8, 26)  # an older Aravis filters a packet socket by that port, told or not
 _RESEND_NEVER, _RESEND_ALWAYS = 0, 1
 _FRAMES_IN_SOCKET = 3  # the kernel holds so many frames of a camera that sends in bursts
 
@@ -27,22 +29,41 @@ _FRAMES_IN_SOCKET = 3  # the kernel holds so many frames of a camera that sends 
 def open_stream(arv: Library, camera: int, settings: Settings, payload: int) -> int:
     """Create the stream with the settings' packets and resends. Raises CameraError."""
     is_gige = bool(arv.call("camera_is_gv_device", camera))
+    uses_packets = is_gige and (settings.socket == "packet" or (settings.socket == "auto" and may_open_packet_socket()))
     if is_gige:
-        uses_packets = settings.socket == "packet" or (settings.socket == "auto" and may_open_packet_socket())
         arv.call("camera_gv_set_stream_options", camera, 0 if uses_packets else _NO_PACKET_SOCKET)
         if settings.packet_size == "auto":
             arv.call("camera_gv_auto_packet_size", camera)
         else:
             _set_packet_size(arv, camera, settings.packet_size)
-    stream = int(arv.call("camera_create_stream", camera, None, None) or 0)
-    if not stream:
-        raise CameraError("the camera gives no stream")
+    stream = _stream(arv, camera)
+    if uses_packets and _is_deaf(arv, camera):
+        arv.unref(stream)
+        if settings.socket == "packet":
+            version = ".".join(map(str, arv.version()))
+            raise CameraError(
+                f"socket: packet: Aravis {version} gets nothing so from a camera that tells no GevSCSP. Set standard."
+            )
+        arv.call("camera_gv_set_stream_options", camera, _NO_PACKET_SOCKET)
+        stream = _stream(arv, camera)
     if is_gige:
         resend = _RESEND_ALWAYS if settings.resend else _RESEND_NEVER
         arv.set_property(stream, "packet-resend", resend, "gv_stream_packet_resend_get_type")
         arv.set_property(stream, "frame-retention", int(settings.frame_retention_ms * 1000))
         _widen_socket(arv.call("gv_stream_get_port", stream), _FRAMES_IN_SOCKET * payload)
     return stream
+
+
+def _stream(arv: Library, camera: int) -> int:
+    stream = int(arv.call("camera_create_stream", camera, None, None) or 0)
+    if not stream:
+        raise CameraError("the camera gives no stream")
+    return stream
+
+
+def _is_deaf(arv: Library, camera: int) -> bool:
+    """True where the packet socket of this Aravis lets nothing of this camera through; to be asked with its stream open."""
+    return arv.version() < _HEARS_ANY_PORT and arv.register(arv.call("camera_get_device", camera), _SOURCE_PORT) == 0
 
 
 def _set_packet_size(arv: Library, camera: int, size: int) -> None:

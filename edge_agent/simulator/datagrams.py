@@ -65,8 +65,12 @@ class Datagrams:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._socket.bind((address, 0))
-        self.port: int = self._socket.getsockname()[1]
         self._arrays: _Arrays | None = None
+
+    @property
+    def port(self) -> int:
+        """Where everything comes from."""
+        return int(self._socket.getsockname()[1])
 
     def send(self, parts: tuple[bytes | memoryview, ...], host: tuple[str, int]) -> None:
         try:
