@@ -63,7 +63,12 @@ def _stream(arv: Library, camera: int) -> int:
 
 def _is_deaf(arv: Library, camera: int) -> bool:
     """True where the packet socket of this Aravis lets nothing of this camera through; to be asked with its stream open."""
-    return arv.version() < _HEARS_ANY_PORT and arv.register(arv.call("camera_get_device", camera), _SOURCE_PORT) == 0
+    if arv.version() >= _HEARS_ANY_PORT:
+        return False
+    try:
+        return arv.register(arv.call("camera_get_device", camera), _SOURCE_PORT) == 0
+    except CameraError:  # it has no such register
+        return True
 
 
 def _set_packet_size(arv: Library, camera: int, size: int) -> None:
